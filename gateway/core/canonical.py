@@ -1,0 +1,155 @@
+"""Strict JSON in, canonical JSON (RFC 8785) out, digests.
+
+Everything policy reads comes through `parse`. Rules, numbered as in the code:
+1. UTF-8 without a byte order mark, nothing else. 2. RFC 8259 grammar: no NaN, no Infinity, no overflow to it.
+3. No duplicate member at any depth, however its name is spelled. 4. No integer beyond 2^53-1.
+5. No lone surrogate. 6. At most `MAX_DEPTH` levels.
+Rules 4 and 5 can be relaxed for named top-level members only (ruling 10): policy then sees a safe copy there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import rfc8785
+
+from gateway.core.reasons import Malformed
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+MAX_DEPTH = 64  # deeper than any real tool call, far from the interpreter's own limit
+MAX_INTEGER = 2**53 - 1
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONG_INTEGER = re.compile(rb"[0-9]{16}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+class _Big(str):
+    """An integer beyond 2^53-1, as its digits, until it is known whether its place tolerates one."""
+
+    __slots__ = ()
+
+
+def parse(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
+    """The JSON value of `data`. Raises Malformed, which says what and never quotes the input at length."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise Malformed("a byte order mark is not allowed")  # 1
+    _check_depth(data)  # 6
+    try:
+        value: Json = _DECODER.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not UTF-8 at byte {error.start}") from None  # 1
+    except json.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None  # 2
+    except RecursionError:
+        raise Malformed(f"deeper than {MAX_DEPTH} levels") from None  # 6
+    if _SURROGATE_ESCAPE.search(data) is not None or _LONG_INTEGER.search(data) is not None:
+        value = _settle(value, tolerate)
+    return value
+
+
+def parse_object(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> dict[str, Json]:
+    """As `parse`, and it must be an object."""
+    value = parse(data, tolerate=tolerate)
+    if not isinstance(value, dict):
+        raise Malformed("a JSON object is expected")
+    return value
+
+
+def encode(value: Json) -> bytes:
+    """RFC 8785 bytes. Raises Malformed for what has no canonical form."""
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise Malformed(f"no canonical form: {error}") from None
+
+
+def digest(data: bytes) -> str:
+    """`sha256:<hex>`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _check_depth(data: bytes) -> None:
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return  # cheap and nearly always enough
+    depth = 0
+    for found in _BRACKETS.finditer(data):
+        mark = found.group()[0]
+        if mark in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Malformed(f"deeper than {MAX_DEPTH} levels")
+        elif mark in b"]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("a member name occurs twice")  # 3
+    return found
+
+
+def _constant(name: str) -> Json:
+    raise Malformed(f"{name} is not JSON")  # 2
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise Malformed("a number is too large")  # 2
+    return value
+
+
+def _integer(text: str) -> int | str:
+    if len(text) < 16 or (len(text) < 32 and -MAX_INTEGER <= int(text) <= MAX_INTEGER):
+        return int(text)
+    return _Big(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer, strict=True
+)
+
+
+def _settle(value: Json, tolerate: frozenset[str]) -> Json:
+    if not isinstance(value, dict):
+        return _clean(value, False)
+    return {_text(key, False): _clean(item, key in tolerate) for key, item in value.items()}
+
+
+def _clean(value: Json, tolerated: bool) -> Json:
+    if isinstance(value, _Big):
+        if not tolerated:
+            raise Malformed("an integer is beyond 2^53-1")  # 4
+        return str(value)
+    if isinstance(value, str):
+        return _text(value, tolerated)
+    if isinstance(value, list):
+        return [_clean(item, tolerated) for item in value]
+    if isinstance(value, dict):
+        return {_text(key, tolerated): _clean(item, tolerated) for key, item in value.items()}
+    return value
+
+
+def _text(value: str, tolerated: bool) -> str:
+    if _SURROGATE.search(value) is None:
+        return value
+    if not tolerated:
+        raise Malformed("a lone surrogate is not text")  # 5
+    return _SURROGATE.sub("\ufffd", value)
+
+
+def member(value: Mapping[str, Json], name: str, kind: type, *, where: str) -> object:
+    """A required member of one type. Raises Malformed that names it."""
+    found = value.get(name)
+    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
+        raise Malformed(f"{where}: {name} is missing or not {kind.__name__}")
+    return found

@@ -1,0 +1,208 @@
+"""The Exchange: one request until its last response byte, and the values that stages put on it.
+
+Everything but `Exchange` is frozen. What a stage acquires (slot, permit, upstream answer) is a named field here, so
+that settle can close every one; nothing is acquired that has no field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from gateway.core.canonical import Json
+from gateway.core.reasons import Refusal
+
+if TYPE_CHECKING:
+    from gateway.core.ports import Protocol, Releasable, UpstreamAnswer
+    from gateway.core.snapshot import Route, Snapshot, Upstream
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One canonical request head: what is routed, decided, recorded and forwarded.
+
+    `target` is the origin-form target exactly as it came (ASCII, no fragment, no dot segment, no encoded separator);
+    `path` and `query` are its two halves, still percent-encoded; `authority` is lower case with its port if it had one.
+    `headers` keep order and repetition, names lower case, without hop-by-hop members.
+    """
+
+    method: str
+    target: str
+    path: str
+    query: str
+    authority: str
+    scheme: str
+    headers: tuple[Header, ...]
+    peer: str
+    websocket: bool = False
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of one header (lower-case name), in order."""
+        return [value for key, value in self.headers if key == name]
+
+    def first(self, name: bytes) -> bytes | None:
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated caller. `id` is `<type>:<issuer>/<sub>`, `key:<id>` or `anonymous` (contract, ruling 1).
+
+    `expires` is epoch seconds after which open streams end. `credential` is the digest that the live set is asked
+    about, never the credential itself.
+    """
+
+    id: str
+    type: str
+    issuer: str = ""
+    org: str | None = None
+    roles: tuple[str, ...] = ()
+    agent: str | None = None
+    delegated_by: tuple[str, ...] = ()
+    expires: float | None = None
+    credential: str = ""
+    routes: frozenset[str] | None = None  # API keys may be bound to routes; None: not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A session or task handle presented by a caller; it is bound to (route, principal, upstream) (ruling 13)."""
+
+    kind: str  # "mcp-session" | "a2a-task"
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked, as a protocol understood it. `arguments` is `ABSENT` where policy sees none (ruling 16).
+
+    `message_id` is the JSON-RPC id as JSON; `reply` says whether the sender waits for one (False: notification or
+    response). `listing` names the kind of list whose answer is filtered ("tools", "prompts", "resources", "templates",
+    "models"). `judged` answers are read by policy or bound to handles, so they travel with `accept-encoding: identity`.
+    `path` is what is appended to the upstream's path.
+    """
+
+    action: str
+    resource_type: str
+    resource_id: str
+    arguments: Json | None = None
+    has_arguments: bool = False
+    resource: Mapping[str, Json] = field(default_factory=dict)
+    context: Mapping[str, Json] = field(default_factory=dict)
+    message_id: Json = None
+    reply: bool = True
+    era: str = ""
+    listing: str = ""
+    judged: bool = False
+    metered: bool = False
+    idempotent: bool = False
+    stream: bool = False
+    handles: tuple[Handle, ...] = ()
+    traceparent: str = ""
+    headers: tuple[Header, ...] = ()  # set on the forwarded request, replacing any of the same name
+    drop_headers: frozenset[bytes] = frozenset()
+    body: bytes | None = None  # a rewritten body, where a route option or obligation rewrote it
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """The AuthZEN-shaped question of contract section 5, as one JSON document; the same for every engine."""
+
+    document: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    type: str
+    values: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The policy decision point's answer. `allow` has no default. `fault` marks an answer that is a deny because the
+    engine failed (undefined is not a fault: it is a deny that says so)."""
+
+    allow: bool
+    reason: str
+    rule: str
+    engine: str
+    revision: str
+    obligations: tuple[Obligation, ...] = ()
+    fault: bool = False
+    ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    calls: int = 1
+    bytes_in: int = 0
+    bytes_out: int = 0
+    estimated: bool = False
+
+    def record(self) -> dict[str, Json]:
+        found: dict[str, Json] = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "calls": self.calls}
+        for name in ("input_tokens", "output_tokens", "cached_tokens"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = value
+        if self.estimated:
+            found["estimated"] = True
+        return found
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request until its last response byte. Mutable, owned by one task; pins one Snapshot from start to end."""
+
+    id: str
+    time: float  # epoch seconds when the head was complete
+    started: float  # monotonic seconds of the same moment
+    head: Head
+    snapshot: Snapshot
+    route: Route
+    upstream: Upstream
+    protocol: Protocol
+    client_id: str = ""  # the caller's own X-Request-Id: recorded, never used
+    parent: str = ""
+    body: bytes | None = None  # the whole original body, where it is judged
+    body_stream: AsyncIterator[bytes] | None = None  # else its chunks as they come
+    body_bytes: int | None = None  # declared length of a streamed body, None when chunked
+    asked: Call | Refusal | None = None  # what the protocol made of the request
+    principal: Principal | None = None
+    decision: Decision | None = None
+    refusal: Refusal | None = None
+    fault: str = ""
+    permits: list[Releasable] = field(default_factory=list)
+    limits: list[dict[str, Json]] = field(default_factory=list)  # what the record says of limits that applied
+    limit_headers: list[Header] = field(default_factory=list)  # RateLimit members, also on an allowed answer
+    intent_seq: int | None = None
+    answer: UpstreamAnswer | None = None
+    usage: Usage = field(default_factory=Usage)
+    result: str = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
+    status: int = 0  # what the caller was answered
+    response_digest: str = ""
+    filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
+    upstream_address: str = ""
+    upstream_ms: float | None = None
+    first_byte_ms: float | None = None
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+
+    @property
+    def call(self) -> Call:
+        """The classified call; only stages behind Decide may ask, where it is certain."""
+        if not isinstance(self.asked, Call):
+            raise RuntimeError(f"exchange {self.id} was not classified")
+        return self.asked

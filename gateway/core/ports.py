@@ -1,0 +1,214 @@
+"""Every seam of the program: the Protocols through which the rooms meet. `app.py` hands each what it needs.
+
+Each port has two to four methods and says its contract in its docstring: who implements it, what it may raise, what it
+must never do. Rooms import this file and `gateway.core.*`, never each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol as Port
+
+from gateway.core.canonical import Json
+
+if TYPE_CHECKING:
+    from gateway.core.exchange import (
+        AccessRequest,
+        Call,
+        Decision,
+        Exchange,
+        Handle,
+        Head,
+        Header,
+        Principal,
+        Usage,
+    )
+    from gateway.core.reasons import Refusal
+    from gateway.core.snapshot import Route, Upstream
+
+Ask: TypeAlias = "Callable[[Sequence[Call]], Awaitable[list[Decision]]]"
+"""Ask policy about further calls of the same caller (list items, server requests). Never raises: an engine's fault
+comes back as a deny."""
+
+
+class Clock(Port):
+    """Time comes in from outside, so that tests move it."""
+
+    def time(self) -> float:
+        """Epoch seconds (wall clock): for records and expiry only."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back: for deadlines and limits."""
+        ...
+
+
+class Releasable(Port):
+    """Something an exchange holds and settle gives back exactly once."""
+
+    def release(self) -> None: ...
+
+
+class Authenticator(Port):
+    """Who calls (identity/). Pure over the head; awaits only when keys must be fetched."""
+
+    def authenticate(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        """The principal, or a refusal (`unauthenticated`, `identity_unavailable`, `malformed`). Never raises for input."""
+        ...
+
+    def alive(self, principal: Principal) -> bool:
+        """Whether the credential is still good now: asked per frame or event of an open stream (ruling 4)."""
+        ...
+
+
+class DecisionPoint(Port):
+    """A policy engine (pdp/). Never answers allow unless the policy said `true` with obligations this gateway knows."""
+
+    name: str
+    revision: str
+
+    def decide(self, request: AccessRequest) -> Decision | Awaitable[Decision]:
+        """One decision. A fault, an undefined answer or a late one is a Decision with `allow=False` that says which."""
+        ...
+
+
+class UpstreamAnswer(Port):
+    """An upstream's response whose head has arrived. Its connection is reused only if the body was read to its end."""
+
+    status: int
+    headers: list[Header]  # lower-case names, hop-by-hop members removed, validated bytes
+
+    @property
+    def address(self) -> str: ...
+
+    async def chunk(self) -> bytes:
+        """The next bytes of the body as they arrived, `b""` at its end. Raises UpstreamFailed."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give up the rest; cancels the upstream exchange when the body was not read to its end. Idempotent."""
+        ...
+
+
+class HttpClient(Port):
+    """One upstream's client (wire/upstream.py), pooled. Sends exactly the given bytes: no header is added but framing."""
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[Header],
+        body: bytes | AsyncIterator[bytes] | None,
+        *,
+        body_bytes: int | None = None,
+        idempotent: bool = False,
+        stream: bool = False,
+    ) -> UpstreamAnswer:
+        """Returns when the response head is there. `headers` include Host, exclude framing. `stream=True` uses the
+        stream idle limit instead of the idle one. Raises UpstreamFailed (`timeout` set for a deadline)."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class AnswerFilter(Port):
+    """Reads an answer on its way back, sans-I/O: what it returns is what the caller gets, in order.
+
+    `whole` filters need the full body (JSON): their output comes from `finish`. Others work event by event and never
+    hold back an event that policy allowed. Raises Malformed for an answer that cannot be judged: it is not shown.
+    """
+
+    whole: bool
+
+    async def feed(self, chunk: bytes) -> bytes: ...
+
+    async def finish(self) -> bytes: ...
+
+    def outbox(self) -> list[bytes]:
+        """JSON-RPC messages for the upstream that came up (denied server requests are answered), each one POST body."""
+        ...
+
+
+class UsageReader(Port):
+    """Reads token usage beside the stream without holding it back."""
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def finish(self, usage: Usage) -> None: ...
+
+
+class Protocol(Port):
+    """One application protocol, sans-I/O (protocols/): what is asked, how a refusal looks, what an answer shows."""
+
+    name: str
+
+    def reads_body(self, head: Head, route: Route) -> bool | Refusal:
+        """Whether this request's body is read and judged; a Refusal where its media type cannot be."""
+        ...
+
+    def classify(self, exchange: Exchange) -> Call | Refusal:
+        """From head and (judged) body to one Call. Malformed input is a Refusal, never an exception."""
+        ...
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
+        """Status, headers (content-type included, content-length not) and body of a refusal in the caller's own form."""
+        ...
+
+    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+        """The reader for an answer that policy judges or that mints handles; None where bytes pass untouched."""
+        ...
+
+    def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
+        """The reader for token usage, None where there is none to read."""
+        ...
+
+
+class Bind(Port):
+    """Binds a freshly minted handle to this exchange's (route, principal, upstream), durably, before it is shown."""
+
+    async def __call__(self, handle: Handle) -> None: ...
+
+
+class Handles(Port):
+    """Sessions and tasks: who they belong to (stores/). Persisted; survives a restart."""
+
+    async def bind(self, handle: Handle, *, route: str, subject: str, upstream: str) -> None: ...
+
+    async def owner(self, handle: Handle, *, route: str, upstream: str) -> str | None:
+        """`subject.id` of the owner, None if the handle was never bound on this route and upstream."""
+        ...
+
+    async def forget(self, handle: Handle, *, route: str, upstream: str) -> None: ...
+
+
+class Limiter(Port):
+    """All limits of an exchange in one all-or-nothing call (ledger/)."""
+
+    def take(self, exchange: Exchange) -> Refusal | None:
+        """Puts permits, headers and facts on the exchange; on refusal nothing stays taken."""
+        ...
+
+
+class RecordLog(Port):
+    """The append-only log (log/): one sequencer. `seq` is given at submit, durability comes with the group commit."""
+
+    def submit(self, record: dict[str, Json]) -> int:
+        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. Raises LogUnavailable."""
+        ...
+
+    async def sequenced(self, seq: int) -> None:
+        """Returns when the entry of `seq` is written and fsynced. Raises LogUnavailable."""
+        ...
+
+
+class Observer(Port):
+    """Metrics and traces (telemetry): told once per finished exchange, must only count or queue."""
+
+    def finished(self, exchange: Exchange) -> None: ...
+
+
+class UpstreamTargets(Port):
+    """Upstream clients by name, shared across snapshots so that pools survive a reload."""
+
+    def client(self, upstream: Upstream) -> HttpClient: ...

@@ -1,0 +1,139 @@
+"""Routes, upstreams and the Snapshot: one verified revision of everything, swapped in one assignment.
+
+An exchange pins the Snapshot it began with and never looks at another. Routing is by longest path prefix on segment
+borders, host-specific routes first; nothing here decodes, merges or normalises a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.core.exchange import Head, Header
+    from gateway.core.ports import Authenticator, DecisionPoint, Limiter
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `connect` per attempt, `response` until the response head, `idle` between body bytes, `stream_idle` the
+    same for SSE, MCP GET and WebSocket (None: no limit)."""
+
+    connect: float = 2.0
+    response: float = 30.0
+    idle: float = 300.0
+    stream_idle: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where calls go. `path` is the URL's path without a trailing change; `authority` is what Host says upstream.
+
+    `credentials` are headers set on every forwarded request; their values are secrets (never printed: repr is off).
+    """
+
+    name: str
+    protocol: str
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+    http: str = "1.1"
+    timeouts: Timeouts = Timeouts()
+    tls: UpstreamTls = UpstreamTls()
+    credentials: tuple[Header, ...] = field(default=(), repr=False)
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way in. `path` is "" for a route matched by host alone (the transparent form, the path is kept)."""
+
+    name: str
+    path: str
+    host: str
+    upstream: str
+    auth: str  # "required" | "anonymous"
+    body: str  # "json" | "opaque"
+    cookies: str = "strip"
+    deny_as: str = "error"
+    audit: str = "strict"
+
+    def rest(self, path: str) -> str:
+        """What of the caller's path goes behind the upstream's own path: `/weather/x` gives `/x`, `/weather` gives ``."""
+        return path[len(self.path) :]
+
+
+class RouteTable:
+    """Longest path wins, on segment borders; among equal paths the one that names the host."""
+
+    __slots__ = ("_by_host", "_routes")
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._routes = routes
+        self._by_host: dict[str, list[Route]] = {}
+        for route in routes:
+            self._by_host.setdefault(route.host.lower(), []).append(route)
+        for found in self._by_host.values():
+            found.sort(key=lambda route: len(route.path), reverse=True)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._routes)
+
+    def match(self, authority: str, path: str) -> Route | None:
+        host = _hostname(authority)
+        best = self._longest(self._by_host.get(host), path)
+        if host:
+            other = self._longest(self._by_host.get(""), path)
+            if best is None or (other is not None and len(other.path) > len(best.path)):
+                best = other
+        return best
+
+    @staticmethod
+    def _longest(routes: list[Route] | None, path: str) -> Route | None:
+        for route in routes or ():
+            prefix = route.path
+            if path.startswith(prefix) and (len(path) == len(prefix) or not prefix or path[len(prefix)] == "/"):
+                return route
+        return None
+
+
+def _hostname(authority: str) -> str:
+    """The host of `host[:port]`, IPv6 in brackets kept."""
+    if authority.startswith("["):
+        return authority[: authority.find("]") + 1]
+    return authority.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One revision of routes, upstreams, trust, policy and limits. `revision` names it in activation records."""
+
+    revision: str
+    routes: RouteTable
+    upstreams: Mapping[str, Upstream]
+    authenticator: Authenticator
+    engine: DecisionPoint
+    limiter: Limiter
+    public_url: str
+    hosts: frozenset[str]  # accepted Host names, lower case, without port
+    origins: frozenset[str]  # accepted browser origins besides the gateway's own
+    policy_headers: tuple[bytes, ...]  # request headers that policy may see, lower case
+    judged_body_bytes: int
+    body_bytes: int
+
+    def admits_host(self, head: Head) -> bool:
+        return _hostname(head.authority) in self.hosts
