@@ -1,1 +1,1 @@
-"""Words and rules of the gateway. No I/O happens here and nothing here knows a protocol or a library but canonical JSON."""
+"""Words and rules of the gateway: no I/O, no protocol, no library but canonical JSON."""

@@ -20,7 +20,7 @@ import rfc8785
 
 from gateway.core.reasons import Malformed
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 64  # deeper than any real tool call, far from the interpreter's own limit
 MAX_INTEGER = 2**53 - 1

@@ -14,7 +14,7 @@ from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
-    from gateway.core.ports import Protocol, Releasable, UpstreamAnswer
+    from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
     from gateway.core.snapshot import Route, Snapshot, Upstream
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -103,6 +103,7 @@ class Call:
     metered: bool = False
     idempotent: bool = False
     stream: bool = False
+    ends: bool = False  # a successful answer ends the handles it names
     handles: tuple[Handle, ...] = ()
     traceparent: str = ""
     headers: tuple[Header, ...] = ()  # set on the forwarded request, replacing any of the same name
@@ -188,9 +189,14 @@ class Exchange:
     limit_headers: list[Header] = field(default_factory=list)  # RateLimit members, also on an allowed answer
     intent_seq: int | None = None
     answer: UpstreamAnswer | None = None
+    socket: object | None = None  # an upstream WebSocket, where that is what was opened
+    reader: UsageReader | None = None
+    revoked: bool = False  # the caller's credential ended while the answer was still flowing
     usage: Usage = field(default_factory=Usage)
     result: str = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
     status: int = 0  # what the caller was answered
+    request_digest: str = ""  # of the bytes received; known at the end for streamed bodies
+    forwarded_digest: str = ""  # only where a rewrite made it differ
     response_digest: str = ""
     filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
     upstream_address: str = ""

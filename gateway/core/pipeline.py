@@ -55,7 +55,7 @@ class Pipeline:
         self.settle_stages = tuple(settle)
 
     async def admit(self, exchange: Exchange) -> Refusal | None:
-        """None when every stage continued: then `exchange.answer` is there. Otherwise the refusal, also on the exchange."""
+        """None when every stage continued: `exchange.answer` is there. Else the refusal, also on the exchange."""
         for stage in self.admit_stages:
             try:
                 verdict = stage(exchange)

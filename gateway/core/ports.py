@@ -54,7 +54,7 @@ class Authenticator(Port):
     """Who calls (identity/). Pure over the head; awaits only when keys must be fetched."""
 
     def authenticate(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
-        """The principal, or a refusal (`unauthenticated`, `identity_unavailable`, `malformed`). Never raises for input."""
+        """The principal, or `unauthenticated`, `identity_unavailable`, `malformed`. Never raises for input."""
         ...
 
     def alive(self, principal: Principal) -> bool:
@@ -92,7 +92,7 @@ class UpstreamAnswer(Port):
 
 
 class HttpClient(Port):
-    """One upstream's client (wire/upstream.py), pooled. Sends exactly the given bytes: no header is added but framing."""
+    """One upstream's client (wire/upstream.py), pooled. Sends exactly the given bytes; adds framing only."""
 
     async def send(
         self,
@@ -152,7 +152,7 @@ class Protocol(Port):
         ...
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
-        """Status, headers (content-type included, content-length not) and body of a refusal in the caller's own form."""
+        """Status, headers (content-type, no content-length) and body of a refusal in the caller's own form."""
         ...
 
     async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:

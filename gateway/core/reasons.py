@@ -45,7 +45,7 @@ class Shown:
     title: str
 
 
-# Message-level decisions are HTTP 200 on JSON-RPC: a 403, 429 or 503 on one call ends the whole session of real clients.
+# Message-level decisions are HTTP 200 on JSON-RPC: a 403, 429 or 503 on one call ends the session of real clients.
 TABLE: Mapping[Reason, Shown] = {
     Reason.MALFORMED: Shown(400, 400, -32600, "The request is malformed"),
     Reason.UNAUTHENTICATED: Shown(401, 401, -31401, "The caller is not authenticated"),

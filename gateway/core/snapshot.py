@@ -6,7 +6,7 @@ borders, host-specific routes first; nothing here decodes, merges or normalises 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -73,8 +73,13 @@ class Route:
     audit: str = "strict"
 
     def rest(self, path: str) -> str:
-        """What of the caller's path goes behind the upstream's own path: `/weather/x` gives `/x`, `/weather` gives ``."""
+        """What of the caller's path goes behind the upstream's: `/weather/x` gives `/x`, `/weather` nothing."""
         return path[len(self.path) :]
+
+
+# What an exchange stands on before a route is found, so that its refusal has a record like any other.
+NO_ROUTE = Route(name="", path="", host="", upstream="", auth="required", body="opaque")
+NO_UPSTREAM = Upstream(name="", protocol="http", scheme="http", host="", port=0, authority="", path="")
 
 
 class RouteTable:
@@ -90,7 +95,7 @@ class RouteTable:
         for found in self._by_host.values():
             found.sort(key=lambda route: len(route.path), reverse=True)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
     def match(self, authority: str, path: str) -> Route | None:
@@ -134,6 +139,7 @@ class Snapshot:
     policy_headers: tuple[bytes, ...]  # request headers that policy may see, lower case
     judged_body_bytes: int
     body_bytes: int
+    documents: Mapping[str, bytes] = field(default_factory=dict)  # what the gateway itself serves, JSON by path
 
     def admits_host(self, head: Head) -> bool:
         return _hostname(head.authority) in self.hosts

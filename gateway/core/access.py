@@ -1,0 +1,82 @@
+"""From an exchange and a call to the AuthZEN-shaped question, and the asking of further questions.
+
+One document for every engine (contract, section 5): it is OPA's `input`. What is absent is left out, so that a policy
+sees `undefined` and never an empty stand-in. The caller's own claims about itself never get in here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Sequence
+
+from gateway.core.canonical import Json
+from gateway.core.exchange import AccessRequest, Call, Decision, Exchange, Principal
+
+
+def access_request(exchange: Exchange, call: Call) -> AccessRequest:
+    """The question whether this exchange's caller may do `call` (its own, or an item or a server request judged for it)."""
+    route, head = exchange.route, exchange.head
+    request: dict[str, Json] = {
+        "id": exchange.id,
+        "method": head.method,
+        "path": head.path,
+        "peer": head.peer,
+        "headers": _headers(exchange),
+    }
+    if head.query:
+        request["query"] = head.query
+    context: dict[str, Json] = {"time": _rfc3339(exchange.time), "listing": False, "request": request}
+    if call.has_arguments:
+        context["arguments"] = call.arguments
+    if exchange.trace_id:
+        context["trace_id"] = exchange.trace_id
+    context.update(call.context)
+    properties: dict[str, Json] = {"route": route.name, "upstream": route.upstream}
+    properties.update(call.resource)
+    return AccessRequest(
+        {
+            "subject": _subject(exchange.principal),
+            "action": {"name": call.action},
+            "resource": {"type": call.resource_type, "id": call.resource_id, "properties": properties},
+            "context": context,
+        }
+    )
+
+
+async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
+    """Decides further calls of the same caller, in order, with the snapshot the exchange pinned."""
+    engine = exchange.snapshot.engine
+    decisions: list[Decision] = []
+    for call in calls:
+        answer = engine.decide(access_request(exchange, call))
+        decisions.append(await answer if isinstance(answer, Awaitable) else answer)
+    return decisions
+
+
+def _subject(principal: Principal | None) -> dict[str, Json]:
+    if principal is None:
+        raise RuntimeError("policy is asked only about an identified caller")
+    properties: dict[str, Json] = {"roles": list(principal.roles), "delegated_by": list(principal.delegated_by)}
+    if principal.org is not None:
+        properties["org"] = principal.org
+    if principal.issuer:
+        properties["issuer"] = principal.issuer
+    if principal.agent is not None:
+        properties["agent"] = principal.agent
+    return {"type": principal.type, "id": principal.id, "properties": properties}
+
+
+def _headers(exchange: Exchange) -> dict[str, Json]:
+    """Allowed headers as lists of strings: repeated ones stay apart (a rule on one value sees each of them)."""
+    allowed = exchange.snapshot.policy_headers
+    found: dict[str, Json] = {}
+    for name, value in exchange.head.headers:
+        if name in allowed:
+            values = found.setdefault(name.decode("ascii"), [])
+            if isinstance(values, list):
+                values.append(value.decode("latin-1"))
+    return found
+
+
+def _rfc3339(epoch: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))

@@ -1,0 +1,108 @@
+"""What a record says: from an Exchange to the members of contract section 6.
+
+Pure. `v`, `seq` and `node` are the sequencer's. What is absent is left out; money and floats do not occur here, so the
+log's canonical form has one spelling for each record. Bodies, credentials and header values never get in.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.core.canonical import Json, digest
+from gateway.core.exchange import Call, Exchange
+
+
+def timestamp(epoch: float) -> str:
+    """RFC 3339 UTC with six digits."""
+    whole = int(epoch)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((epoch - whole) * 1_000_000):06d}Z"
+
+
+def intent(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
+    """Written before anything leaves: who, what, why it may, and the digest of what will be sent."""
+    record = _common(exchange, "intent", ident, now)
+    record["upstream"] = {"name": exchange.upstream.name}
+    if exchange.limits:
+        record["limits"] = list(exchange.limits)
+    return record
+
+
+def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
+    """The one closing record: an outcome if an intent was sequenced, else a refusal (ruling 18)."""
+    sequenced = exchange.intent_seq is not None
+    record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
+    refusal = exchange.refusal
+    if refusal is not None:
+        said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
+        if refusal.rule:
+            said["rule"] = refusal.rule
+        record["refusal"] = said
+    if exchange.limits:
+        record["limits"] = list(exchange.limits)
+    if exchange.fault:
+        record["fault"] = exchange.fault
+    if exchange.filtered is not None:
+        record["filtered"] = {"shown": exchange.filtered[0], "hidden": exchange.filtered[1]}
+    response: dict[str, Json] = {"status": exchange.status, "bytes": exchange.usage.bytes_out}
+    if exchange.response_digest:
+        response["digest"] = exchange.response_digest
+    record["response"] = response
+    record["us"] = max(0, int((now - exchange.time) * 1_000_000))
+    if sequenced:
+        record["result"] = exchange.result
+        record["usage"] = exchange.usage.record()
+        upstream: dict[str, Json] = {"name": exchange.upstream.name}
+        if exchange.upstream_address:
+            upstream["address"] = exchange.upstream_address
+        if exchange.upstream_ms is not None:
+            upstream["ms"] = int(exchange.upstream_ms)
+        record["upstream"] = upstream
+    return record
+
+
+def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, Json]:
+    head, call = exchange.head, exchange.asked
+    record: dict[str, Json] = {"exchange": exchange.id, "id": ident, "kind": kind, "time": timestamp(now)}
+    if exchange.route.name:
+        record["route"] = exchange.route.name
+    principal = exchange.principal
+    if principal is not None:
+        subject: dict[str, Json] = {"id": principal.id, "type": principal.type}
+        if principal.org is not None:
+            subject["org"] = principal.org
+        if principal.agent is not None:
+            subject["agent"] = principal.agent
+        if principal.roles:
+            subject["roles"] = list(principal.roles)
+        record["subject"] = subject
+    if isinstance(call, Call):
+        record["action"] = call.action
+        record["resource"] = {"id": call.resource_id, "type": call.resource_type}
+    decision = exchange.decision
+    if decision is not None:
+        record["decision"] = {
+            "effect": "allow" if decision.allow else "deny",
+            "engine": decision.engine,
+            "mode": "enforce",
+            "reason": decision.reason,
+            "revision": decision.revision,
+            "rule": decision.rule,
+        }
+    request: dict[str, Json] = {"method": head.method, "path": head.path, "peer": head.peer}
+    body = exchange.body
+    if body is not None:
+        request["bytes"] = len(body)
+        if not exchange.request_digest:
+            exchange.request_digest = digest(body)
+    if exchange.request_digest:
+        request["digest"] = exchange.request_digest
+    if exchange.forwarded_digest:
+        request["forwarded_digest"] = exchange.forwarded_digest
+    if exchange.client_id:
+        request["client_id"] = exchange.client_id
+    record["request"] = request
+    if exchange.parent:
+        record["parent"] = exchange.parent
+    if exchange.trace_id:
+        record["trace_id"] = exchange.trace_id
+    return record

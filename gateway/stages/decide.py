@@ -1,0 +1,43 @@
+"""The policy decision: default deny, and every doubt is a deny that says which.
+
+A request the protocol could not understand is refused here with the protocol's own reason, after the caller is known.
+The engine's faults arrive as denials marked `fault`; they are `policy_unavailable` for the caller, never an allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from gateway.core.access import access_request
+from gateway.core.exchange import Call, Decision, Exchange
+from gateway.core.pipeline import CONTINUE, Verdict
+from gateway.core.reasons import Reason, Refusal
+
+
+class Decide:
+    name = "decide"
+
+    def __call__(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
+        asked = exchange.asked
+        if isinstance(asked, Refusal):
+            return asked
+        if not isinstance(asked, Call):
+            return Refusal(Reason.MALFORMED, "The request could not be read", rule="unclassified")
+        answer = exchange.snapshot.engine.decide(access_request(exchange, asked))
+        if isinstance(answer, Decision):
+            return self._verdict(exchange, answer)
+        return self._later(exchange, answer)
+
+    async def _later(self, exchange: Exchange, pending: Awaitable[Decision]) -> Verdict:
+        return self._verdict(exchange, await pending)
+
+    def _verdict(self, exchange: Exchange, decision: Decision) -> Verdict:
+        exchange.decision = decision
+        if decision.fault:
+            return Refusal(Reason.POLICY_UNAVAILABLE, decision.reason, rule=decision.rule, retry_after=1)
+        if decision.allow is not True:
+            return Refusal(Reason.DENIED, decision.reason, rule=decision.rule)
+        if decision.obligations:  # an engine that lets one through which nobody fulfils is refused here once more
+            names = ", ".join(sorted({item.type for item in decision.obligations}))
+            return Refusal(Reason.DENIED, f"The policy asks for what this gateway cannot do: {names}", "obligation")
+        return CONTINUE

@@ -1,0 +1,62 @@
+"""Sends the judged bytes to the upstream and waits for the head of its answer.
+
+What leaves is what was judged: the original body, the raw target behind the upstream's own path, the canonical headers
+without the caller's credential. Errors of the upstream become refusals with a Proxy-Status that tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.exchange import Exchange, Header
+from gateway.core.pipeline import CONTINUE, Verdict
+from gateway.core.ports import Clock, UpstreamTargets
+from gateway.core.reasons import Reason, Refusal, UpstreamFailed
+
+
+class Forward:
+    name = "forward"
+
+    def __init__(
+        self, targets: UpstreamTargets, headers: Callable[[Exchange], list[Header]], clock: Clock, pseudonym: str
+    ) -> None:
+        self._targets = targets
+        self._headers = headers
+        self._clock = clock
+        self._pseudonym = pseudonym
+
+    async def __call__(self, exchange: Exchange) -> Verdict:
+        call, upstream, head = exchange.call, exchange.upstream, exchange.head
+        body = call.body if call.body is not None else exchange.body
+        started = self._clock.monotonic()
+        try:
+            exchange.answer = answer = await self._targets.client(upstream).send(
+                head.method,
+                target(exchange),
+                self._headers(exchange),
+                body if exchange.body_stream is None else exchange.body_stream,
+                body_bytes=exchange.body_bytes,
+                idempotent=call.idempotent,
+                stream=call.stream,
+            )
+        except UpstreamFailed as error:
+            exchange.result = "timeout" if error.timeout else "upstream_gone"
+            return self.refused(exchange, error)
+        exchange.upstream_ms = (self._clock.monotonic() - started) * 1000
+        exchange.upstream_address = answer.address
+        return CONTINUE
+
+    def refused(self, exchange: Exchange, error: UpstreamFailed) -> Refusal:
+        status = f"{self._pseudonym}; error={error.error}; next-hop={exchange.upstream.name}"
+        reason = Reason.UPSTREAM_TIMEOUT if error.timeout else Reason.UPSTREAM_FAILED
+        text = f"Upstream {exchange.upstream.name}: {error}"
+        return Refusal(reason, text, rule=error.error, headers=((b"proxy-status", status.encode("ascii", "replace")),))
+
+
+def target(exchange: Exchange) -> str:
+    """The upstream's path, what follows the route's own path, and the caller's query, all as they stand."""
+    head = exchange.head
+    path = exchange.upstream.path + exchange.route.rest(head.path)
+    if not path.startswith("/"):
+        path = "/" + path
+    return f"{path}?{head.query}" if head.query else path
