@@ -14,7 +14,7 @@ from gateway.core.exchange import AccessRequest, Call, Decision, Exchange, Princ
 
 
 def access_request(exchange: Exchange, call: Call) -> AccessRequest:
-    """The question whether this exchange's caller may do `call` (its own, or an item or a server request judged for it)."""
+    """May this exchange's caller do `call` (its own, or an item or server request judged for it)?"""
     route, head = exchange.route, exchange.head
     request: dict[str, Json] = {
         "id": exchange.id,

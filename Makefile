@@ -1,0 +1,68 @@
+# Tollgate. `make run` shows it, `make test` proves it; the rest is for people who work on it.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WAYS := gateway tests bench
+
+.PHONY: run test fast setup check bench console image lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run    the demo: gateway, upstreams and a story told by itself (Ctrl-C stops it)"
+	@echo "make test   installs what the tests need, starts real services on loopback, runs every test"
+	@echo "make fast   the tests that need nothing but Python, under two minutes"
+	@echo "make check  format, lint, types, architecture"
+	@echo "make bench  the gateway beside its peers, interleaved; writes bench/results/"
+	@echo "make setup  only installs: .venv/bin/tollgate works afterwards"
+
+setup: .venv/.run
+
+.venv/.run: config/locks/run.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing locked dependencies (config/locks/run.txt)"
+	@$(PIP) --require-hashes -r config/locks/run.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+.venv/.test: config/locks/test.txt .venv/.run
+	@echo "installing what the tests need (config/locks/test.txt)"
+	@$(PIP) --require-hashes -r config/locks/test.txt
+	@touch $@
+
+run: setup console
+	@exec $(BIN)/tollgate demo
+
+console:
+	@if [ ! -f admin/package.json ]; then echo "console: this version serves its status page from the gateway itself"; \
+	elif command -v npm >/dev/null; then cd admin && npm ci --silent && npm run --silent build; \
+	else echo "console: npm is not here, going on without"; fi
+
+check: .venv/.test
+	@$(BIN)/ruff format --check $(WAYS)
+	@$(BIN)/ruff check $(WAYS)
+	@$(BIN)/mypy gateway
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+fast: .venv/.test
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+test: .venv/.test
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/components.sh
+	@$(BIN)/python -m pytest
+
+bench: .venv/.test
+	@bench/run.sh
+
+image:
+	docker build -t tollgate .
+
+lock:
+	@$(PIP) uv
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-emit-find-links --extra http2 --extra otlp --extra demo --group build pyproject.toml -o config/locks/run.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra demo --group dev pyproject.toml \
+	  -o config/locks/test.txt
+
+clean:
+	rm -rf .venv .cache build *.egg-info var

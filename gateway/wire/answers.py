@@ -1,0 +1,221 @@
+"""The way back: from the upstream's answer to the caller, byte for byte unless policy judges it.
+
+1. An answer that came in one piece and is not judged is two ASGI messages and nothing else.
+2. A stream passes chunk by chunk as it arrives; usage is read beside it, never in its way.
+3. A judged answer passes through its protocol's filter; what the filter cannot read is not shown.
+4. Handles that an answer mints are bound to the caller before a byte of it is released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.core import records
+from gateway.core.access import ask
+from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
+from gateway.core.ids import Ids
+from gateway.core.ports import AnswerFilter, Clock, Handles, RecordLog, UpstreamAnswer, UpstreamTargets
+from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed
+from gateway.wire.origins import shared
+from gateway.wire.streams import Streams
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Answers:
+    def __init__(
+        self,
+        *,
+        targets: UpstreamTargets,
+        request_headers: Callable[[Exchange], list[Header]],
+        answer_headers: Callable[[UpstreamAnswer, Exchange], list[Header]],
+        target: Callable[[Exchange], str],
+        streams: Streams,
+        handles: Handles,
+        log: RecordLog,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        self._targets = targets
+        self._request_headers = request_headers
+        self._answer_headers = answer_headers
+        self._target = target
+        self._streams = streams
+        self._handles = handles
+        self._log = log
+        self._ids = ids
+        self._clock = clock
+
+    async def respond(self, exchange: Exchange, send: Send) -> None:
+        """Sends the answer. Raises Malformed or UpstreamFailed; `exchange.status` tells whether it had begun."""
+        answer = exchange.answer
+        if answer is None:
+            raise RuntimeError("there is no answer to send")
+        call = exchange.call
+        filtering: AnswerFilter | None = None
+        if call.judged:
+            filtering = await exchange.protocol.filter(exchange, answer, self._ask(exchange), self._bind(exchange))
+        if call.metered:
+            exchange.reader = exchange.protocol.usage(exchange, answer)
+        if call.ends and answer.status < 300:
+            await self._forget(exchange)
+        headers = self._answer_headers(answer, exchange)
+        if exchange.limit_headers:
+            headers.extend(exchange.limit_headers)
+        if exchange.head.first(b"origin") is not None:
+            _share(exchange, headers)
+        if filtering is None:
+            whole = answer.complete
+            if whole is not None:
+                await self._at_once(exchange, answer.status, headers, whole, send)
+            else:
+                await self._stream(exchange, answer, headers, send)
+        elif filtering.whole:
+            await self._rewritten(exchange, answer, filtering, headers, send)
+        else:
+            await self._judged(exchange, answer, filtering, headers, send)
+
+    async def _at_once(self, exchange: Exchange, status: int, headers: list[Header], body: bytes, send: Send) -> None:
+        exchange.status = status
+        if exchange.reader is not None:
+            exchange.reader.feed(body)
+        exchange.usage.bytes_out = len(body)
+        exchange.response_digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, exchange: Exchange, answer: UpstreamAnswer, headers: list[Header], send: Send) -> None:
+        reader, usage, digest = exchange.reader, exchange.usage, hashlib.sha256()
+        exchange.status = answer.status
+        with self._streams.watched(exchange):
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            try:
+                while chunk := await answer.chunk():
+                    self._still_alive(exchange)
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    if exchange.first_byte_ms is None:
+                        exchange.first_byte_ms = (self._clock.monotonic() - exchange.started) * 1000
+                    usage.bytes_out += len(chunk)
+                    digest.update(chunk)
+                    if reader is not None:
+                        reader.feed(chunk)
+            except UpstreamFailed as error:
+                exchange.result = "timeout" if error.timeout else "upstream_gone"
+                raise
+            finally:
+                exchange.response_digest = "sha256:" + digest.hexdigest()
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _judged(
+        self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, headers: list[Header], send: Send
+    ) -> None:
+        """Event by event. The head leaves first: a client of a stream waits for it."""
+        exchange.status = answer.status
+        digest = hashlib.sha256()
+        headers = [item for item in headers if item[0] != b"content-length"]
+        with self._streams.watched(exchange):
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            more = True
+            try:
+                while more:
+                    chunk = await answer.chunk()
+                    self._still_alive(exchange)
+                    more = bool(chunk)
+                    shown = await filtering.feed(chunk) if more else await filtering.finish()
+                    if shown:
+                        if exchange.first_byte_ms is None:
+                            exchange.first_byte_ms = (self._clock.monotonic() - exchange.started) * 1000
+                        exchange.usage.bytes_out += len(shown)
+                        digest.update(shown)
+                        await send({"type": "http.response.body", "body": shown, "more_body": True})
+                    for message in filtering.outbox():
+                        await self._post(exchange, message)
+            except UpstreamFailed as error:
+                exchange.result = "timeout" if error.timeout else "upstream_gone"
+                raise
+            finally:
+                exchange.response_digest = "sha256:" + digest.hexdigest()
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _rewritten(
+        self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, headers: list[Header], send: Send
+    ) -> None:
+        limit = exchange.snapshot.body_bytes
+        size = 0
+        parts: list[bytes] = []
+        while chunk := await answer.chunk():
+            size += len(chunk)
+            if size > limit:
+                raise Malformed(f"a judged answer may have {limit} bytes")
+            if shown := await filtering.feed(chunk):
+                parts.append(shown)
+        parts.append(await filtering.finish())
+        body = b"".join(parts)
+        headers = [item for item in headers if item[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._at_once(exchange, answer.status, headers, body, send)
+
+    def _still_alive(self, exchange: Exchange) -> None:
+        if not self._streams.alive(exchange.principal):
+            exchange.revoked = True
+            exchange.result = "error"
+            raise Malformed("the caller's credential ended while its stream was open")
+
+    def _ask(self, exchange: Exchange) -> Callable[[Sequence[Call]], Awaitable[list[Decision]]]:
+        async def asked(calls: Sequence[Call]) -> list[Decision]:
+            decisions = await ask(exchange, calls)
+            for call, decision in zip(calls, decisions, strict=True):
+                if not decision.allow and call.context.get("direction") == "server":
+                    self._note(exchange, call, decision)
+            return decisions
+
+        return asked
+
+    def _note(self, exchange: Exchange, call: Call, decision: Decision) -> None:
+        """A denied request of the upstream's is an exchange of its own: it leaves a refusal that names its parent."""
+        child = replace(
+            exchange, id=self._ids.new(), parent=exchange.id, asked=call, decision=decision, intent_seq=None, body=None,
+            refusal=Refusal(Reason.DENIED, decision.reason, rule=decision.rule), status=0, permits=[], limits=[],
+        )  # fmt: skip
+        try:
+            self._log.submit(records.terminal(child, self._ids.new(), self._clock.time()))
+        except LogUnavailable as error:
+            raise UpstreamFailed(f"no record: {error}", error="proxy_internal_error", sent=True) from error
+
+    def _bind(self, exchange: Exchange) -> Callable[[Handle], Awaitable[None]]:
+        principal = exchange.principal
+        if principal is None:
+            raise RuntimeError("an answer belongs to an identified caller")
+
+        async def bind(handle: Handle) -> None:
+            await self._handles.bind(
+                handle, route=exchange.route.name, subject=principal.id, upstream=exchange.upstream.name
+            )
+
+        return bind
+
+    async def _forget(self, exchange: Exchange) -> None:
+        for handle in exchange.call.handles:
+            await self._handles.forget(handle, route=exchange.route.name, upstream=exchange.upstream.name)
+
+    async def _post(self, exchange: Exchange, message: bytes) -> None:
+        """Answers the upstream's own request in the caller's session; what it says to that is not for anybody."""
+        headers = [
+            item
+            for item in self._request_headers(exchange)
+            if item[0] not in (b"content-length", b"content-type", b"accept", b"last-event-id")
+        ]
+        headers += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
+        answer = await self._targets.client(exchange.upstream).send("POST", self._target(exchange), headers, message)
+        await answer.aclose()
+
+
+def _share(exchange: Exchange, headers: list[Header]) -> None:
+    """Our CORS words replace the upstream's for a listed origin."""
+    ours = shared(exchange)
+    if ours:
+        headers[:] = [item for item in headers if not item[0].startswith(b"access-control-")]
+        headers.extend(ours)

@@ -1,0 +1,287 @@
+"""Bytes in, bytes out: opens an exchange for each request, sends it through the pipeline, answers, settles.
+
+The rule it keeps: whatever happens, a request that made a head ends in exactly one settled exchange. It judges nothing
+itself; Host, Origin and routes come from the snapshot the exchange pins. It never builds a task, a span or a second
+parse per request, and it never looks at a decoded path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+from gateway.core.exchange import Exchange, Head
+from gateway.core.ids import Ids
+from gateway.core.pipeline import Pipeline
+from gateway.core.ports import Clock, Handles, Protocol
+from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
+from gateway.core.snapshot import NO_ROUTE, NO_UPSTREAM, Snapshot
+from gateway.wire.answers import Answers
+from gateway.wire.origins import foreign, preflight, shared
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Scope: TypeAlias = MutableMapping[str, Any]
+Sockets: TypeAlias = Callable[[Exchange, Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger("tollgate.wire")
+
+
+class Gateway:
+    """The data plane as one raw ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        current: Callable[[], Snapshot],
+        pipeline: Pipeline,
+        protocols: Mapping[str, Protocol],
+        answers: Answers,
+        sockets: Sockets,
+        handles: Handles,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        self._current = current
+        self._pipeline = pipeline
+        self._protocols = protocols
+        self._answers = answers
+        self._sockets = sockets
+        self._handles = handles
+        self._ids = ids
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        snapshot = self._current()
+        head: Head = scope["extensions"]["tollgate.head"]
+        if head.path in snapshot.documents and snapshot.admits_host(head) and head.method in ("GET", "HEAD"):
+            await _document(snapshot.documents[head.path], send)
+            return
+        exchange = self._open(snapshot, head)
+        refusal = self._door(exchange)
+        if refusal is None and (allowed := preflight(exchange)) is not None:
+            await _reply(send, 204, allowed, b"")  # the gateway's own answer: nothing was asked of anybody
+            return
+        exchange.fault = "unfinished"
+        try:
+            if head.websocket:
+                await self._websocket(exchange, refusal, receive, send)
+            else:
+                await self._http(exchange, refusal, scope, receive, send)
+            if exchange.fault == "unfinished":
+                exchange.fault = ""
+        except asyncio.CancelledError:
+            self._cut(exchange)
+        finally:
+            await self._close(exchange)
+
+    def _cut(self, exchange: Exchange) -> None:
+        """The caller went away, or lost its right to the stream; nothing more is sent."""
+        if exchange.fault == "unfinished":
+            exchange.fault = ""
+            exchange.result = "client_gone"
+        if exchange.intent_seq is None and exchange.refusal is None:
+            exchange.refusal = Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
+
+    async def _http(
+        self, exchange: Exchange, refusal: Refusal | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if refusal is None:
+            await self._read(exchange, scope, receive)
+            refusal = await self._pipeline.admit(exchange)
+        if refusal is None:
+            try:
+                await self._answers.respond(exchange, send)
+                return
+            except (Malformed, UpstreamFailed) as error:
+                if exchange.status:  # the answer has begun: cut it, the record says why
+                    exchange.fault = f"answer: {error}"
+                    return
+                refusal = self._unusable(exchange, error)
+        await self.refuse(exchange, refusal, send)
+
+    async def _websocket(self, exchange: Exchange, refusal: Refusal | None, receive: Receive, send: Send) -> None:
+        if refusal is None:
+            exchange.asked = exchange.protocol.classify(exchange)
+            refusal = await self._pipeline.admit(exchange)
+        if refusal is None:
+            await self._sockets(exchange, receive, send)
+            return
+        status, headers, body = self._refusal(exchange, refusal)
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+
+    def _open(self, snapshot: Snapshot, head: Head) -> Exchange:
+        route = snapshot.routes.match(head.authority, head.path)
+        upstream = snapshot.upstreams[route.upstream] if route is not None else NO_UPSTREAM
+        exchange = Exchange(
+            id=self._ids.new(),
+            time=self._clock.time(),
+            started=self._clock.monotonic(),
+            head=head,
+            snapshot=snapshot,
+            route=route or NO_ROUTE,
+            upstream=upstream,
+            protocol=self._protocols[upstream.protocol],
+        )
+        client_id = head.first(b"x-request-id")
+        if client_id is not None:
+            exchange.client_id = client_id[:128].decode("latin-1")
+        _trace(exchange, head.first(b"traceparent"))
+        return exchange
+
+    def _door(self, exchange: Exchange) -> Refusal | None:
+        """Host, Origin and route: what is refused before anybody is asked who they are."""
+        refusal = foreign(exchange)
+        if refusal is None and exchange.route is NO_ROUTE:
+            refusal = Refusal(
+                Reason.ROUTE_UNKNOWN, "No route leads there; the operator's configuration lists the routes"
+            )
+        if refusal is not None:
+            exchange.refusal = refusal
+        return refusal
+
+    async def _read(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
+        """Reads the body that is judged, or prepares the stream of one that is not, and lets the protocol classify."""
+        declared = exchange.head.first(b"content-length")
+        length = int(declared) if declared is not None else None
+        reads = exchange.protocol.reads_body(exchange.head, exchange.route)
+        if isinstance(reads, Refusal):
+            exchange.asked = reads
+            return
+        if reads:
+            body = await _whole(receive, exchange.snapshot.judged_body_bytes, length)
+            if isinstance(body, Refusal):
+                exchange.asked = body
+                return
+            exchange.body = body
+        elif length != 0 and (length is not None or scope.get("extensions", {}).get("tollgate.chunked")):
+            exchange.body_bytes = length
+            exchange.body_stream = _stream(exchange, receive)
+        exchange.asked = asked = exchange.protocol.classify(exchange)
+        if not isinstance(asked, Refusal) and asked.traceparent:
+            _trace(exchange, asked.traceparent.encode("latin-1", "replace"))
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal, send: Send) -> None:
+        exchange.refusal = refusal
+        status, headers, body = self._refusal(exchange, refusal)
+        if exchange.head.method == "HEAD":
+            headers = [(b"content-length", b"0"), *headers[1:]] if not body else headers
+        await _reply(send, status, headers, body)
+
+    def _refusal(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        status, headers, body = exchange.protocol.refuse(exchange, refusal)
+        exchange.status = status
+        names = {name for name, _ in headers}
+        headers = [
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", exchange.id.encode()),
+            *headers,
+            *((name, value) for name, value in refusal.headers if name not in names),
+            *exchange.limit_headers,
+            *shared(exchange),
+        ]
+        if b"proxy-status" not in names and not any(name == b"proxy-status" for name, _ in refusal.headers):
+            headers.append((b"proxy-status", b"tollgate; error=http_request_denied; details=" + _quoted(refusal)))
+        if refusal.retry_after is not None and b"retry-after" not in names:
+            headers.append((b"retry-after", str(refusal.retry_after).encode()))
+        if refusal.close:
+            headers.append((b"connection", b"close"))
+        return status, headers, body
+
+    def _unusable(self, exchange: Exchange, error: Malformed | UpstreamFailed) -> Refusal:
+        exchange.result = "error"
+        name = exchange.upstream.name
+        if isinstance(error, UpstreamFailed):
+            exchange.result = "timeout" if error.timeout else "upstream_gone"
+            reason = Reason.UPSTREAM_TIMEOUT if error.timeout else Reason.UPSTREAM_FAILED
+            return Refusal(reason, f"Upstream {name}: {error}", rule=error.error)
+        return Refusal(Reason.UPSTREAM_FAILED, f"Upstream {name} answered what cannot be judged: {error}", "answer")
+
+    async def _close(self, exchange: Exchange) -> None:
+        """Settle first (synchronous, nothing can cut it), then let the connection go."""
+        self._pipeline.settle(exchange)
+        answer, exchange.answer = exchange.answer, None
+        if answer is not None:
+            await answer.aclose()
+
+
+async def _whole(receive: Receive, limit: int, declared: int | None) -> bytes | Refusal:
+    """The body in one piece, at most `limit` bytes; larger ones are refused without being kept."""
+    if declared is not None and declared > limit:
+        return Refusal(Reason.TOO_LARGE, f"A judged body may have {limit} bytes", close=True)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message["body"]
+        return body if len(body) <= limit else Refusal(Reason.TOO_LARGE, f"A judged body may have {limit} bytes")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError("the caller went away")
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > limit:
+            return Refusal(Reason.TOO_LARGE, f"A judged body may have {limit} bytes", close=True)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def _stream(exchange: Exchange, receive: Receive) -> AsyncIterator[bytes]:
+    """The body as it comes; its digest and size are known when it ends."""
+    digest = hashlib.sha256()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError("the caller went away")
+        chunk: bytes = message["body"]
+        more = message.get("more_body", False)
+        if chunk:
+            digest.update(chunk)
+            exchange.usage.bytes_in += len(chunk)
+            yield chunk
+    exchange.request_digest = "sha256:" + digest.hexdigest()
+
+
+async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _document(document: bytes, send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(document)).encode()),
+        (b"cache-control", b"max-age=300"),
+        (b"access-control-allow-origin", b"*"),
+    ]
+    await _reply(send, 200, headers, document)
+
+
+def _trace(exchange: Exchange, traceparent: bytes | None) -> None:
+    """Continue the caller's W3C trace context, or begin one from the exchange's own id."""
+    if traceparent is not None and len(traceparent) == 55 and traceparent[:3] == b"00-":
+        try:
+            parts = traceparent.decode("ascii").split("-")
+        except UnicodeDecodeError:
+            parts = []
+        if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16 and _hex(parts[1] + parts[2]):
+            exchange.trace_id, exchange.parent_span_id = parts[1], parts[2]
+    if not exchange.trace_id:
+        exchange.trace_id = exchange.id.replace("-", "")
+    if not exchange.span_id:
+        exchange.span_id = exchange.id[19:].replace("-", "")
+
+
+def _hex(text: str) -> bool:
+    return all(mark in "0123456789abcdef" for mark in text) and text.strip("0") != ""
+
+
+def _quoted(refusal: Refusal) -> bytes:
+    return b'"' + str(refusal.reason).encode() + b'"'

@@ -1,0 +1,60 @@
+"""Host and Origin rules of the data plane, and CORS for the origins the operator listed.
+
+A browser's page may call only from the gateway's own origin or a listed one; a Host that is not ours is DNS rebinding
+and is refused before a route is looked up. An absent Origin passes: it is not a browser.
+"""
+
+from __future__ import annotations
+
+from gateway.core.exchange import Exchange, Header
+from gateway.core.reasons import Reason, Refusal
+
+# What a page needs to read beyond the CORS-safelisted headers: sessions, ids, limits, challenges.
+_EXPOSED = b"mcp-session-id, x-request-id, ratelimit, ratelimit-policy, retry-after, www-authenticate, location, link"
+_PREFLIGHT_SECONDS = b"600"
+
+
+def foreign(exchange: Exchange) -> Refusal | None:
+    """`origin_refused` for a Host that is not ours or an Origin that is not allowed; None otherwise."""
+    head, snapshot = exchange.head, exchange.snapshot
+    if not snapshot.admits_host(head):
+        return Refusal(Reason.ORIGIN_REFUSED, "This gateway does not answer to that Host name", rule="host")
+    origins = head.values(b"origin")
+    if not origins:
+        return None
+    if len(origins) == 1:
+        origin = origins[0].decode("latin-1").lower()
+        if origin in snapshot.origins or origin in (snapshot.public_url, f"{head.scheme}://{head.authority}"):
+            return None
+    return Refusal(
+        Reason.ORIGIN_REFUSED, "This origin is not allowed; `origins` in the configuration lists them", "origin"
+    )
+
+
+def preflight(exchange: Exchange) -> list[Header] | None:
+    """The answer to a CORS preflight of a listed origin (its Origin has passed `foreign`), None where it is none."""
+    head = exchange.head
+    if head.method != "OPTIONS" or head.first(b"origin") is None:
+        return None
+    method = head.first(b"access-control-request-method")
+    if method is None:
+        return None
+    headers = [*shared(exchange), (b"access-control-allow-methods", method)]
+    asked = head.first(b"access-control-request-headers")
+    if asked is not None:
+        headers.append((b"access-control-allow-headers", asked))
+    headers.append((b"access-control-max-age", _PREFLIGHT_SECONDS))
+    headers.append((b"x-request-id", exchange.id.encode()))
+    return headers
+
+
+def shared(exchange: Exchange) -> tuple[Header, ...]:
+    """The CORS headers of an answer to a listed origin; nothing for everybody else."""
+    origin = exchange.head.first(b"origin")
+    if origin is None or origin.decode("latin-1").lower() not in exchange.snapshot.origins:
+        return ()
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _EXPOSED),
+        (b"vary", b"origin"),
+    )
