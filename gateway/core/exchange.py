@@ -55,7 +55,7 @@ class Principal:
     """The authenticated caller. `id` is `<type>:<issuer>/<sub>`, `key:<id>` or `anonymous` (contract, ruling 1).
 
     `expires` is epoch seconds after which open streams end. `credential` is the digest that the live set is asked
-    about, never the credential itself.
+    about, never the credential itself; `key` the thumbprint of the issuer's key that vouched for it.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Principal:
     expires: float | None = None
     credential: str = ""
     routes: frozenset[str] | None = None  # API keys may be bound to routes; None: not bound
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
