@@ -1,0 +1,153 @@
+"""What must hold between keys of a configuration whose every value was read: numbered, each with its own message.
+
+1. Listening beyond loopback needs TLS or a TLS proxy, and the public https URL. 2. Names are unique where they are
+compared. 3. Every reference leads somewhere. 4. No two routes match the same requests. 5. A protocol's options fit the
+protocol. 6. Files that are read at start are there. 7. A credential cannot break the framing of a request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.config_values import Address
+
+if TYPE_CHECKING:
+    from gateway.config import Issuer, Settings, Upstream
+    from gateway.config_schema import Reading
+
+# Headers the gateway or the connection owns: a configured credential must not set them.
+_OWNED_HEADERS = frozenset(
+    {"connection", "content-length", "content-type", "date", "expect", "host", "keep-alive", "proxy-connection", "te"}
+    | {"traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "via", "x-request-id"}
+)
+
+
+def check(settings: Settings, at: Reading) -> None:
+    """Tells `at` every rule that does not hold."""
+    _listeners(settings, at)
+    _issuers(settings, at)
+    _routes(settings, at)
+    for name, upstream in settings.upstreams.items():
+        _upstream(f"upstreams.{name}", upstream, at)
+    _files(settings, at)
+
+
+def _listeners(settings: Settings, at: Reading) -> None:
+    ways = (
+        ("listen", settings.listen, "public_url", settings.public_url),
+        ("admin.listen", settings.admin.listen, "admin.public_url", settings.admin.public_url),
+    )
+    for key, address, url_key, url in ways:
+        if address.loopback:
+            continue
+        if settings.tls is None and not settings.behind_tls_proxy:  # 1
+            at.at(
+                key, "beyond loopback without TLS", "set tls, or behind_tls_proxy: true if something in front ends it"
+            )
+        if url_key not in at.places:
+            at.at(key, f"beyond loopback without {url_key}", f"set {url_key} to what callers use")
+        elif not url.startswith("https://"):
+            at.at(url_key, "not https, though the listener is beyond loopback", "use https")
+    if settings.tls is not None and settings.behind_tls_proxy:
+        at.at("behind_tls_proxy", "true beside tls", "keep one of the two")
+    if _same(settings.listen, settings.admin.listen):
+        at.at("admin.listen", "the same as listen", "give the admin plane a port of its own")
+
+
+def _same(one: Address, other: Address) -> bool:
+    return one == other and one.port != 0
+
+
+def _issuers(settings: Settings, at: Reading) -> None:
+    seen: dict[str, str] = {}
+    for issuer in settings.trust.issuers:
+        key = f"trust.issuers.{issuer.name}"
+        if issuer.issuer in seen:  # 2
+            at.at(f"{key}.issuer", f"the same issuer as {seen[issuer.issuer]}", "let one entry speak for it")
+        seen[issuer.issuer] = issuer.name
+        url = issuer.jwks.url
+        if url is not None and url.startswith("http://") and not _local(url):
+            at.at(f"{key}.jwks.url", "keys over plain http", "use https, or a file")
+        _roles_of(key, issuer, at)
+
+
+def _roles_of(key: str, issuer: Issuer, at: Reading) -> None:
+    if issuer.roles is not None and issuer.roles.const is not None:
+        at.at(f"{key}.roles", "const is for org", "name the claim that has the roles")
+
+
+def _local(url: str) -> bool:
+    return Address(urlsplit(url).hostname or "", 0).loopback
+
+
+def _routes(settings: Settings, at: Reading) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for route in settings.routes:
+        key = f"routes.{route.name}"
+        written = {name for name in ("path", "host") if f"{key}.match.{name}" in at.places}
+        if not written:
+            at.at(f"{key}.match", "empty", "give it a path, a host, or both")
+        first = seen.setdefault((route.match.host, route.match.path), route.name)
+        if first != route.name:  # 4
+            at.at(f"{key}.match", f"the same as that of route {first}", "no request could reach this one")
+        upstream = settings.upstreams.get(route.upstream)
+        if upstream is None:  # 3
+            names = ", ".join(settings.upstreams) or "none"
+            at.at(f"{key}.upstream", "no upstream has that name", f"there are: {names}")
+            continue
+        if upstream.protocol != "http" and route.body == "opaque":  # 5
+            at.at(f"{key}.body", f"opaque on a route to {upstream.protocol}", "its messages must be read to be judged")
+        if route.deny_as == "tool_error" and upstream.protocol != "mcp":
+            at.at(f"{key}.deny_as", f"tool_error on a route to {upstream.protocol}", "it is for mcp")
+
+
+def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
+    if upstream.tls is not None:
+        if not upstream.url.startswith("https://"):
+            at.at(f"{key}.tls", "tls for an http URL", "use an https URL")
+        if (upstream.tls.cert is None) != (upstream.tls.key is None):
+            at.at(f"{key}.tls", "cert and key belong together", "give both or none")
+    credentials = upstream.credentials
+    if credentials is None:
+        return
+    if credentials.header.lower() in _OWNED_HEADERS:  # 7
+        at.at(f"{key}.credentials.header", "a header the gateway sets itself", "use Authorization or one of its own")
+    if credentials.value.known and not _fits_a_header(credentials.value.reveal()):
+        at.at(f"{key}.credentials.value", "has a space at an end or a character no header may have", "check the secret")
+
+
+def _fits_a_header(value: str) -> bool:
+    return value == value.strip() and all(" " <= character <= "~" for character in value)
+
+
+def _files(settings: Settings, at: Reading) -> None:
+    if not settings.policy.bundle.is_dir():  # 6
+        what = "a bundle file is not in this version" if settings.policy.bundle.is_file() else "no such folder"
+        at.at("policy.bundle", f"{settings.policy.bundle}: {what}", "name the folder that has your .rego files")
+    for key, path in _named_files(settings):
+        if not os.access(path, os.R_OK):
+            what = "cannot be read" if path.exists() else "no such file"
+            at.at(key, f"{path}: {what}", f"paths are relative to {Path.cwd()}")
+
+
+def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
+    found: list[tuple[str, Path | None]] = []
+    add: Callable[[tuple[str, Path | None]], None] = found.append
+    if settings.tls is not None:
+        add(("tls.cert", settings.tls.cert))
+        add(("tls.key", settings.tls.key))
+        add(("tls.client_ca", settings.tls.client_ca))
+    if settings.trust.api_keys is not None:
+        add(("trust.api_keys.file", settings.trust.api_keys.file))
+    for issuer in settings.trust.issuers:
+        add((f"trust.issuers.{issuer.name}.jwks.file", issuer.jwks.file))
+    for name, upstream in settings.upstreams.items():
+        if upstream.tls is not None:
+            add((f"upstreams.{name}.tls.ca", upstream.tls.ca))
+            add((f"upstreams.{name}.tls.cert", upstream.tls.cert))
+            add((f"upstreams.{name}.tls.key", upstream.tls.key))
+    return [(key, path) for key, path in found if path is not None]
