@@ -193,6 +193,8 @@ class AnswerFilter(Port):
 
     `whole` filters need the full body (JSON): their output comes from `finish`. Others work event by event and never
     hold back an event that policy allowed. Raises Malformed for an answer that cannot be judged: it is not shown.
+    A `whole` filter may change `answer.status` and `answer.headers` until `finish` returns, so the head is sent after
+    that, with a content-length of what `finish` gave; the others only while `Protocol.filter` makes them.
     """
 
     whole: bool
@@ -244,6 +246,10 @@ class Bind(Port):
     """Binds a freshly minted handle to this exchange's (route, principal, upstream), durably, before it is shown."""
 
     async def __call__(self, handle: Handle) -> None: ...
+
+    async def owner(self, handle: Handle) -> str | None:
+        """`subject.id` of the handle's owner on this exchange's route and upstream, None if it was never bound."""
+        ...
 
 
 class Handles(Port):
