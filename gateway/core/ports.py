@@ -158,8 +158,14 @@ class UpstreamAnswer(Port):
     @property
     def address(self) -> str: ...
 
+    @property
+    def complete(self) -> bytes | None:
+        """The whole body when all of it is here and `chunk` took nothing of it, else None. Asking takes nothing."""
+        ...
+
     async def chunk(self) -> bytes:
-        """The next bytes of the body as they arrived, `b""` at its end. Raises UpstreamFailed."""
+        """The next bytes of the body as they arrived, `b""` at its end. Raises UpstreamFailed. One reader; when the
+        call is cancelled, the answer can only be closed."""
         ...
 
     async def aclose(self) -> None:
