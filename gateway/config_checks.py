@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from gateway.config_values import Address
 
 if TYPE_CHECKING:
-    from gateway.config import Issuer, Settings, Upstream
     from gateway.config_schema import Reading
+    from gateway.config_types import Issuer, Settings, Upstream
 
 # Headers the gateway or the connection owns: a configured credential must not set them.
 _OWNED_HEADERS = frozenset(

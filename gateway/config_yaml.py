@@ -217,13 +217,13 @@ def _mark(node: Node, place: Place) -> None:
 
 
 def _put(root: Node, path: list[str], node: Node, problems: list[Problem]) -> None:
+    if not all(path):
+        problems.append(Problem(node.place, "", "an empty name between underscores", "write TOLLGATE__section__key"))
+        return
     at = root
     for depth, name in enumerate(path):
         key = ".".join(path[: depth + 1])
         last = depth == len(path) - 1
-        if not name:
-            problems.append(Problem(node.place, key, "an empty name between two underscores"))
-            return
         if isinstance(at.value, list):
             index = _named(at.value, name)
             if index is None:

@@ -1,0 +1,353 @@
+"""The sections of the configuration file: every key with its type, its default and why it is there.
+
+A section is a frozen dataclass; from its fields come the strict reader, the JSON Schema and config/gateway.yaml, so a
+key that is written here is read, described and shown. The rule: a default is the strict choice, and a key of a later
+version stands in LATER, where it is refused by name.
+"""
+
+# ruff: noqa: RUF009 (`option` is a dataclass field specifier, and every default it is given is frozen)
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import ClassVar
+
+from gateway import config_values as values
+from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
+from gateway.config_values import Address, Rate, Secret
+
+_DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
+_SIZE = Text("a size like 64KiB or 4MiB", values.SIZE, values.parse_size)
+_PERCENT = Text("a share like 1% or 0.5%", values.PERCENT, values.parse_percent)
+_NAME = Text("a name of letters, digits, dots, dashes and underscores", values.NAME)
+_ADDRESS = Text("an address like 127.0.0.1:8080 or [::1]:8080", parse=values.parse_address)
+_HOST = Text("a host name without port", parse=values.parse_host)
+_URL = Text("an http or https URL", parse=values.parse_url)
+_BASE_URL = Text("an http or https URL that does not end with a slash", parse=values.parse_base_url)
+_PATH = Text("a path on this machine", r"[^\x00]+", Path)
+_CLAIM = Text("the name of a claim", r"[^\x00-\x1f]{1,256}")
+_WORD = Text("a text", r"[^\x00-\x1f]{1,1024}")
+
+
+def _one_of(*names: str) -> str:
+    return f"exactly one of {', '.join(names)} is needed here"
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Caps of the data plane's listener; sizes in bytes, times in seconds."""
+
+    header_bytes: int = option(_SIZE, 32 * 1024, "a request head above it is 431", shown="32KiB")
+    headers: int = option(Whole(1, 10_000), 100, "more header lines are 431", shown="100")
+    body_bytes: int = option(_SIZE, 64 * 1024**2, "a larger request body is 413", shown="64MiB")
+    judged_body_bytes: int = option(_SIZE, 4 * 1024**2, "the same where policy reads the body", shown="4MiB")
+    head_timeout: float = option(_DURATION, 10.0, "a head must be complete by then: slowloris", shown="10s")
+    body_timeout: float = option(_DURATION, 60.0, "longest silence within a request body", shown="60s")
+    keepalive: float = option(_DURATION, 75.0, "an idle connection is closed after it", shown="75s")
+    half_open_per_peer: int = option(Whole(1, 100_000), 64, "connections of one peer without a whole head", shown="64")
+    connections: int = option(Whole(1, 1_000_000), 4096, "open connections; more are refused", shown="4096")
+    exchanges: int = option(Whole(1, 1_000_000), 1024, "exchanges at the same time; more are 503", shown="1024")
+
+
+@dataclass(frozen=True, slots=True)
+class Otlp:
+    endpoint: str = option(_URL, why="an OTLP/HTTP collector's base URL", shown="http://127.0.0.1:4318")
+    sample: float = option(_PERCENT, 0.01, "share of exchanges traced when the caller did not decide", shown="1%")
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    level: str = option(Choice(("debug", "info", "warning", "error")), "info", "least level of log lines", shown="info")
+    otlp: Otlp | None = option(Of(Otlp), None, "traces go there; without it none are made")
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    listen: Address = option(_ADDRESS, Address("127.0.0.1", 8081), "the admin plane", shown="127.0.0.1:8081")
+    token: Secret = option(
+        SecretRef(may_lack=True),
+        Secret("file var/admin.token", Path("var/admin.token")),
+        "the bearer token; the file is made, 0600, when it is not there",
+        shown="{file: var/admin.token}",
+    )
+    public_url: str = option(
+        _BASE_URL, "", "what browsers use; default http://<listen>", example="https://admin.gw.example"
+    )
+    metrics: str = option(Choice(("token", "open")), "token", "open: /metrics needs no token", shown="token")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    cert: Path = option(_PATH, why="PEM chain of the listeners", shown="/etc/tollgate/tls.crt")
+    key: Path = option(_PATH, why="its PEM private key", shown="/etc/tollgate/tls.key")
+    client_ca: Path | None = option(
+        _PATH, None, "callers must show a certificate of this CA", example="/etc/tollgate/clients.pem"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    counters: str = option(Choice(("memory",), ("redis",)), "memory", "where limits are counted", shown="memory")
+    records: str = option(Choice(("sqlite",), ("postgresql",)), "sqlite", "index of records; sessions", shown="sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Jwks:
+    url: str | None = option(_URL, None, "fetched, cached, refreshed", example="https://idp.example/jwks.json")
+    file: Path | None = option(_PATH, None, "read again on reload", shown="config/idp.jwks.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where a value comes from: the claim of that name, limited to `of`; or `const`, fixed for the issuer."""
+
+    claim: str | None = option(_CLAIM, None)
+    const: str | None = option(_WORD, None)
+    of: tuple[str, ...] | None = option(ListOf(_WORD, 1), None)
+
+
+def _claim_wrong(found: Claim) -> str:
+    if (found.claim is None) == (found.const is None):
+        return _one_of("claim", "const")
+    return "of belongs to claim" if found.of is not None and found.claim is None else ""
+
+
+def _from_claim(text: str) -> Claim:
+    return Claim(claim=text)
+
+
+_MAPPED = Either(Text(_CLAIM.says, _CLAIM.pattern, _from_claim), Of(Claim, _claim_wrong))
+ALGORITHMS = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who may say who a caller is. `org` and `roles` count only as mapped here."""
+
+    name: str = option(_NAME, why="its part of subject.id", shown="idp")
+    issuer: str = option(_WORD, why="the iss of its tokens, compared exactly", shown="https://idp.example")
+    audience: tuple[str, ...] = option(
+        Either(Text("an audience", _WORD.pattern, lambda text: (text,)), ListOf(_WORD, 1)),  # type: ignore[arg-type]
+        why="the aud that means this gateway, one or a list",
+        shown="tollgate",
+    )
+    jwks: Jwks = option(
+        Of(Jwks, lambda found: _one_of("url", "file") if (found.url is None) == (found.file is None) else ""),
+        why="its keys: exactly one of url and file",
+    )
+    algorithms: tuple[str, ...] = option(
+        ListOf(Choice(ALGORITHMS), 1), ("EdDSA", "ES256", "RS256"), "accepted ones", shown="[EdDSA, ES256, RS256]"
+    )
+    subject: str = option(_CLAIM, "sub", "the claim that names the caller", shown="sub")
+    org: Claim | None = option(
+        _MAPPED, Claim(claim="org"), "a claim, {const: acme} or {claim: org, of: [acme]}", shown="org"
+    )
+    roles: Claim | None = option(
+        _MAPPED, Claim(claim="roles"), "a claim, or {claim: roles, of: [reader]}", shown="roles"
+    )
+    agent: str = option(_CLAIM, "client_id", "the claim that names the agent's software", shown="client_id")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    file: Path = option(
+        _PATH, why="YAML list of {id, sha256, subject, ...}, read again on reload", shown="config/keys.yaml"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    LATER: ClassVar[Mapping[str, str]] = {"signers": "verified agent cards and tool manifests are"}
+
+    issuers: tuple[Issuer, ...] = option(ListOf(Of(Issuer)), (), "who may say who a caller is", example="idp")
+    api_keys: ApiKeys | None = option(Of(ApiKeys), None, "hashed keys; gone from the file is revoked")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    LATER: ClassVar[Mapping[str, str]] = {
+        "url": "remote engines are",
+        "query": "remote engines are",
+        "shadow": "shadow engines are",
+    }
+
+    engine: str = option(
+        Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who decides", shown="embedded"
+    )
+    bundle: Path = option(_PATH, Path("policies"), "folder of Rego and data files", shown="policies")
+    timeout: float = option(_DURATION, 0.25, "a later answer is a deny", shown="250ms")
+    mode: str = option(Choice(("enforce",), ("report",)), "enforce", "a deny is a deny", shown="enforce")
+    headers: tuple[str, ...] = option(
+        ListOf(Text("a header name", values.HEADER, str.lower)), (), "request headers policy may read", shown="[]"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    ca: Path | None = option(_PATH, None, "PEM of its CA; default the system's", example="/etc/tollgate/ca.pem")
+    cert: Path | None = option(_PATH, None, "our client certificate", example="/etc/tollgate/client.crt")
+    key: Path | None = option(_PATH, None, "its private key", example="/etc/tollgate/client.key")
+    server_name: str | None = option(_HOST, None, "name its certificate must carry", example="weather.internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; None is no limit."""
+
+    connect: float = option(_DURATION, 2.0, "per attempt", shown="2s")
+    response: float = option(_DURATION, 30.0, "until the head of the answer", shown="30s")
+    idle: float = option(_DURATION, 300.0, "between two pieces of a body", shown="5m")
+    stream_idle: float | None = option(OrNone(_DURATION), None, "the same for SSE and WebSocket", shown="none")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    header: str = option(
+        Text("a header name", values.HEADER), why="set on each forwarded request", shown="Authorization"
+    )
+    value: Secret = option(SecretRef(), why="{env: NAME} or {file: PATH}", shown="{env: WEATHER_TOKEN}")
+    scheme: str = option(Text("an authentication scheme", values.HEADER), "", "put before the value", example="Bearer")
+
+
+PROTOCOLS = ("mcp", "a2a", "openai", "anthropic", "http")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    LATER: ClassVar[Mapping[str, str]] = {
+        "retries": "retries are",
+        "breaker": "circuit breakers are",
+        "card": "verified agent cards are",
+        "tools": "tool pins are",
+    }
+
+    url: str = option(
+        _BASE_URL, why="where calls go; the rest of the caller's path is appended", shown="http://127.0.0.1:9001/mcp"
+    )
+    protocol: str = option(
+        Choice(PROTOCOLS), why="mcp, a2a, openai, anthropic or http (plain, SSE, WebSocket)", shown="mcp"
+    )
+    http: str = option(Choice(("1.1", "2")), "1.1", "HTTP version spoken to it, in quotes", shown='"1.1"')
+    tls: UpstreamTls | None = option(Of(UpstreamTls), None, "for https upstreams")
+    timeouts: Timeouts = option(Of(Timeouts), Timeouts(), "each ends in 502 or 504 and a record")
+    credentials: Credentials | None = option(Of(Credentials), None, "ours to it; the caller's never reaches it")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    path: str = option(
+        Text("a path like /weather", values.PATH, values.parse_path), "", "longest wins", shown="/weather"
+    )
+    host: str = option(_HOST, "", "only for this Host; without a path the path is kept", example="tools.example")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    LATER: ClassVar[Mapping[str, str]] = {"on_error": "failing open is"}
+
+    name: str = option(_NAME, why="what records, limits and metrics call it", shown="weather")
+    match: Match = option(Of(Match), why="path, host, or both")
+    upstream: str = option(_NAME, why="a name under upstreams", shown="weather")
+    auth: str = option(
+        Choice(("required", "anonymous")), "required", "anonymous: callers need no credential", shown="required"
+    )
+    body: str = option(Choice(("json", "opaque")), "", "json: read by policy; opaque: streamed unseen", example="json")
+    cookies: str = option(Choice(("strip", "pass")), "strip", "whether the upstream sees them", shown="strip")
+    deny_as: str = option(Choice(("error", "hidden", "tool_error")), "error", "how a deny looks", shown="error")
+    audit: str = option(
+        Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
+    )
+
+
+LIMIT_KEYS = ("subject.id", "subject.org", "agent", "route", "upstream", "resource.id", "peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    name: str = option(_NAME, why="what callers see in RateLimit-Policy", shown="per-agent")
+    key: tuple[str, ...] = option(
+        ListOf(Choice(LIMIT_KEYS), 1), why="counted apart for each", shown="[subject.id, route]"
+    )
+    rate: Rate | None = option(
+        Text("a rate like 100/minute", values.RATE, values.parse_rate), None, "over time", shown="100/minute"
+    )
+    burst: int | None = option(Whole(1, 1_000_000_000), None, "at once on top of an even rate", shown="20")
+    concurrent: int | None = option(Whole(1, 1_000_000), None, "instead of rate: at the same time", example="50")
+
+
+def _limit_wrong(found: Limit) -> str:
+    if (found.rate is None) == (found.concurrent is None):
+        return _one_of("rate", "concurrent")
+    return "burst belongs to rate" if found.burst is not None and found.rate is None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    records: int = option(Whole(1, 1_000_000), 1000, "sign after so many records", shown="1000")
+    every: float = option(_DURATION, 1.0, "or after so long", shown="1s")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    LATER: ClassVar[Mapping[str, str]] = {"sinks": "SIEM sinks are"}
+
+    checkpoint: Checkpoint = option(Of(Checkpoint), Checkpoint(), "how often the log's head is signed")
+    capture: str = option(
+        Choice(("none",), ("shape", "full")), "none", "arguments and results kept: none", shown="none"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole of it. `node` None: the name in `<data_dir>/log/origin`, at the first start the host's."""
+
+    LATER: ClassVar[Mapping[str, str]] = {
+        "budgets": "budgets are",
+        "prices": "prices are",
+        "sso": "single sign-on is",
+    }
+
+    node: str | None = option(
+        _NAME, None, "log origin and metrics label; default the host's name, fixed at the first start", example="gw-1"
+    )
+    listen: Address = option(_ADDRESS, Address("127.0.0.1", 8080), "the data plane", shown="127.0.0.1:8080")
+    public_url: str = option(
+        _BASE_URL,
+        "",
+        "what callers use; default http://<listen>, required beyond loopback",
+        example="https://gw.example",
+    )
+    hosts: tuple[str, ...] = option(ListOf(_HOST), (), "further names accepted in Host", shown="[]")
+    origins: tuple[str, ...] = option(
+        ListOf(Text("an origin like https://app.example", parse=values.parse_origin)),
+        (),
+        "browser origins allowed",
+        shown="[]",
+    )
+    data_dir: Path = option(_PATH, Path("var"), "log, keys, index; a local disk", shown="var")
+    drain: float = option(_DURATION, 30.0, "how long open exchanges may finish on SIGTERM", shown="30s")
+    front: Front = option(Of(Front), Front(), "caps against floods and slow callers")
+    telemetry: Telemetry = option(Of(Telemetry), Telemetry(), "log lines and traces")
+    admin: Admin = option(Of(Admin), Admin(), "status, records, metrics, the log's files")
+    tls: Tls | None = option(Of(Tls), None, "required (or behind_tls_proxy) to listen beyond loopback")
+    behind_tls_proxy: bool = option(Flag(), False, "something in front ends TLS", shown="false")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = option(
+        ListOf(Text("an address or a block like 10.0.0.0/8", parse=values.parse_network)),
+        (),
+        "whose Forwarded is believed",
+        shown="[]",
+    )
+    stores: Stores = option(Of(Stores), Stores(), "where state is kept")
+    events: str = option(Choice(("none",), ("nats",)), "none", "no event stream in this version", shown="none")
+    trust: Trust = option(Of(Trust), Trust(), "whose word counts")
+    policy: Policy = option(Of(Policy), Policy(), "what is allowed")
+    upstreams: Mapping[str, Upstream] = option(
+        MapOf(Of(Upstream), values.UPSTREAM_NAME, "lower-case letters, digits and dashes, at most 63"),
+        {},
+        "where calls go",
+    )
+    routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
+    limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
+    audit: Audit = option(Of(Audit), Audit(), "the log")
