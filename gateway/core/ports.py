@@ -248,6 +248,24 @@ class Protocol(Port):
         ...
 
 
+class Messages(Port):
+    """What a protocol makes of the messages of an open WebSocket (protocols/): each judged one is an exchange of its own
+    whose `parent` is the open (ruling 14)."""
+
+    def classify_message(self, exchange: Exchange, message: str | bytes) -> Call | Refusal | None:
+        """From one whole message of the caller's to a Call. None: it is only counted, the open was its permission."""
+        ...
+
+    def refuse_message(self, exchange: Exchange, refusal: Refusal) -> str | None:
+        """The text that answers a refused message in place, "" where it had none to wait for; None where the socket
+        must be closed instead, because the message was not JSON-RPC."""
+        ...
+
+    def close_code(self, refusal: Refusal) -> int:
+        """1008 for policy, 1013 for `try later`, 1011 where the gateway or the upstream broke, 1009 for size."""
+        ...
+
+
 class Bind(Port):
     """Binds a freshly minted handle to this exchange's (route, principal, upstream), durably, before it is shown."""
 
