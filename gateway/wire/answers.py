@@ -25,6 +25,24 @@ from gateway.wire.streams import Streams
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+class Binding:
+    """The handles of one exchange: what its answer mints belongs to its caller (ruling 13)."""
+
+    __slots__ = ("_handles", "_route", "_subject", "_upstream")
+
+    def __init__(self, handles: Handles, route: str, subject: str, upstream: str) -> None:
+        self._handles = handles
+        self._route = route
+        self._subject = subject
+        self._upstream = upstream
+
+    async def __call__(self, handle: Handle) -> None:
+        await self._handles.bind(handle, route=self._route, subject=self._subject, upstream=self._upstream)
+
+    async def owner(self, handle: Handle) -> str | None:
+        return await self._handles.owner(handle, route=self._route, upstream=self._upstream)
+
+
 class Answers:
     def __init__(
         self,
@@ -62,21 +80,24 @@ class Answers:
             exchange.reader = exchange.protocol.usage(exchange, answer)
         if call.ends and answer.status < 300:
             await self._forget(exchange)
+        if filtering is None:
+            whole = answer.complete
+            if whole is not None:
+                await self._at_once(exchange, answer.status, self._headers(exchange, answer), whole, send)
+            else:
+                await self._stream(exchange, answer, self._headers(exchange, answer), send)
+        elif filtering.whole:
+            await self._rewritten(exchange, answer, filtering, send)
+        else:
+            await self._judged(exchange, answer, filtering, self._headers(exchange, answer), send)
+
+    def _headers(self, exchange: Exchange, answer: UpstreamAnswer) -> list[Header]:
         headers = self._answer_headers(answer, exchange)
         if exchange.limit_headers:
             headers.extend(exchange.limit_headers)
         if exchange.head.first(b"origin") is not None:
             _share(exchange, headers)
-        if filtering is None:
-            whole = answer.complete
-            if whole is not None:
-                await self._at_once(exchange, answer.status, headers, whole, send)
-            else:
-                await self._stream(exchange, answer, headers, send)
-        elif filtering.whole:
-            await self._rewritten(exchange, answer, filtering, headers, send)
-        else:
-            await self._judged(exchange, answer, filtering, headers, send)
+        return headers
 
     async def _at_once(self, exchange: Exchange, status: int, headers: list[Header], body: bytes, send: Send) -> None:
         exchange.status = status
@@ -140,9 +161,8 @@ class Answers:
                 exchange.response_digest = "sha256:" + digest.hexdigest()
             await send({"type": "http.response.body", "body": b""})
 
-    async def _rewritten(
-        self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, headers: list[Header], send: Send
-    ) -> None:
+    async def _rewritten(self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, send: Send) -> None:
+        """In one piece, after all of it was judged: the filter may have changed the head too."""
         limit = exchange.snapshot.body_bytes
         size = 0
         parts: list[bytes] = []
@@ -154,7 +174,7 @@ class Answers:
                 parts.append(shown)
         parts.append(await filtering.finish())
         body = b"".join(parts)
-        headers = [item for item in headers if item[0] != b"content-length"]
+        headers = [item for item in self._headers(exchange, answer) if item[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._at_once(exchange, answer.status, headers, body, send)
 
@@ -185,17 +205,10 @@ class Answers:
         except LogUnavailable as error:
             raise UpstreamFailed(f"no record: {error}", error="proxy_internal_error", sent=True) from error
 
-    def _bind(self, exchange: Exchange) -> Callable[[Handle], Awaitable[None]]:
-        principal = exchange.principal
-        if principal is None:
+    def _bind(self, exchange: Exchange) -> Binding:
+        if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
-
-        async def bind(handle: Handle) -> None:
-            await self._handles.bind(
-                handle, route=exchange.route.name, subject=principal.id, upstream=exchange.upstream.name
-            )
-
-        return bind
+        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name)
 
     async def _forget(self, exchange: Exchange) -> None:
         for handle in exchange.call.handles:
