@@ -4,7 +4,8 @@ Everything policy reads comes through `parse`. Rules, numbered as in the code:
 1. UTF-8 without a byte order mark, nothing else. 2. RFC 8259 grammar: no NaN, no Infinity, no overflow to it.
 3. No duplicate member at any depth, however its name is spelled. 4. No integer beyond 2^53-1.
 5. No lone surrogate. 6. At most `MAX_DEPTH` levels.
-Rules 4 and 5 can be relaxed for named top-level members only (ruling 10): policy then sees a safe copy there.
+Rules 4 and 5 can be relaxed for named top-level members only (ruling 10): policy then sees a safe copy there. They do
+not bind an upstream's answer (`parse_answer`), of which policy sees nothing but what is checked again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_INTEGER = 2**53 - 1
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONG_INTEGER = re.compile(rb"[0-9]{16}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_MAX_DIGITS = 1000  # of an integer in an answer: far beyond any number type, far from quadratic conversion
 
 
 class _Big(str):
@@ -39,17 +40,7 @@ class _Big(str):
 
 def parse(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
     """The JSON value of `data`. Raises Malformed, which says what and never quotes the input at length."""
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise Malformed("a byte order mark is not allowed")  # 1
-    _check_depth(data)  # 6
-    try:
-        value: Json = _DECODER.decode(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise Malformed(f"not UTF-8 at byte {error.start}") from None  # 1
-    except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None  # 2
-    except RecursionError:
-        raise Malformed(f"deeper than {MAX_DEPTH} levels") from None  # 6
+    value = _decode(data, _DECODER)
     if _SURROGATE_ESCAPE.search(data) is not None or _LONG_INTEGER.search(data) is not None:
         value = _settle(value, tolerate)
     return value
@@ -61,6 +52,12 @@ def parse_object(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> dict
     if not isinstance(value, dict):
         raise Malformed("a JSON object is expected")
     return value
+
+
+def parse_answer(data: bytes) -> Json:
+    """What an upstream said, to be shown rather than judged: as `parse`, but an integer keeps all its digits and a
+    surrogate stays what it is (tool schemas carry 64-bit bounds), so that what is written again says the same."""
+    return _decode(data, _EXACT)
 
 
 def encode(value: Json) -> bytes:
@@ -76,18 +73,36 @@ def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _check_depth(data: bytes) -> None:
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return  # cheap and nearly always enough
+def _decode(data: bytes, decoder: json.JSONDecoder) -> Json:
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise Malformed("a byte order mark is not allowed")  # 1
+    try:
+        value: Json = decoder.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not UTF-8 at byte {error.start}") from None  # 1
+    except json.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None  # 2
+    except RecursionError:
+        raise Malformed(f"deeper than {MAX_DEPTH} levels") from None  # 6
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:  # nearly always false, and cheap
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Json) -> None:
+    """Level by level, so that it costs no recursion and no more than the value's size."""
+    level = [value] if isinstance(value, list | dict) else []
     depth = 0
-    for found in _BRACKETS.finditer(data):
-        mark = found.group()[0]
-        if mark in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise Malformed(f"deeper than {MAX_DEPTH} levels")
-        elif mark in b"]}":
-            depth -= 1
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise Malformed(f"deeper than {MAX_DEPTH} levels")  # 6
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
+        ]
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -114,8 +129,17 @@ def _integer(text: str) -> int | str:
     return _Big(text)
 
 
+def _exact(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise Malformed(f"an integer has more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer, strict=True
+)
+_EXACT = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_exact, strict=True
 )
 
 
