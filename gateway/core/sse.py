@@ -14,7 +14,7 @@ from gateway.core.reasons import Malformed
 
 EVENT_LIMIT_BYTES = 4 * 1024 * 1024  # as much as a judged body may have
 
-_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\n\n|\n\r\n|\r\r(?!\n)|\n\r(?=[^\n])")
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")  # the end of a line, and an empty line
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -35,28 +35,36 @@ class Scanner:
     __slots__ = ("_limit", "_pending", "_searched")
 
     def __init__(self, limit: int = EVENT_LIMIT_BYTES) -> None:
-        self._pending = b""
+        self._pending = bytearray()  # grows in place: a slow line costs its length once, not its square
         self._searched = 0
         self._limit = limit
 
     def feed(self, chunk: bytes) -> list[Event]:
-        data = self._pending + chunk if self._pending else chunk
         events: list[Event] = []
         start = 0
-        found = _BLANK.search(data, max(0, self._searched - 3))
-        while found is not None:
-            events.append(_event(data[start : found.end()]))
+        if self._pending:
+            self._pending += chunk
+            first = _BLANK.search(self._pending, max(0, self._searched - 3))
+            if first is None:
+                return self._wait(events)
+            chunk, self._pending = bytes(self._pending), bytearray()
+            start = first.end()
+            events.append(_event(chunk[:start]))
+        for found in _BLANK.finditer(chunk, start):
+            events.append(_event(chunk[start : found.end()]))
             start = found.end()
-            found = _BLANK.search(data, start)
-        self._pending = data[start:]
+        self._pending += chunk[start:] if start else chunk
+        return self._wait(events)
+
+    def _wait(self, events: list[Event]) -> list[Event]:
         self._searched = len(self._pending)
-        if len(self._pending) > self._limit:
+        if self._searched > self._limit:
             raise Malformed(f"an event is larger than {self._limit} bytes")
         return events
 
     @property
     def rest(self) -> bytes:
-        return self._pending
+        return bytes(self._pending)
 
 
 def _event(raw: bytes) -> Event:
