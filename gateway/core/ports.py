@@ -279,7 +279,9 @@ class Bind(Port):
 class Handles(Port):
     """Sessions and tasks: who they belong to (stores/). Persisted; survives a restart."""
 
-    async def bind(self, handle: Handle, *, route: str, subject: str, upstream: str) -> None: ...
+    async def bind(self, handle: Handle, *, route: str, subject: str, upstream: str) -> None:
+        """Durable when it returns. Raises Malformed for a handle that belongs to another subject: it must not be shown."""
+        ...
 
     async def owner(self, handle: Handle, *, route: str, upstream: str) -> str | None:
         """`subject.id` of the owner, None if the handle was never bound on this route and upstream."""

@@ -1,0 +1,225 @@
+"""The index over the log: finds what is there, pages stay, it catches up, and begins anew for another log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.query import QueryFailed, RecordPage, RecordQuery
+from gateway.stores import records
+from gateway.stores.records import RecordIndex
+
+
+class ListedEntries:
+    """A log in memory; `shown` is how much of it can be read, as a log's files may be behind its commits."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.shown: int | None = None
+        self.reads: list[tuple[int, int | None]] = []
+
+    def read(self, start: int, stop: int | None) -> Iterable[tuple[int, bytes]]:
+        self.reads.append((start, stop))
+        end = min(len(self.entries) if stop is None else stop, len(self.entries) if self.shown is None else self.shown)
+        return [(seq, self.entries[seq]) for seq in range(start, end)]
+
+    def append(self, **members: Any) -> tuple[int, bytes]:
+        seq = len(self.entries)
+        record = {"v": 1, "seq": seq, "kind": "intent", "time": f"2026-11-22T12:00:{seq % 60:02d}.000000Z"} | members
+        self.entries.append(json.dumps(record).encode())
+        return seq, self.entries[-1]
+
+
+@pytest.fixture
+def log() -> ListedEntries:
+    return ListedEntries()
+
+
+@pytest.fixture
+def index(tmp_path: Path, log: ListedEntries) -> Iterator[RecordIndex]:
+    made = RecordIndex(tmp_path / "index.db", log)
+    made.start()
+    yield made
+    made.close()
+
+
+def find(index: RecordIndex, **members: Any) -> RecordPage:
+    return asyncio.run(index.find(RecordQuery(**members)))
+
+
+def seqs(index: RecordIndex, **members: Any) -> list[Any]:
+    return [record["seq"] for record in find(index, **members).records]
+
+
+def test_what_was_committed_before_the_question_is_found_newest_first(index: RecordIndex, log: ListedEntries) -> None:
+    index.committed([log.append(exchange="x"), log.append(exchange="y"), log.append(exchange="x", kind="outcome")])
+    page = find(index, exchange="x")
+    assert [(record["seq"], record["kind"]) for record in page.records] == [(2, "outcome"), (0, "intent")]
+    assert page.cursor is None
+    assert index.behind == 0
+
+
+def test_every_filter_finds_by_its_member_exactly(index: RecordIndex, log: ListedEntries) -> None:
+    index.committed(
+        [
+            log.append(subject={"id": "a"}, action="mcp.tools/call", route="w", decision={"effect": "allow"}),
+            log.append(subject={"id": "A"}, action="mcp.tools/list", route="w", decision={"effect": "deny"}),
+            log.append(subject={"id": "a "}, kind="refusal", route="f", refusal={"reason": "rate_limited"}),
+            log.append(kind="activation"),
+        ]
+    )
+    assert seqs(index, subject="a") == [0]
+    assert seqs(index, action="mcp.tools/list") == [1]
+    assert seqs(index, route="w") == [1, 0]
+    assert seqs(index, effect="deny") == [1]
+    assert seqs(index, effect="allow") == [0]
+    assert seqs(index, kind="refusal") == [2]
+    assert seqs(index, kind="activation") == [3]
+    assert seqs(index, reason="rate_limited") == [2]
+    assert seqs(index, subject="a", action="mcp.tools/list") == []
+    assert seqs(index, subject="a' OR 1=1 --") == []
+    assert seqs(index) == [3, 2, 1, 0]
+
+
+def test_a_time_range_holds_both_ends(index: RecordIndex, log: ListedEntries) -> None:
+    index.committed([log.append() for _ in range(10)])
+    assert seqs(index, since="2026-11-22T12:00:03.000000Z", until="2026-11-22T12:00:05.000000Z") == [5, 4, 3]
+    assert seqs(index, since="2027-01-01T00:00:00.000000Z") == []
+    assert seqs(index, until="2025-01-01T00:00:00.000000Z") == []
+
+
+def test_pages_stay_what_they_were_while_records_arrive(index: RecordIndex, log: ListedEntries) -> None:
+    index.committed([log.append() for _ in range(7)])
+    first = find(index, limit=3)
+    index.committed([log.append() for _ in range(5)])
+    second = find(index, limit=3, before=first.cursor)
+    third = find(index, limit=3, before=second.cursor)
+    got = [record["seq"] for page in (first, second, third) for record in page.records]
+    assert got == [6, 5, 4, 3, 2, 1, 0]
+    assert third.cursor is None
+
+
+def test_a_start_catches_up_from_its_last_seq(tmp_path: Path, log: ListedEntries) -> None:
+    first = RecordIndex(tmp_path / "index.db", log)
+    first.start()
+    first.committed([log.append() for _ in range(5)])
+    assert len(seqs(first)) == 5
+    first.close()
+    for _ in range(3):
+        log.append(exchange="late")
+    log.reads.clear()
+    second = RecordIndex(tmp_path / "index.db", log)
+    second.start()
+    second.committed([log.append(exchange="late")])
+    assert seqs(second, exchange="late") == [8, 7, 6, 5]
+    second.close()
+    assert min(start for start, _ in log.reads) == 4, "the last one is compared, the rest read"
+
+
+def test_an_index_of_another_log_is_begun_anew(tmp_path: Path, log: ListedEntries) -> None:
+    first = RecordIndex(tmp_path / "index.db", log)
+    first.start()
+    first.committed([log.append(exchange="old") for _ in range(5)])
+    assert len(seqs(first)) == 5
+    first.close()
+    log.entries.clear()
+    entries = [log.append(exchange="new"), log.append(exchange="new")]
+    second = RecordIndex(tmp_path / "index.db", log)
+    second.start()
+    second.committed([log.append(exchange="new")])
+    assert seqs(second, exchange="old") == []
+    assert len(seqs(second, exchange="new")) == len(entries) + 1
+    second.close()
+
+
+def test_a_broken_index_is_begun_anew(tmp_path: Path, log: ListedEntries) -> None:
+    (tmp_path / "index.db").write_bytes(b"no database at all" * 999)
+    log.append(exchange="x")
+    index = RecordIndex(tmp_path / "index.db", log)
+    index.start()
+    index.committed([log.append(exchange="x")])
+    assert seqs(index, exchange="x") == [1, 0]
+    index.close()
+
+
+def test_a_gap_is_read_from_the_log_and_never_skipped(tmp_path: Path, log: ListedEntries) -> None:
+    index = RecordIndex(tmp_path / "index.db", log)
+    lost = [log.append() for _ in range(4)]
+    log.shown = 0
+    index.committed([log.append(), log.append()])
+    index._catch_up([(4, log.entries[4]), (5, log.entries[5])])
+    assert index.behind == 6, "the log does not show what is missing yet"
+    log.shown = None
+    index._catch_up([])
+    assert index.behind == 0
+    assert len(lost) == 4
+    assert index._writer.execute("SELECT count(*) FROM records").fetchone() == (6,)
+    index.close()
+
+
+def test_a_page_is_read_from_the_log_when_memory_has_let_go_of_it(
+    tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "RECENT", 2)
+    index = RecordIndex(tmp_path / "index.db", log)
+    index.start()
+    index.committed([log.append() for _ in range(200)])
+    log.reads.clear()
+    assert len(seqs(index, limit=150)) == 150
+    assert log.reads == [(50, 198)], "neighbours are read together"
+    log.shown = 100
+    with pytest.raises(QueryFailed, match="not in the log"):
+        find(index, limit=150)
+    index.close()
+
+
+def test_a_listener_that_is_flooded_keeps_its_memory_bounded(
+    tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "DROP_BYTES", 10_000)
+    index = RecordIndex(tmp_path / "index.db", log)
+    for _ in range(100):
+        index.committed([log.append() for _ in range(20)])
+        assert index._pending_bytes <= 10_000 + 20 * 200
+    index.start()
+    assert len(seqs(index, limit=500)) == 500
+    assert index.behind == 0
+    index.close()
+
+
+def test_a_search_that_takes_too_long_is_refused(
+    tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RecordIndex(tmp_path / "index.db", log)
+    index.start()
+    index.committed([log.append(route="w") for _ in range(20_000)])
+    assert len(seqs(index)) == 100
+    monkeypatch.setattr(records, "ASK_SECONDS", 0.0)
+    with pytest.raises(QueryFailed, match="narrow it"):
+        find(index, route="nowhere")
+    monkeypatch.setattr(records, "ASK_SECONDS", 2.0)
+    assert len(seqs(index)) == 100, "the next question is answered"
+    index.close()
+
+
+def test_the_sequencers_thread_hands_over_while_questions_are_asked(index: RecordIndex, log: ListedEntries) -> None:
+    def sequence() -> None:
+        for _ in range(200):
+            index.committed([log.append(exchange="x") for _ in range(5)])
+
+    thread = threading.Thread(target=sequence)
+    thread.start()
+    counts = []
+    while thread.is_alive():
+        counts.append(len(seqs(index, limit=500)))
+    thread.join()
+    assert counts == sorted(counts)
+    page = find(index, limit=500)
+    rest = find(index, limit=500, before=page.cursor)
+    assert len(page.records) + len(rest.records) == 1000
