@@ -52,15 +52,15 @@ class _Held:
             return None  # 1
         return self.keys
 
-    def take(self, data: bytes) -> None:
-        """Raises Malformed and keeps what was there."""
+    def take(self, data: bytes) -> KeySet:
+        """The set that is held now. Raises Malformed and keeps what was there."""
         digest = hashlib.sha256(data).digest()
-        if digest != self._digest:  # 4
-            keys = read_jwks(data)
-            for skipped in keys.skipped:
+        if self.keys is None or digest != self._digest:  # 4
+            self.keys, self._digest = read_jwks(data), digest
+            for skipped in self.keys.skipped:
                 _log.info("keys of %s: %s", self.name, skipped)
-            self.keys, self._digest = keys, digest
         self.confirm()
+        return self.keys
 
     def confirm(self) -> None:
         self._good_at = self._clock.monotonic()
@@ -80,17 +80,14 @@ class _Held:
 class FileKeys:
     """A JWK set in a file, read again when the file changes."""
 
-    __slots__ = ("_held", "_path", "_stamp")
+    __slots__ = ("_held", "_path", "_stamp", "keys")
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._held = _Held(str(path), clock)
+        self.keys: KeySet | None = None  # plain, for it is looked at with every request
         self._stamp: tuple[int, ...] = ()
         self.poll()
-
-    @property
-    def keys(self) -> KeySet | None:
-        return self._held.keys
 
     @property
     def problem(self) -> str:
@@ -111,7 +108,7 @@ class FileKeys:
                 self._held.confirm()
                 return
             with self._path.open("rb") as file:
-                self._held.take(file.read(SET_LIMIT_BYTES + 1))
+                self.keys = self._held.take(file.read(SET_LIMIT_BYTES + 1))
             self._stamp = stamp
         except (OSError, Malformed) as error:
             self._held.fail(str(error))
@@ -123,7 +120,7 @@ class FileKeys:
 class UrlKeys:
     """A JWK set behind a URL. Raises ValueError for an address that may not be asked (rule 3)."""
 
-    __slots__ = ("_asked_at", "_clock", "_due", "_failures", "_fetch", "_held", "_task", "_url")
+    __slots__ = ("_asked_at", "_clock", "_due", "_failures", "_fetch", "_held", "_task", "_url", "keys")
 
     def __init__(self, url: str, fetch: Fetch, clock: Clock) -> None:
         _check_url(url)
@@ -131,14 +128,11 @@ class UrlKeys:
         self._fetch = fetch
         self._clock = clock
         self._held = _Held(url, clock)
+        self.keys: KeySet | None = None  # plain, for it is looked at with every request
         self._due = clock.monotonic()
         self._asked_at: float | None = None
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def keys(self) -> KeySet | None:
-        return self._held.keys
 
     @property
     def problem(self) -> str:
@@ -177,7 +171,7 @@ class UrlKeys:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 data = await self._fetch(self._url)
-            self._held.take(data)
+            self.keys = self._held.take(data)
             self._failures = 0
             self._due = self._clock.monotonic() + REFRESH_SECONDS
         except Exception as error:  # noqa: BLE001 (background: whatever went wrong, the former keys serve on)

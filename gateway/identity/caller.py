@@ -1,0 +1,164 @@
+"""The Authenticator: which credential was presented, and whose it is.
+
+1. One credential: `Authorization: Bearer`, `x-api-key` or `api-key`; the same in two of them is one, two different ones
+are 400, and so is one in the query (contract, ruling 2; RFC 6750 section 2.3). 2. `tg_` begins an API key, anything
+else is an access token; either may come in any of the three. 3. A route that lets anonymous callers in does so only
+without a credential: a bad one is 401 there too. 4. A verified token is remembered by its digest for at most
+`REMEMBER_SECONDS`, never past its expiry, and only while its issuer's keys are the very ones it was verified with; the
+time is monotonic, so a turned clock prolongs nothing. 5. The credential itself is kept nowhere and appears in no text.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Awaitable
+from hashlib import sha256
+from typing import TypeAlias
+from urllib.parse import unquote_plus
+
+from gateway.core.exchange import Head, Principal
+from gateway.core.ports import Clock, KeySource, TrustedKeys
+from gateway.core.reasons import Refusal
+from gateway.core.snapshot import Route
+from gateway.identity.apikey import ApiKeys
+from gateway.identity.bearer import UNVERIFIED, Accepted, Bearer, Rejected, Wanting
+from gateway.identity.challenge import Challenges
+
+REMEMBER_SECONDS = 60.0
+REMEMBER_TOKENS = 10_000  # about 10 MB; the oldest goes first
+
+ANONYMOUS = Principal(id="anonymous", type="anonymous")
+
+_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+# The names under which RFC 6750 and the vendors of models take credentials in a query; our own keys under any name.
+_QUERY_NAMES = frozenset({"access_token", "api_key", "api-key", "apikey", "x-api-key", "subscription-key"})
+_QUERY_KEY = re.compile(r"tg_[a-z0-9-]{1,63}_[A-Za-z0-9_-]{43}")
+_PAIRS = re.compile(r"[&;]")
+_Remembered: TypeAlias = "tuple[Principal, float, KeySource, TrustedKeys]"
+
+
+class Caller:
+    """Built once per snapshot; `api_keys` and the issuers' key sources outlive it."""
+
+    __slots__ = ("_api_keys", "_bearer", "_challenges", "_clock", "_monotonic", "_remembered")
+
+    def __init__(self, bearer: Bearer, api_keys: ApiKeys | None, challenges: Challenges, clock: Clock) -> None:
+        self._bearer = bearer
+        self._api_keys = api_keys
+        self._challenges = challenges
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._remembered: dict[bytes, _Remembered] = {}
+
+    def authenticate(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        value: bytes | None = None
+        for header in head.headers:
+            if header[0] in _HEADERS:
+                if value is not None:
+                    return self._several(head, route)
+                name, value = header
+        if head.query and _in_query(head.query):
+            return self._in_query(route)
+        if value is None:
+            return ANONYMOUS if route.auth == "anonymous" else self._challenges.missing(route)  # 3
+        credential = _bearer(value) if name == b"authorization" else value
+        if not credential:
+            return self._challenges.invalid(route, "Only Bearer credentials are accepted", "credential_scheme")
+        return self._judge(credential, route)
+
+    def alive(self, principal: Principal) -> bool:
+        """Answers for principals of former snapshots too: nothing here depends on who authenticated them."""
+        if principal.expires is not None and self._clock.time() >= principal.expires:
+            return False
+        if principal.key:
+            return self._bearer.alive(principal)
+        if principal.id.startswith("key:"):
+            return self._api_keys is not None and self._api_keys.alive(principal)
+        return principal.id == ANONYMOUS.id
+
+    def _judge(self, credential: bytes, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        digest = sha256(credential).digest()
+        remembered = self._remembered.get(digest)
+        if remembered is not None:
+            principal, until, source, keys = remembered
+            if self._monotonic() < until and source.keys is keys:
+                return principal
+        if not credential.startswith(b"tg_"):  # 2
+            return self._verify(credential, digest, route)
+        found = self._api_keys.judge(credential, digest) if self._api_keys is not None else None
+        return found or self._challenges.invalid(
+            route, "The API key is not known here, or no longer: ask the operator for one", "api_key"
+        )
+
+    def _verify(
+        self, credential: bytes, digest: bytes, route: Route
+    ) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        verdict = self._bearer.judge(credential, digest.hex())
+        if isinstance(verdict, Wanting):
+            fresh = verdict.source.refresh()
+            if fresh is not None:
+                return self._verify_again(fresh, credential, digest, route)
+        return self._settle(verdict, digest, route)
+
+    async def _verify_again(
+        self, fresh: Awaitable[None], credential: bytes, digest: bytes, route: Route
+    ) -> Principal | Refusal:
+        await fresh
+        return self._settle(self._bearer.judge(credential, digest.hex()), digest, route)
+
+    def _settle(self, verdict: Accepted | Rejected | Wanting, digest: bytes, route: Route) -> Principal | Refusal:
+        if isinstance(verdict, Accepted):
+            self._remember(digest, verdict)
+            return verdict.principal
+        if isinstance(verdict, Rejected):
+            return self._challenges.invalid(route, verdict.text, verdict.rule)
+        if not verdict.available:
+            return self._challenges.unavailable(verdict.issuer)
+        return self._challenges.invalid(route, UNVERIFIED, "token_key")
+
+    def _remember(self, digest: bytes, verdict: Accepted) -> None:
+        """Rule 4. Only what was verified gets in, so strangers cannot push others out."""
+        principal = verdict.principal
+        left = REMEMBER_SECONDS
+        if principal.expires is not None:
+            left = min(left, principal.expires - self._clock.time())
+        self._remembered.pop(digest, None)
+        if len(self._remembered) >= REMEMBER_TOKENS:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = (principal, self._monotonic() + left, verdict.source, verdict.keys)
+
+    def _several(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        """Rule 1: equal ones in different headers are one credential."""
+        found = [header for header in head.headers if header[0] in _HEADERS]
+        credentials = [_bearer(value) if name == b"authorization" else value for name, value in found]
+        first = credentials[0]
+        same = all(one is not None and hmac.compare_digest(first or b"", one) for one in credentials)
+        if not first or not same or len({name for name, _ in found}) != len(found):
+            return self._challenges.malformed(
+                route,
+                "More than one credential: send exactly one of Authorization, x-api-key and api-key",
+                "credentials",
+            )
+        if head.query and _in_query(head.query):
+            return self._in_query(route)
+        return self._judge(first, route)
+
+    def _in_query(self, route: Route) -> Refusal:
+        return self._challenges.malformed(
+            route, "A credential in the query is refused: send it as Authorization: Bearer", "credential_in_query"
+        )
+
+
+def _bearer(value: bytes) -> bytes | None:
+    """What stands behind `Bearer`, in any case; None where Authorization is of another scheme."""
+    scheme, _, credential = value.partition(b" ")
+    return credential if scheme == b"Bearer" or scheme.lower() == b"bearer" else None
+
+
+def _in_query(query: str) -> bool:
+    for pair in _PAIRS.split(query):
+        name, _, value = pair.partition("=")
+        if value and (unquote_plus(name).lower() in _QUERY_NAMES or _QUERY_KEY.fullmatch(unquote_plus(value))):
+            return True
+    return False
