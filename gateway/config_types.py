@@ -54,7 +54,7 @@ class Front:
 @dataclass(frozen=True, slots=True)
 class Otlp:
     endpoint: str = option(_URL, why="an OTLP/HTTP collector's base URL", shown="http://127.0.0.1:4318")
-    sample: float = option(_PERCENT, 0.01, "share of exchanges traced when the caller did not decide", shown="1%")
+    sample: float = option(_PERCENT, 0.01, "share of traces kept, chosen by their trace id", shown="1%")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,245 @@
+"""Log lines and metrics: their names and set-up. (Traces are in telemetry_traces.py.)
+
+The rule: on the hot path there is only counting, in plain dictionaries and lists; text is made when somebody scrapes.
+A log line is one line of ASCII JSON whatever a caller put into its values, and what looks like a credential is taken
+out. No body, no header value, no secret is ever given to anything here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from gateway.core.exchange import Exchange
+from gateway.core.ports import Clock, Observer
+from gateway.core.reasons import Reason
+
+LINE_CHARACTERS = 16_384  # a longer line is cut: a stack trace fits, a body does not
+_SECRETS = re.compile(
+    r"(?P<scheme>(?i:bearer|basic))\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|tg_[A-Za-z0-9-]{1,64}_[A-Za-z0-9_-]{43}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*"
+    r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.DOTALL,
+)
+
+
+def log_to(stream: TextIO, level: str, secrets: Callable[[], Iterable[str]] = tuple) -> None:
+    """Sends every logger's records to `stream` as JSON lines. `secrets` are values that are taken out wherever they
+    would stand; other libraries speak from `warning` on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _Line(secrets)],
+        )
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("tollgate").setLevel(level.upper())
+    logging.captureWarnings(True)
+
+
+class _Line:
+    """The last processor: one line of ASCII JSON without anything that looks like a credential."""
+
+    def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+        first = {name: event.pop(name) for name in ("time", "level", "logger", "event") if name in event}
+        line = json.dumps({**first, **event}, ensure_ascii=True, default=str, separators=(",", ":"))
+        line = _SECRETS.sub(_hidden, line.replace("\x7f", "\\u007f"))
+        for secret in self._secrets():
+            if len(secret) >= 8:  # a shorter one would take out half of every line
+                line = line.replace(json.dumps(secret)[1:-1], "[secret]")
+        if len(line) > LINE_CHARACTERS:
+            cut = json.dumps(line[: LINE_CHARACTERS // 2])
+            line = f'{{"time":"{first.get("time", "")}","event":"cut","line":{cut}}}'
+        return line
+
+
+def _hidden(found: re.Match[str]) -> str:
+    scheme = found.group("scheme")
+    return f"{scheme} [secret]" if scheme else "[secret]"
+
+
+class Histogram:
+    """Counts below upper bounds (seconds). `observe` costs a binary search in a tuple."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts as Prometheus wants them."""
+        found: list[tuple[str, float]] = []
+        below = 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            below += count
+            found.append(("+Inf" if bound == float("inf") else f"{bound:g}", below))
+        return found
+
+
+DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+OVERHEAD_BOUNDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+DECISION_BOUNDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25)
+APPEND_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+@dataclass(slots=True)
+class _Series:
+    """What one route and protocol count; `outcomes` by (outcome, reason)."""
+
+    duration: Histogram
+    overhead: Histogram
+    outcomes: dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value that is read at the scrape: `read` gives (label values, value) pairs and must not block."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+
+
+_UPSTREAM_REASONS = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_TIMEOUT})
+
+
+class Metrics:
+    """The Observer of numbers, and their exposition. `gauges` belong to others: log, clients, snapshot, stores."""
+
+    def __init__(self, clock: Clock, gauges: Sequence[Gauge] = ()) -> None:
+        self._clock = clock
+        self._gauges = tuple(gauges)
+        self._series: dict[tuple[str, str], _Series] = {}
+        self._decisions: dict[str, Histogram] = {}
+        self._append = Histogram(APPEND_BOUNDS)
+        self._fail_open = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collected(self))
+        ProcessCollector(namespace="tollgate", registry=self._registry)
+
+    def finished(self, exchange: Exchange) -> None:
+        """Once per exchange, on the hot path: a few microseconds, nothing that grows with traffic."""
+        key = (exchange.route.name, exchange.protocol.name)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series(Histogram(DURATION_BOUNDS), Histogram(OVERHEAD_BOUNDS), {})
+        seconds = self._clock.monotonic() - exchange.started
+        series.duration.observe(seconds)
+        refusal, decision = exchange.refusal, exchange.decision
+        outcome = ("refused" if exchange.intent_seq is None else exchange.result, refusal.reason if refusal else "")
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        if refusal is None or refusal.reason not in _UPSTREAM_REASONS:
+            first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
+            series.overhead.observe(max(0.0, first - (exchange.upstream_ms or 0.0) / 1000))
+        if decision is not None:
+            engine = self._decisions.get(decision.engine)
+            if engine is None:
+                engine = self._decisions[decision.engine] = Histogram(DECISION_BOUNDS)
+            engine.observe(decision.ms / 1000)
+            if decision.fault and exchange.intent_seq is not None:
+                self._fail_open += 1
+
+    def appended(self, seconds: float) -> None:
+        """How long a group commit of the log took. Any thread."""
+        self._append.observe(seconds)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type, as the scraper accepts it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _families(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "tollgate_requests",
+            "Exchanges that ended. outcome: refused before anything was forwarded, or the record's result",
+            labels=("route", "protocol", "outcome", "reason"),
+        )
+        labels = ("route", "protocol")
+        duration = HistogramMetricFamily(
+            "tollgate_request_duration_seconds", "From the whole head to the last byte of the answer", labels=labels
+        )
+        overhead = HistogramMetricFamily(
+            "tollgate_overhead_seconds",
+            "Until the answer's first byte, less the upstream's time to its head",
+            labels=labels,
+        )
+        for (route, protocol), series in list(self._series.items()):
+            for (outcome, reason), count in list(series.outcomes.items()):
+                requests.add_metric((route, protocol, outcome, str(reason)), count)
+            duration.add_metric((route, protocol), series.duration.buckets(), series.duration.total)
+            overhead.add_metric((route, protocol), series.overhead.buckets(), series.overhead.total)
+        decisions = HistogramMetricFamily("tollgate_decision_duration_seconds", "One decision", labels=("engine",))
+        for engine, histogram in list(self._decisions.items()):
+            decisions.add_metric((engine,), histogram.buckets(), histogram.total)
+        append = HistogramMetricFamily("tollgate_log_append_seconds", "A group commit of the log: write and fsync")
+        append.add_metric((), self._append.buckets(), self._append.total)
+        fail_open = CounterMetricFamily(
+            "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self._fail_open
+        )
+        yield from (requests, duration, overhead, decisions, append, fail_open)
+        for gauge in self._gauges:
+            family = GaugeMetricFamily(f"tollgate_{gauge.name}", gauge.help, labels=gauge.labels)
+            for values, number in gauge.read():
+                family.add_metric(values, number)
+            yield family
+
+
+class _Collected(Collector):
+    """What prometheus_client asks at a scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics._families()
+
+
+class Observers:
+    """Tells several observers about each finished exchange."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def finished(self, exchange: Exchange) -> None:
+        for observer in self._observers:
+            observer.finished(exchange)
