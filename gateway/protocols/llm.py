@@ -28,6 +28,7 @@ from gateway.protocols.llm_models import ModelList
 from gateway.protocols.llm_usage import reader
 from gateway.protocols.media import JSON, is_json, media_type, not_json, untyped
 from gateway.protocols.problem import dump, refusal_headers
+from gateway.protocols.rewritten import describe_anew, must_be_plain
 
 # Free text and `seed`: there policy gets a safe copy of what it cannot hold, and the original goes on (ruling 10).
 TOLERATED = frozenset({"messages", "input", "system", "seed"})
@@ -103,9 +104,12 @@ class Llm:
         return status, headers, dump(self._vendor.error(status, refusal.text, refusal_data(exchange, refusal)))
 
     async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+        """Raises Malformed for a list in a content coding."""
         if exchange.call.listing != "models" or not 200 <= answer.status < 300:
             return None
-        return ModelList(exchange, answer, ask)
+        must_be_plain(answer.headers)
+        describe_anew(answer.headers)
+        return ModelList(exchange, ask)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
         if not exchange.call.metered or not 200 <= answer.status < 300:

@@ -10,9 +10,8 @@ import json
 
 from gateway.core.canonical import Json, parse_answer
 from gateway.core.exchange import Call, Exchange
-from gateway.core.ports import Ask, UpstreamAnswer
+from gateway.core.ports import Ask
 from gateway.core.reasons import Malformed
-from gateway.protocols.rewritten import describe_anew, must_be_plain
 
 _ACTIONS = ("llm.chat", "llm.embeddings")
 
@@ -20,23 +19,20 @@ _ACTIONS = ("llm.chat", "llm.embeddings")
 class ModelList:
     """The answer filter of GET /models, for both vendors' shapes."""
 
-    __slots__ = ("_answer", "_ask", "_exchange", "_parts")
+    __slots__ = ("_ask", "_exchange", "_parts")
 
     whole = True
 
-    def __init__(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask) -> None:
+    def __init__(self, exchange: Exchange, ask: Ask) -> None:
         self._exchange = exchange
-        self._answer = answer
         self._ask = ask
         self._parts: list[bytes] = []
-        describe_anew(answer.headers)
 
     async def feed(self, chunk: bytes) -> bytes:
         self._parts.append(chunk)
         return b""
 
     async def finish(self) -> bytes:
-        must_be_plain(self._answer.headers)
         original = b"".join(self._parts)
         document = parse_answer(original)
         items = document.get("data") if isinstance(document, dict) else None
