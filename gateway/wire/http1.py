@@ -66,6 +66,10 @@ class Http1Client:
     def in_flight(self) -> int:
         return self._open - len(self._idle)
 
+    @property
+    def ticking(self) -> bool:
+        return self._timer is not None
+
     async def send(
         self,
         method: str,

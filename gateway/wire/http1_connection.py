@@ -310,10 +310,9 @@ class Connection(asyncio.Protocol):
             self._left = head.length
         else:
             self._left = -1
+        self._wait_on()
         if data:
             self._take_body(answer, data)
-        else:
-            self._wait_on()
 
     def _take_body(self, answer: Answer, data: bytes) -> None:
         decoder = self._decoder
