@@ -1,0 +1,356 @@
+"""Whether a policy's work is bounded by the size of what it is given, read from its syntax tree.
+
+The engine cannot be interrupted and holds the interpreter, so only bounded policies may run in the gateway's process.
+The rule: what is not seen to be bounded is not. Bounded means: at most one loop over the open part of the input
+(arguments and whatever has no size of its own) with nothing looped or searched inside or around it, or at most
+`NESTING` nested loops over small things (the caller's roles, the policy's data); no builtin whose work its arguments
+decide; no pattern made from input; no `with`, which evaluates rules again; no functions that call functions so often
+that their work multiplies. Literals count for nothing: their length is in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway.pdp.builtins import CHEAP, PATTERNED, UNBOUNDED
+from gateway.pdp.checks import touched
+from gateway.pdp.syntax import (
+    Body,
+    Node,
+    Path,
+    Rule,
+    callee,
+    children,
+    expression,
+    flatten,
+    is_scalar,
+    line_of,
+    literal,
+    target,
+    variable,
+    visit_rule,
+)
+
+NESTING = 3  # roles x names of an upstream x patterns is what a table of grants needs
+WORK = 50_000  # expressions; about 20 ms
+
+_SMALL_INPUT: tuple[Path, ...] = (
+    ("subject",), ("action",), ("resource", "type"), ("resource", "id"), ("context", "request"), ("context", "time"),
+    ("context", "listing"), ("context", "direction"), ("context", "session"), ("context", "trace_id"),
+    ("context", "budget"),
+)  # fmt: skip
+
+
+class Size(IntEnum):
+    """How much there may be of a value, and who decides: the policy's text, its data, the caller a little (who asks,
+    for what), one member of something the caller sends, or all of it."""
+
+    FIXED = 0
+    DATA = 1
+    CALLER = 2
+    PART = 3
+    OPEN = 4
+
+    @property
+    def member(self) -> Size:
+        return Size.PART if self is Size.OPEN else self
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """Loops that nest in each other, by what they loop over, and whether a builtin searches an open value in them."""
+
+    small: int = 0
+    open: int = 0
+    search: bool = False
+
+    def inside(self, other: Loops) -> Loops:
+        return Loops(self.small + other.small, self.open + other.open, self.search or other.search)
+
+    def beside(self, other: Loops) -> Loops:
+        return Loops(max(self.small, other.small), max(self.open, other.open), self.search or other.search)
+
+    def over(self, size: Size) -> Loops:
+        small = size in (Size.DATA, Size.CALLER)
+        return Loops(self.small + small, self.open + (size >= Size.PART), self.search)
+
+    @property
+    def bounded(self) -> bool:
+        if self.open == 0:
+            return self.small <= NESTING
+        return self.open == 1 and self.small == 0 and not self.search
+
+    @property
+    def size(self) -> Size:
+        """How many members something has that these loops made."""
+        return Size.OPEN if self.open else Size.CALLER if self.small else Size.FIXED
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of an expression or body: the size of its value and the loops that run to get it."""
+
+    size: Size
+    loops: Loops = Loops()
+
+    def also(self, other: Shape) -> Shape:
+        return Shape(max(self.size, other.size), self.loops.beside(other.loops))
+
+
+_FIXED = Shape(Size.FIXED)
+
+
+def unbounded_because(rules: Sequence[Rule]) -> tuple[str, ...]:
+    """Why a policy must be evaluated where it can be killed; empty when it is bounded. One line per cause."""
+    judge = _Judge(rules)
+    for rule in sorted(rules, key=lambda rule: rule.kind == "function"):
+        if rule.path not in judge.called:
+            judge.rule(rule, (Size.OPEN,) * len(rule.params))
+    if _work(rules) > WORK:
+        judge.causes.append(f"functions call functions more than {WORK} times for one decision")
+    return tuple(dict.fromkeys(judge.causes))
+
+
+def _work(rules: Sequence[Rule]) -> int:
+    """Expressions evaluated if every rule is asked once and every call runs its function, loops not counted."""
+    by_path: dict[Path, list[Rule]] = {}
+    for rule in rules:
+        by_path.setdefault(rule.path, []).append(rule)
+    known, sums = frozenset(by_path), dict[Path, int]()
+
+    def of(path: Path) -> int:
+        if path not in sums:
+            sums[path] = sum(one(rule) for rule in by_path.get(path, ()))
+        return sums[path]
+
+    def one(rule: Rule) -> int:
+        count = 0
+        for kind, content in visit_rule(rule):
+            place = target(rule.scope, callee(content, rule.file), known) if kind == "Call" else None
+            count += 1 + (of(place[1:]) if place is not None else 0)
+        return count
+
+    return sum(of(path) for path, found in by_path.items() if found[0].kind != "function")
+
+
+class _Judge:
+    """Walks rules with the sizes of what they are given. Terminates because recursion was refused before."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._by_path: dict[Path, list[Rule]] = {}
+        for rule in rules:
+            self._by_path.setdefault(rule.path, []).append(rule)
+        self._known = frozenset(self._by_path)
+        self._functions: dict[tuple[Path, tuple[Size, ...]], Shape] = {}
+        self._values: dict[Path, Size] = {}
+        self.called: set[Path] = set()
+        self.causes: list[str] = []
+
+    def rule(self, rule: Rule, sizes: tuple[Size, ...]) -> Shape:
+        """The shape of one rule (as one body of its function) given the sizes of its parameters."""
+        shape = _FIXED
+        for body in rule.bodies or (Body(None, ()),):
+            names: dict[str, Size] = {}
+            for param, size in zip(rule.params, sizes, strict=True):
+                _bind(param, size, names)
+            shape = shape.also(self._alternative(rule, body, names))
+        if not shape.loops.bounded:
+            over = "the open part of the input" if shape.loops.open else "data"
+            self._say(rule, None, f"rule {rule.name} nests loops over {over}")
+        return shape
+
+    def _alternative(self, rule: Rule, body: Body, names: dict[str, Size]) -> Shape:
+        loops = self._statements(rule, body.statements, names)
+        value = _FIXED
+        for node in (*rule.dynamic, rule.key, body.value if body.value is not None else rule.value):
+            if node is not None:
+                value = value.also(self._expression(rule, node, names))
+        several = max(value.size, loops.size)
+        return Shape(several if rule.kind == "set" or rule.dynamic else value.size, loops.inside(value.loops))
+
+    def _statements(self, rule: Rule, statements: Sequence[Node], names: dict[str, Size]) -> Loops:
+        """Loops of statements that must hold together nest; those within one statement are over before the next."""
+        direct, within = Loops(), Loops()
+        for statement in statements:
+            kind, content = literal(statement, rule.file)
+            for modifier in statement.get("with_mods") or ():
+                self._say(rule, modifier, "`with` evaluates rules again")
+            if kind == "SomeIn":
+                found = self._expression(rule, content["collection"], names)
+                direct = direct.over(found.size)
+                within = within.beside(found.loops)
+                for part in (content["key"], content["value"]):
+                    if part is not None:
+                        _bind(part, found.size.member, names)
+            elif kind == "Every":
+                found = self._expression(rule, content["domain"], names)
+                inner = dict(names)
+                for span in (content["key"], content["value"]):
+                    if span is not None:
+                        inner[rule.scope.spanned(span)] = found.size.member
+                loops = Loops().over(found.size).inside(self._statements(rule, content["query"]["stmts"], inner))
+                within = within.beside(found.loops).beside(loops)
+            elif kind == "SomeVars":
+                for span in content["vars"]:
+                    names.pop(rule.scope.spanned(span), None)
+            elif kind == "Expr":
+                more, once = self._plain(rule, content["expr"], names)
+                direct, within = direct.inside(more), within.beside(once)
+            elif kind == "NotExpr":
+                more, once = self._plain(rule, content["expr"], dict(names))
+                within = within.beside(more.inside(once))
+        return direct.inside(within)
+
+    def _plain(self, rule: Rule, node: Node, names: dict[str, Size]) -> tuple[Loops, Loops]:
+        """A statement that is an expression: the loops that go on into later statements, and those that do not."""
+        direct = Loops()
+        for size in self._iterations(rule, node, names):
+            direct = direct.over(size)
+        kind, content = expression(node, rule.file)
+        if kind == "AssignExpr":
+            right = self._expression(rule, content["rhs"], names)
+            left = self._expression(rule, content["lhs"], names)
+            size = max(right.size, left.size) if content["op"] == "Eq" else right.size
+            _bind(content["lhs"], size, names)
+            if content["op"] == "Eq":
+                _bind(content["rhs"], size, names)
+            return direct, right.loops.beside(left.loops)
+        return direct, self._expression(rule, node, names).loops
+
+    def _iterations(self, rule: Rule, node: Node, names: dict[str, Size]) -> Iterator[Size]:
+        """References with an unbound variable as index, anywhere in the expression: each loops, and binds it."""
+        kind, content = expression(node, rule.file)
+        if kind in ("RefDot", "RefBrack"):
+            base, parts = flatten(node)
+            size = self._base(rule, base, parts, names)
+            for part in parts:
+                if isinstance(part, str):
+                    continue
+                if self._unbound(rule, part, names):
+                    yield size
+                    _bind(part, size.member, names)
+                else:
+                    yield from self._iterations(rule, part, names)
+            if variable(base) is None:
+                yield from self._iterations(rule, base, names)
+        elif kind == "Call":
+            for part in content["params"]:
+                yield from self._iterations(rule, part, names)
+        elif not is_scalar(kind) and kind != "Var" and not kind.endswith("Compr"):
+            for part in children(kind, content):
+                yield from self._iterations(rule, part, names)
+
+    def _expression(self, rule: Rule, node: Node, names: Mapping[str, Size]) -> Shape:
+        kind, content = expression(node, rule.file)
+        if is_scalar(kind):
+            return _FIXED
+        if kind in ("Var", "RefDot", "RefBrack"):
+            base, parts = flatten(node)
+            shape = Shape(self._base(rule, base, parts, names))
+            for part in parts:
+                if not isinstance(part, str) and not self._unbound(rule, part, names):
+                    shape = Shape(shape.size, shape.loops.beside(self._expression(rule, part, names).loops))
+            return shape if variable(base) is not None else shape.also(self._expression(rule, base, names))
+        if kind == "Call":
+            return self._call(rule, content, names)
+        if kind.endswith("Compr"):
+            inner = dict(names)
+            loops = self._statements(rule, content["query"]["stmts"], inner)
+            shape = Shape(loops.size)
+            for name in ("term", "key", "value"):
+                if name in content:
+                    shape = shape.also(self._expression(rule, content[name], inner))
+            return Shape(shape.size, loops.inside(shape.loops))
+        shape = _FIXED
+        for part in children(kind, content):
+            shape = shape.also(self._expression(rule, part, names))
+        if kind == "Membership":  # looks at each member in turn
+            size = self._expression(rule, content["collection"], names).size
+            shape = Shape(Size.FIXED, shape.loops.beside(Loops().over(size)))
+        return shape
+
+    def _call(self, rule: Rule, call: Node, names: Mapping[str, Size]) -> Shape:
+        shapes = [self._expression(rule, part, names) for part in call["params"]]
+        given = _FIXED
+        for shape in shapes:
+            given = given.also(shape)
+        dotted = callee(call, rule.file)
+        place = target(rule.scope, dotted, self._known)
+        if place is None:
+            return Shape(given.size, self._builtin(rule, ".".join(dotted), call, shapes, given.loops))
+        made = self._function(place[1:], tuple(shape.size for shape in shapes))
+        return Shape(max(made.size, Size.FIXED), given.loops.beside(made.loops))
+
+    def _builtin(self, rule: Rule, name: str, call: Node, shapes: Sequence[Shape], loops: Loops) -> Loops:
+        if name in UNBOUNDED:
+            self._say(rule, call, f"builtin {name} {UNBOUNDED[name]}")
+        pattern = PATTERNED.get(name)
+        if pattern is not None and pattern < len(shapes) and shapes[pattern].size >= Size.CALLER:
+            self._say(rule, call, f"builtin {name} is given a pattern made from input")
+        searches = name not in CHEAP and any(shape.size is Size.OPEN for shape in shapes)
+        return loops.inside(Loops(search=True)) if searches else loops
+
+    def _function(self, path: Path, sizes: tuple[Size, ...]) -> Shape:
+        self.called.add(path)
+        found = self._functions.get((path, sizes))
+        if found is None:
+            found = _FIXED
+            for rule in self._by_path[path]:
+                count = len(rule.params)
+                found = found.also(self.rule(rule, (*sizes, Size.OPEN)[:count]))
+            self._functions[path, sizes] = found
+        return found
+
+    def _base(self, rule: Rule, base: Node, parts: Sequence[str | Node], names: Mapping[str, Size]) -> Size:
+        """How much a reference may lead to."""
+        name = variable(base)
+        if name is None:
+            return self._expression(rule, base, names).size
+        if name in names:
+            return names[name]
+        static = [name]
+        for part in parts:
+            if not isinstance(part, str):
+                break
+            static.append(part)
+        place = target(rule.scope, static, self._known)
+        if place is None:
+            return Size.OPEN  # a variable that some later statement binds
+        if place[0] == "input":
+            return Size.CALLER if any(place[1 : 1 + len(small)] == small for small in _SMALL_INPUT) else Size.OPEN
+        found = Size.DATA
+        for path in touched(place[1:], self._known):
+            found = max(found, self._value(path))
+        return found
+
+    def _value(self, path: Path) -> Size:
+        """The size of what a rule answers."""
+        if path not in self._values:
+            self._values[path] = Size.OPEN  # while it is being found out
+            rules = self._by_path[path]
+            sizes = [self.rule(rule, (Size.OPEN,) * len(rule.params)).size for rule in rules]
+            self._values[path] = max(sizes)
+        return self._values[path]
+
+    def _unbound(self, rule: Rule, node: Node, names: Mapping[str, Size]) -> bool:
+        """Whether an index is a variable that nothing has given a value yet: then it takes every key in turn."""
+        name = variable(node)
+        return name is not None and name not in names and target(rule.scope, (name,), self._known) is None
+
+    def _say(self, rule: Rule, node: Node | None, text: str) -> None:
+        self.causes.append(f"{rule.file}:{line_of(node) or rule.line}: {text}")
+
+
+def _bind(pattern: Node, size: Size, names: dict[str, Size]) -> None:
+    """Gives every variable of a pattern the size of what it is taken from."""
+    name = variable(pattern)
+    if name is not None:
+        if name != "_":
+            names[name] = max(names.get(name, size), size)
+        return
+    kind, content = next(iter(pattern.items()))
+    if kind in ("Array", "Set", "Object"):
+        for part in children(kind, content):
+            _bind(part, size, names)
