@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from collections.abc import AsyncIterator
 from math import inf
 from typing import Protocol as Port
@@ -242,7 +243,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         answer = self._answer
-        if answer is not None and answer.status and self._left < 0 and self._decoder is None:
+        if answer is not None and answer.status and self._left < 0 and self._decoder is None and self._said_goodbye():
             self._finish(answer, clean=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -336,6 +337,16 @@ class Connection(asyncio.Protocol):
         if answer.deliver(data) > READ_HIGH_BYTES:
             self._hold()
         self._wait_on()
+
+    def _said_goodbye(self) -> bool:
+        """Whether the end is the upstream's own: on TLS, anybody on the way can make one without close_notify."""
+        tls = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or tls.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     def _hold(self) -> None:
         if not self._paused:
