@@ -27,6 +27,7 @@ CONTENT_TYPE: Header = (b"content-type", b"application/json")
 _CALL_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
 _RESULT_MEMBERS = frozenset({"jsonrpc", "id", "result"})
 _ERROR_MEMBERS = frozenset({"jsonrpc", "id", "error"})
+_BLANK = b"\xef\xbb\xbf \t\r\n"  # what lenient readers pass over before a document
 _NOTHING: dict[str, Json] = {}  # never written to: what `params` is where it is absent
 
 
@@ -54,6 +55,8 @@ def read(body: bytes) -> Message | Refusal:
     try:
         value = parse(body)
     except Malformed as error:
+        if body.lstrip(_BLANK).startswith(b"["):
+            return Refusal(Reason.MALFORMED, "batches are not accepted", rule="envelope", rpc_code=INVALID_REQUEST)
         return Refusal(Reason.MALFORMED, str(error), rule="json", rpc_code=PARSE_ERROR)
     try:
         return message(value)
@@ -77,7 +80,7 @@ def message(value: Json) -> Message:
     params = value.get("params", _NOTHING)
     if type(params) is not dict:
         raise Malformed("params must be an object")
-    if len({name.casefold() for name in params}) != len(params):
+    if len(set(map(str.casefold, params))) != len(params):
         raise Malformed("two members of params differ in case only")
     if "id" not in value:
         return Message(Kind.NOTIFICATION, None, method, params)
