@@ -119,9 +119,8 @@ def read(text: str, source: str, environ: Mapping[str, str], *, secrets: bool = 
 
 
 def _completed(settings: Settings) -> Settings:
-    """Defaults that follow from other keys."""
-    scheme = "https" if settings.tls else "http"
-    admin_scheme = "https" if settings.tls and not settings.admin.listen.loopback else "http"
+    """Defaults that follow from other keys. A port that is not known yet leaves its public_url empty."""
+    admin, tls = settings.admin, settings.tls is not None
     routes = []
     for route in settings.routes:
         upstream = settings.upstreams.get(route.upstream)
@@ -129,12 +128,14 @@ def _completed(settings: Settings) -> Settings:
         routes.append(route if route.body else replace(route, body="opaque" if opaque else "json"))
     return replace(
         settings,
-        public_url=settings.public_url or f"{scheme}://{settings.listen}",
-        admin=replace(
-            settings.admin, public_url=settings.admin.public_url or f"{admin_scheme}://{settings.admin.listen}"
-        ),
+        public_url=settings.public_url or _url(settings.listen, tls),
+        admin=replace(admin, public_url=admin.public_url or _url(admin.listen, tls and not admin.listen.loopback)),
         routes=tuple(routes),
     )
+
+
+def _url(address: Address, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://{address}" if address.port else ""
 
 
 def json_schema() -> dict[str, Json]:

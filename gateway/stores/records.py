@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -50,6 +50,7 @@ _LAST_UNTIL = "SELECT seq FROM records WHERE time <= ? ORDER BY time DESC LIMIT 
 _COLUMNS = ("exchange", "subject", "action", "route", "kind", "effect", "reason")
 
 FLUSH_SECONDS = 0.5
+STEP_SECONDS = 0.05
 PENDING_BYTES = 4 * 1024 * 1024  # more is flushed before its time
 DROP_BYTES = 64 * 1024 * 1024  # more is let go and read again from the log: the disk is stuck
 BATCH = 2048
@@ -63,11 +64,16 @@ _log = logging.getLogger("tollgate.stores")
 
 
 class RecordIndex:
-    """The Records port. `start` before anything else; `committed` from any one thread; `find` from the event loop."""
+    """The Records port. `committed` comes from any one thread, also before `start`; `find` from the event loop.
 
-    def __init__(self, path: Path, entries: Entries) -> None:
+    `durable` is the log's size: a question waits until what was durable before it is indexed. Nothing is opened before
+    `start`, so that the index can be the log's listener and read from it.
+    """
+
+    def __init__(self, path: Path, entries: Entries, durable: Callable[[], int] = lambda: 0) -> None:
         self._path = path
         self._entries = entries
+        self._durable = durable
         self._changed = threading.Condition()
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
@@ -75,17 +81,25 @@ class RecordIndex:
         self._head = 0  # the seq behind the newest that was committed, as far as this index was told
         self._next = 0  # the seq that is indexed next
         self._first = True  # nothing was read from the log yet
-        self._urgent = False
+        self._wanted = 0  # somebody waits until everything before this seq is indexed
         self._stopping = False
         self._failed = ""
         self._executor = ThreadPoolExecutor(1, "tollgate-records")
         self._thread = threading.Thread(target=self._run, name="tollgate-index", daemon=True)
-        self._writer = self._open()
-        self._reader = connect(self._path, "", durable=False)
+        self._databases: list[sqlite3.Connection] = []
 
     def start(self) -> None:
-        """Begins to catch up with the log, in the background."""
+        """Opens the file and begins to catch up with the log, in the background. Raises StoreFailed."""
+        self._databases = [self._open(), connect(self._path, "", durable=False)]
         self._thread.start()
+
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        return self._databases[0]
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        return self._databases[1]
 
     def committed(self, entries: Sequence[tuple[int, bytes]]) -> None:
         """The sequencer's listener: (seq, entry) in order, after their commit. Costs an append."""
@@ -97,12 +111,12 @@ class RecordIndex:
                 self._head = entries[-1][0] + 1
             if self._pending_bytes > DROP_BYTES:
                 self._pending, self._pending_bytes = [], 0
-            if self._pending_bytes > PENDING_BYTES:
+            if self._due():
                 self._changed.notify_all()
 
     @property
     def behind(self) -> int:
-        return max(0, self._head - self._next)
+        return max(0, max(self._head, self._durable()) - self._next)
 
     async def find(self, query: RecordQuery) -> RecordPage:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._find, query)
@@ -115,8 +129,8 @@ class RecordIndex:
         if self._thread.is_alive():
             self._thread.join()
         self._executor.shutdown(wait=True)
-        self._writer.close()
-        self._reader.close()
+        for database in self._databases:
+            database.close()
 
     # The index's own thread.
 
@@ -128,18 +142,21 @@ class RecordIndex:
                 if self._stopping:
                     return
                 batch, self._pending, self._pending_bytes = self._pending, [], 0
-                self._urgent = False
+            before = self._next
             try:
                 self._catch_up(batch)
                 self._failed, waiting = "", FLUSH_SECONDS
-            except (OSError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001 (background loop: the log keeps what this could not write)
                 self._failed, waiting = f"{type(error).__name__}: {error}", 2.0
                 _log.error("the index of records %s cannot be written: %s", self._path, error)
             with self._changed:
                 self._changed.notify_all()
+                if self._next == before and self._due():
+                    self._changed.wait(STEP_SECONDS)  # asked for what the log does not show yet
 
     def _due(self) -> bool:
-        return self._stopping or self._urgent or self._pending_bytes > PENDING_BYTES
+        asked = self._wanted > self._next and (bool(self._pending) or self._head > self._next)
+        return self._stopping or asked or self._pending_bytes > PENDING_BYTES
 
     def _catch_up(self, batch: list[tuple[int, bytes]]) -> None:
         """Indexes `batch` behind what the log has up to it. No seq is skipped: what the log does not show yet waits."""
@@ -222,9 +239,9 @@ class RecordIndex:
     def _fresh(self) -> None:
         """Waits until what was committed before the question is indexed, within bounds: a page may be behind."""
         with self._changed:
-            target = self._head
+            target = max(self._head, self._durable())
             if self._next < target and not self._failed:
-                self._urgent = True
+                self._wanted = max(self._wanted, target)
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._next >= target or bool(self._failed), timeout=ASK_SECONDS)
 

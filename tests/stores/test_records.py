@@ -148,18 +148,32 @@ def test_a_broken_index_is_begun_anew(tmp_path: Path, log: ListedEntries) -> Non
     index.close()
 
 
-def test_a_gap_is_read_from_the_log_and_never_skipped(tmp_path: Path, log: ListedEntries) -> None:
-    index = RecordIndex(tmp_path / "index.db", log)
+def test_a_gap_is_read_from_the_log_and_never_skipped(
+    tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RecordIndex(tmp_path / "index.db", log, lambda: len(log.entries))
+    monkeypatch.setattr(records, "ASK_SECONDS", 0.3)
     lost = [log.append() for _ in range(4)]
     log.shown = 0
+    index.start()
     index.committed([log.append(), log.append()])
-    index._catch_up([(4, log.entries[4]), (5, log.entries[5])])
-    assert index.behind == 6, "the log does not show what is missing yet"
+    assert seqs(index) == []
+    assert index.behind == len(lost) + 2, "the log does not show what is missing yet"
     log.shown = None
-    index._catch_up([])
-    assert index.behind == 0
-    assert len(lost) == 4
-    assert index._writer.execute("SELECT count(*) FROM records").fetchone() == (6,)
+    monkeypatch.setattr(records, "ASK_SECONDS", 10.0)
+    assert seqs(index) == [5, 4, 3, 2, 1, 0]
+    index.close()
+
+
+def test_a_question_waits_for_what_was_durable_before_it(tmp_path: Path, log: ListedEntries) -> None:
+    index = RecordIndex(tmp_path / "index.db", log, lambda: len(log.entries))
+    index.start()
+    assert seqs(index) == []
+    entry = log.append(exchange="x")
+    timer = threading.Timer(0.1, index.committed, ([entry],))
+    timer.start()
+    assert seqs(index, exchange="x") == [0]
+    timer.join()
     index.close()
 
 

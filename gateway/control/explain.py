@@ -1,0 +1,94 @@
+"""One exchange explained: its records joined into who asked what, what was decided and why, and what came of it.
+
+Pure, from records to a document; the admin plane and `tollgate explain` both show it. It tells what the records say and
+nothing else: a member that is not there is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.core.canonical import Json
+
+
+def explain(records: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """`records` are all of one exchange, in any order. At least one."""
+    ordered = sorted(records, key=_seq)
+    joined: dict[str, Json] = {}
+    for record in ordered:
+        for name in ("exchange", "parent", "route", "subject", "action", "resource", "decision", "request", "trace_id"):
+            if name in record:
+                joined[name] = record[name]
+    last = ordered[-1]
+    ended = last.get("kind") in ("outcome", "refusal")
+    for name in ("refusal", "result", "response", "usage", "upstream", "limits", "filtered", "fault", "us"):
+        if ended and name in last:
+            joined[name] = last[name]
+    joined["state"] = _state(last)
+    joined["summary"] = _summary(joined)
+    joined["steps"] = [_step(record) for record in ordered]
+    joined["records"] = [dict(record) for record in ordered]
+    return joined
+
+
+def _seq(record: Mapping[str, Json]) -> int:
+    seq = record.get("seq")
+    return seq if isinstance(seq, int) else 0
+
+
+def _state(last: Mapping[str, Json]) -> str:
+    if last.get("kind") == "refusal":
+        return "refused"
+    return "ended" if last.get("kind") == "outcome" else "open"
+
+
+def _member(record: Mapping[str, Json], name: str, inner: str) -> str:
+    value = record.get(name)
+    found = value.get(inner) if isinstance(value, dict) else None
+    return "" if found is None else str(found)
+
+
+def _summary(joined: Mapping[str, Json]) -> str:
+    """One sentence or three: who, what, decided how, and what came of it."""
+    who = _member(joined, "subject", "id") or "a caller who was not identified"
+    what = str(joined.get("action", "something that was not understood"))
+    thing = _member(joined, "resource", "id")
+    asked = f"{who} asked for {what}" + (f" on {thing}" if thing else "")
+    if "route" in joined:
+        asked += f" over route {joined['route']}"
+    parts = [asked + ".", _decided(joined), _ended(joined)]
+    return " ".join(part for part in parts if part)
+
+
+def _decided(joined: Mapping[str, Json]) -> str:
+    effect = _member(joined, "decision", "effect")
+    if not effect:
+        return ""
+    rule, reason = _member(joined, "decision", "rule"), _member(joined, "decision", "reason")
+    text = "Policy allowed it" if effect == "allow" else "Policy denied it"
+    text += f" by rule {rule}" if rule else ""
+    return text + (f": {reason}." if reason else ".")
+
+
+def _ended(joined: Mapping[str, Json]) -> str:
+    if joined["state"] == "open":
+        return "It is forwarded or on its way; no outcome is recorded yet."
+    status = _member(joined, "response", "status")
+    answered = f" The caller was answered {status}." if status not in ("", "0") else ""
+    if "refusal" in joined:
+        reason, text = _member(joined, "refusal", "reason"), _member(joined, "refusal", "text")
+        return f"It was refused ({reason}): {text}.{answered}".replace("..", ".")
+    took = joined.get("us")
+    lasted = f" after {took / 1000:.1f} ms" if isinstance(took, int) else ""
+    return f"It ended with result {joined.get('result', 'unknown')}{lasted}.{answered}"
+
+
+def _step(record: Mapping[str, Json]) -> dict[str, Json]:
+    kind = str(record.get("kind", ""))
+    texts = {
+        "intent": f"allowed and recorded before anything was sent to {_member(record, 'upstream', 'name')}",
+        "outcome": f"ended: {record.get('result', 'unknown')}, status {_member(record, 'response', 'status')}",
+        "refusal": f"refused: {_member(record, 'refusal', 'reason')}, status {_member(record, 'response', 'status')}",
+        "recovery": "closed at a restart",
+    }
+    return {"seq": record.get("seq"), "time": record.get("time"), "kind": kind, "text": texts.get(kind, kind)}

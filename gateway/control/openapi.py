@@ -1,0 +1,135 @@
+"""The admin API's description (OpenAPI 3.1), written once beside the routes; a test holds the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.core.canonical import Json
+from gateway.core.query import PAGE_MOST
+
+FILTERS: Mapping[str, str] = {
+    "exchange": "the exchange's id, as in X-Request-Id",
+    "subject": "subject.id, exactly",
+    "action": "action name, exactly, as in mcp.tools/call",
+    "route": "route name",
+    "kind": "intent, outcome, refusal, admin, activation or recovery",
+    "effect": "allow or deny: what policy decided",
+    "reason": "the refusal's reason, as in rate_limited",
+    "since": "RFC 3339, inclusive",
+    "until": "RFC 3339, inclusive",
+}
+
+
+def description(version: str, server: str) -> dict[str, Json]:
+    """The document at /api/v1/openapi.json."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tollgate admin API", "version": version, "license": {"name": "Apache-2.0"}},
+        "servers": [{"url": server}],
+        "security": [{"token": []}, {"session": []}],
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "the admin token"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "tollgate", "description": "a log-in"},
+            },
+            "schemas": _schemas(),
+            "responses": {
+                "Problem": {
+                    "description": "RFC 9457: what is wrong and what to do",
+                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+            },
+        },
+        "paths": _paths(),
+    }
+
+
+def _paths() -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for path, summary in (
+        ("/api/v1/status", "What runs: node, revision, policy, log, index, and whether it is ready"),
+        ("/api/v1/routes", "The routes of the active snapshot"),
+        ("/api/v1/upstreams", "The upstreams of the active snapshot, without their credentials"),
+        ("/api/v1/checkpoint", "The log's newest signed checkpoint"),
+        ("/api/v1/openapi.json", "This document"),
+    ):
+        found[path] = {"get": _operation(summary, {"type": "object"})}
+    found["/api/v1/records"] = {
+        "get": _operation(
+            "Records, newest first",
+            {"$ref": "#/components/schemas/RecordPage"},
+            [
+                *(_parameter(name, text, {"type": "string"}) for name, text in FILTERS.items()),
+                _parameter("cursor", "`next` of the page before", {"type": "integer", "minimum": 0}),
+                _parameter("limit", "records per page", {"type": "integer", "minimum": 1, "maximum": PAGE_MOST}),
+            ],
+        )
+    }
+    found["/api/v1/decisions/{exchange_id}"] = {
+        "get": _operation(
+            "One exchange explained: its records joined",
+            {"$ref": "#/components/schemas/Explanation"},
+            [
+                {
+                    "name": "exchange_id",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string", "format": "uuid"},
+                }
+            ],
+        )
+    }
+    return found
+
+
+def _parameter(name: str, text: str, schema: dict[str, Json]) -> Json:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _operation(summary: str, schema: dict[str, Json], parameters: list[Json] | None = None) -> Json:
+    refused: Json = {"$ref": "#/components/responses/Problem"}
+    found: dict[str, Json] = {
+        "summary": summary,
+        "responses": {
+            "200": {"description": summary, "content": {"application/json": {"schema": schema}}},
+            "304": {"description": "The ETag in If-None-Match is still right"},
+            "400": refused, "401": refused, "403": refused, "404": refused, "503": refused,
+        },
+    }  # fmt: skip
+    if parameters:
+        found["parameters"] = parameters
+    return found
+
+
+def _schemas() -> dict[str, Json]:
+    record: Json = {"type": "object", "description": "A record as the log has it (contract of records, v: 1)"}
+    return {
+        "Problem": {
+            "type": "object",
+            "required": ["title", "status", "detail"],
+            "properties": {
+                "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
+                "detail": {"type": "string"},
+            },
+        },
+        "Record": record,
+        "RecordPage": {
+            "type": "object",
+            "required": ["records", "next"],
+            "properties": {
+                "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+                "next": {"type": ["integer", "null"], "description": "`cursor` of the next page"},
+            },
+        },
+        "Explanation": {
+            "type": "object",
+            "required": ["exchange", "state", "summary", "steps", "records"],
+            "properties": {
+                "exchange": {"type": "string"},
+                "state": {"enum": ["open", "ended", "refused"]},
+                "summary": {"type": "string"},
+                "steps": {"type": "array", "items": {"type": "object"}},
+                "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+            },
+        },
+    }  # fmt: skip
