@@ -23,7 +23,8 @@ from gateway.core.exchange import Header
 from gateway.core.reasons import UpstreamFailed
 from gateway.core.snapshot import Upstream
 from gateway.wire.dial import dial
-from gateway.wire.http1_connection import Answer, Connection
+from gateway.wire.http1_answer import Answer
+from gateway.wire.http1_connection import Connection
 from gateway.wire.http1_head import check_names, encode_head
 
 ONE_WRITE_BYTES = 64 * 1024  # up to here head and body leave in one write; above, copying costs more than a call

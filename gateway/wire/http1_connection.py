@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to an upstream, and the answer of the exchange that holds it.
+"""One HTTP/1.1 connection to an upstream: writes requests, reads answers, says when it may be used again.
 
 Rules, numbered as in the code:
 1. A connection serves one exchange at a time, and an answer owns its bytes: when its end is here, nothing ties the two
@@ -16,19 +16,21 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from math import inf
 from typing import Protocol as Port
-from typing import cast
+from typing import TypeAlias, cast
 
-from gateway.core.exchange import Header
 from gateway.core.reasons import UpstreamFailed
 from gateway.core.snapshot import Timeouts
+from gateway.wire.http1_answer import Answer
 from gateway.wire.http1_chunked import Chunked
 from gateway.wire.http1_head import ResponseHead, bad_head, find_end, parse_head
 
 READ_HIGH_BYTES = 64 * 1024  # held for a reader that is behind, besides what one read brought
 MAX_INTERIM = 16  # 1xx answers to one request
+
+Switch: TypeAlias = Callable[[bytes, bytes], None]
 
 
 class Home(Port):
@@ -39,109 +41,35 @@ class Home(Port):
     def lost(self, connection: Connection) -> None: ...
 
 
-class Answer:
-    """One exchange's answer (the `UpstreamAnswer` port)."""
-
-    __slots__ = ("_chunks", "_connection", "_ended", "_failure", "_size", "_taken", "_waiter", "address", "headers",
-                 "status", "touched")  # fmt: skip
-
-    def __init__(self, connection: Connection) -> None:
-        self.status = 0  # until the head is here
-        self.headers: list[Header] = []
-        self.address = connection.address
-        self.touched = False  # a byte of the answer came
-        self._connection: Connection | None = connection
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._taken = False
-        self._ended = False
-        self._failure: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def complete(self) -> bytes | None:
-        if not self._ended or self._taken or self._failure is not None:
-            return None
-        if len(self._chunks) != 1:
-            self._chunks = [b"".join(self._chunks)]
-        return self._chunks[0]
-
-    async def arrive(self) -> None:
-        """Returns when the head is here. Raises UpstreamFailed, or what the request's body raised."""
-        if self.status == 0 and self._failure is None:
-            await self._wait()
-        if self._failure is not None:  # also one that came with the head: nobody has seen either yet
-            raise self._failure
-
-    async def chunk(self) -> bytes:
-        while not self._size:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return b""
-            await self._wait()
-        chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self._size = 0
-        self._taken = True
-        if self._connection is not None:
-            self._connection.caught_up()
-        return data
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._chunks.clear()
-        self._size = 0
-        self._taken = True
-        connection, self._connection = self._connection, None
-        if connection is not None:  # 3
-            self._failure = UpstreamFailed("the answer was given up", error="connection_terminated", sent=True)
-            self._wake()
-            connection.abort()
-
-    def accept(self, head: ResponseHead) -> None:
-        self.status = head.status
-        self.headers = head.headers
-        self._wake()  # takes effect after this packet: what it holds of the body is there by then
-
-    def deliver(self, data: bytes) -> int:
-        """Keeps `data` for the reader; says how much it has not taken yet."""
-        self._chunks.append(data)
-        self._size += len(data)
-        self._wake()
-        return self._size
-
-    def end(self) -> None:
-        self._ended = True
-        self._connection = None  # 1
-        self._wake()
-
-    def fail(self, failure: BaseException) -> None:
-        self._failure = failure
-        self._connection = None
-        self._wake()
-
-    async def _wait(self) -> None:
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        await waiter
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-
-
 class Connection(asyncio.Protocol):
     """`deadline` is loop time; the pool calls `expire` behind it. `reused` once an exchange has ended on it."""
 
-    __slots__ = ("_answer", "_bodiless", "_choked", "_closed", "_decoder", "_drained", "_home", "_idle", "_interim",
-                 "_keep", "_left", "_loop", "_partial", "_paused", "_poll", "_sent", "_timeouts", "_transport",
-                 "_upload", "address", "deadline", "keep_seconds", "reused")  # fmt: skip
+    __slots__ = (
+        "_answer",
+        "_bodiless",
+        "_choked",
+        "_closed",
+        "_decoder",
+        "_drained",
+        "_home",
+        "_idle",
+        "_interim",
+        "_keep",
+        "_left",
+        "_loop",
+        "_partial",
+        "_paused",
+        "_poll",
+        "_sent",
+        "_switch",
+        "_timeouts",
+        "_transport",
+        "_upload",
+        "address",
+        "deadline",
+        "keep_seconds",
+        "reused",
+    )  # fmt: skip
 
     def __init__(self, home: Home, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
         self._home = home
@@ -154,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._decoder: Chunked | None = None
         self._left = 0  # body bytes still to come, -1: until the connection ends
         self._idle: float | None = None
+        self._switch: Switch | None = None
         self._keep = False
         self._sent = True  # the whole request was handed to the transport
         self._upload: asyncio.Task[None] | None = None
@@ -172,12 +101,16 @@ class Connection(asyncio.Protocol):
         """Whether nothing waits on the socket: neither its end nor bytes that nobody asked for (2)."""
         return not self._closed and not self._transport.is_closing() and not self._poll(0)
 
-    def begin(self, head: bytes, body: bytes, *, bodiless: bool, stream: bool, sent: bool) -> Answer:
-        """Writes a request. `bodiless`: its answer has no body; `sent`: nothing of the request follows."""
+    def begin(
+        self, head: bytes, body: bytes, *, bodiless: bool, stream: bool, sent: bool, switch: Switch | None = None
+    ) -> Answer:
+        """Writes a request. `bodiless`: its answer has no body; `sent`: nothing of the request follows. `switch` takes
+        the transport over when the upstream agrees to another protocol; it gets the head and what came behind it."""
         self._answer = answer = Answer(self)
         self._bodiless = bodiless
         self._idle = self._timeouts.stream_idle if stream else self._timeouts.idle
         self._interim = 0
+        self._switch = switch
         self._sent = sent
         self.deadline = self._loop.time() + self._timeouts.response
         self._transport.write(head)
@@ -205,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._fail(failure)
 
     def abort(self) -> None:
-        """Ends the connection now. The answer, if there is one, was told before."""
+        """Ends the connection now (3). The answer, if there is one, was told before."""
         self._answer = None
         self._forget()
         self._transport.abort()
@@ -281,10 +214,17 @@ class Connection(asyncio.Protocol):
             return
         self._partial = None
         while True:
-            head = parse_head(data if end == len(data) else data[:end])
+            raw = data if end == len(data) else data[:end]
+            head = parse_head(raw)
             data = data[end:]
             if head.status >= 200:
                 break
+            if head.status == 101 and self._switch is not None:
+                self._switch(raw, data)
+                self._answer = None
+                answer.accept(head)
+                answer.end()
+                return
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:  # 4
                 raise bad_head("an interim answer too many, or an upgrade nobody asked for")
@@ -359,7 +299,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, answer: Answer, *, clean: bool) -> None:
         self._answer = None
         self._decoder = None
-        answer.end()
+        answer.end()  # 1
         if clean and self._keep and self._sent and not self._choked and not self._transport.get_write_buffer_size():
             if self._paused:
                 self._paused = False

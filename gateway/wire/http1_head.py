@@ -148,6 +148,11 @@ def parse_head(data: bytes) -> ResponseHead:
     )
 
 
+def fields(data: bytes) -> list[Header]:
+    """Every header line of a head that `parse_head` accepted, hop-by-hop ones included."""
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(data, data.index(b"\n") + 1)]
+
+
 def bad_head(text: str, error: str = "http_protocol_error") -> UpstreamFailed:
     return UpstreamFailed(text, error=error, sent=True)
 
