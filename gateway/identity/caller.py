@@ -25,6 +25,7 @@ from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import UNVERIFIED, Accepted, Bearer, Rejected, Wanting
 from gateway.identity.challenge import Challenges
 
+CREDENTIAL_LIMIT_BYTES = 16 * 1024  # threats row 44: not even a digest is computed of more
 REMEMBER_SECONDS = 60.0
 REMEMBER_TOKENS = 10_000  # about 10 MB; the oldest goes first
 
@@ -78,6 +79,9 @@ class Caller:
         return principal.id == ANONYMOUS.id
 
     def _judge(self, credential: bytes, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        if len(credential) > CREDENTIAL_LIMIT_BYTES:
+            text = f"The credential is larger than {CREDENTIAL_LIMIT_BYTES} bytes"
+            return self._challenges.invalid(route, text, "credential_size")
         digest = sha256(credential).digest()
         remembered = self._remembered.get(digest)
         if remembered is not None:
