@@ -106,7 +106,7 @@ class Judge:
     async def mint(self, ident: str) -> None:
         """Rule 4 for a session that the answer's head mints."""
         self._session = ident
-        await self._own(Handle(SESSION, ident))
+        await self._bind(Handle(SESSION, ident))
         self._pending.forget(self._exchange.route.name, ident)
 
     async def _request(self, data: bytes, method: str, ident: Json) -> bytes | None:
@@ -239,14 +239,7 @@ class Judge:
 
     async def _task(self, task: Json) -> None:
         if isinstance(task, dict) and isinstance(ident := task.get("taskId"), str):
-            await self._own(Handle(TASK, ident))
-
-    async def _own(self, handle: Handle) -> None:
-        owner, principal = await self._bind.owner(handle), self._exchange.principal
-        if owner is None:
-            await self._bind(handle)
-        elif principal is None or owner != principal.id:
-            raise Malformed(f"the {handle.kind} belongs to another caller")
+            await self._bind(Handle(TASK, ident))
 
     async def _allows(self, calls: Sequence[Call]) -> Refusal | None:
         for decision in await self._ask(calls) if calls else []:
