@@ -1,0 +1,132 @@
+"""Which headers cross the gateway, towards the upstream and back.
+
+Towards the upstream, numbered as in the code:
+1. End-to-end headers go in their order; Host is the upstream's, framing the client's own business.
+2. The caller's credential never goes on, nor its cookies unless the route passes them.
+3. Names by which upstreams know an identity, an address, a rewritten path or another method are nobody's to send but
+   ours: they are dropped in every spelling (`X_Auth_User` is read as `X-Auth-User` by too many).
+4. What the exchange sets replaces what the caller sent; the upstream's own credential comes last and replaces all.
+Back to the caller:
+5. The same headers, except Via, Date, X-Request-Id (the upstream's own becomes X-Upstream-Request-Id) and cookies.
+It runs for every request: names that need no second look are found in one set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+
+from gateway.core.exchange import Exchange, Header
+from gateway.core.ports import UpstreamAnswer
+from gateway.wire.http1_head import FRAMING
+
+VIA = (b"via", b"1.1 tollgate")
+IDENTITY = (b"accept-encoding", b"identity")
+
+_PLAIN = frozenset(
+    {
+        b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"content-type", b"content-encoding",
+        b"origin", b"referer", b"cache-control", b"pragma", b"if-match", b"if-none-match", b"if-modified-since",
+        b"range", b"via", b"priority", b"mcp-protocol-version", b"mcp-session-id", b"mcp-method", b"mcp-name",
+        b"last-event-id", b"a2a-version", b"a2a-extensions", b"anthropic-version", b"anthropic-beta",
+        b"openai-organization", b"openai-project", b"idempotency-key", b"traceparent", b"tracestate", b"baggage",
+        b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-dest",
+    }
+)  # fmt: skip
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"proxy-authorization"})
+_RESERVED = frozenset(
+    {
+        b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"remote-user",
+        b"x-remote-user", b"x-rewrite-url", b"x-request-id", b"x-http-method", b"x-http-method-override",
+        b"x-method-override",
+    }
+)  # fmt: skip
+_RESERVED_PREFIXES = (b"x-tollgate-", b"x-auth-", b"x-forwarded", b"x-original-")
+_DROPPED = FRAMING | _CREDENTIALS | _RESERVED | {b"host"}
+_COOKIES = frozenset({b"cookie", b"cookie2"})
+_SPELLING = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))  # all else is a dash
+
+_ANSWER = frozenset({b"date", b"set-cookie", b"set-cookie2", b"x-request-id"})
+
+
+def passes(name: bytes, *, cookies: bool) -> bool:
+    """Whether a caller's header (lower-case name) may reach an upstream, by its name alone."""
+    if name in _PLAIN:
+        return True
+    plain = name.translate(_SPELLING)
+    if plain in _DROPPED or plain.startswith(_RESERVED_PREFIXES):  # 1, 2, 3
+        return False
+    return plain not in _COOKIES or (cookies and name == b"cookie")
+
+
+def request_headers(exchange: Exchange) -> list[Header]:
+    """What goes to the upstream, Host first, framing left out. The exchange is classified."""
+    head, upstream, call = exchange.head, exchange.upstream, exchange.call
+    own: list[Header] = [(b"x-request-id", exchange.id.encode()), *call.headers]
+    if exchange.trace_id:
+        own.append((b"traceparent", _traceparent(exchange)))
+    if call.judged:
+        own.append(IDENTITY)
+    credentials = upstream.credentials
+    if credentials:
+        replaced = {name.lower() for name, _ in credentials}
+        own = [pair for pair in own if pair[0] not in replaced]
+        own.extend((name.lower(), value) for name, value in credentials)
+    gone = call.drop_headers.union([name for name, _ in own])
+    cookies = exchange.route.cookies == "pass"
+    found: list[Header] = [(b"host", upstream.authority.encode())]
+    for pair in head.headers:
+        name = pair[0]
+        if name not in gone and passes(name, cookies=cookies):
+            found.append(pair)
+    found.append(VIA)
+    found.extend(own)  # 4
+    return found
+
+
+def _traceparent(exchange: Exchange) -> bytes:
+    """Our span in the caller's trace, with the caller's own word on sampling; without one, the upstream decides."""
+    call = exchange.call
+    given = call.traceparent.encode("latin-1", "replace") if call.traceparent else exchange.head.first(b"traceparent")
+    sampled = given is not None and given[3:35] == exchange.trace_id.encode() and given[-2:] == b"01"
+    return f"00-{exchange.trace_id}-{exchange.span_id}-{'01' if sampled else '00'}".encode()
+
+
+class AnswerHeaders:
+    """What goes back. `time` is the wall clock, for answers that came without a Date."""
+
+    __slots__ = ("_date", "_second", "_time")
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
+        self._second = -1
+        self._date = b""
+
+    def __call__(self, answer: UpstreamAnswer, exchange: Exchange) -> list[Header]:
+        found: list[Header] = []
+        dated = False
+        for pair in answer.headers:
+            name = pair[0]
+            if name in _ANSWER:  # 5
+                if name == b"date":
+                    if dated:
+                        continue
+                    dated = True
+                elif name == b"x-request-id":
+                    pair = (b"x-upstream-request-id", pair[1])
+                elif exchange.route.cookies != "pass":
+                    continue
+            found.append(pair)
+        if not dated:
+            found.append((b"date", self.date()))
+        found.append(VIA)
+        found.append((b"x-request-id", exchange.id.encode()))
+        return found
+
+    def date(self) -> bytes:
+        """An HTTP-date (RFC 9110 5.6.7), made once a second."""
+        second = int(self._time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date

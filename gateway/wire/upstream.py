@@ -1,0 +1,96 @@
+"""The upstreams' clients: one per upstream, shared by all snapshots that mean the same one (`UpstreamTargets`).
+
+The rule it keeps: a pool survives a reload exactly when nothing about its upstream changed. Any other is retired: what
+is under way on it ends as it may, nothing new is kept open. Contexts and certificates are read in `adopt`, so that a
+bad file refuses the new configuration and touches nothing of the running one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol as Port
+
+from gateway.core.ports import HttpClient
+from gateway.core.snapshot import Upstream
+from gateway.wire.dial import tls_context
+from gateway.wire.http1 import Http1Client, PoolLimits
+
+
+class Pooled(HttpClient, Port):
+    """What this file needs of a client besides the port."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def retire(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Target:
+    """`upstream` is replaced by its equal at a reload: comparing by identity is what the hot path can afford."""
+
+    upstream: Upstream
+    client: Pooled
+    tls: ssl.SSLContext | None  # for WebSockets: these speak HTTP/1.1 whatever the route's `http` says
+
+
+class Clients:
+    def __init__(self, limits: PoolLimits | None = None) -> None:
+        self._limits = limits or PoolLimits()
+        self._targets: dict[str, _Target] = {}
+        self._retired: list[_Target] = []
+
+    def adopt(self, upstreams: Iterable[Upstream]) -> None:
+        """Makes these the current ones. Raises OSError or SSLError for a TLS file, RuntimeError where an upstream asks
+        for HTTP/2 and the extra is not installed; then nothing has changed."""
+        upstreams = tuple(upstreams)
+        targets: dict[str, _Target] = {}
+        for upstream in upstreams:
+            old = self._targets.get(upstream.name)
+            targets[upstream.name] = old if old is not None and old.upstream == upstream else self._made(upstream)
+        self._retired = [target for target in self._retired if target.client.in_flight]
+        for name, target in self._targets.items():
+            if targets.get(name) is not target:
+                target.client.retire()
+                self._retired.append(target)
+        for upstream in upstreams:
+            targets[upstream.name].upstream = upstream
+        self._targets = targets
+
+    def client(self, upstream: Upstream) -> HttpClient:
+        return self._target(upstream).client
+
+    def tls(self, upstream: Upstream) -> ssl.SSLContext | None:
+        return self._target(upstream).tls
+
+    def in_flight(self) -> dict[str, int]:
+        """Connections in use by upstream, for metrics."""
+        return {name: target.client.in_flight for name, target in self._targets.items()}
+
+    async def aclose(self) -> None:
+        for target in (*self._targets.values(), *self._retired):
+            await target.client.aclose()
+
+    def _target(self, upstream: Upstream) -> _Target:
+        target = self._targets.get(upstream.name)
+        if target is not None and (target.upstream is upstream or target.upstream == upstream):
+            return target
+        for target in self._retired:  # an exchange that pinned an older snapshot
+            if target.upstream == upstream:
+                return target
+        target = self._made(upstream)
+        target.client.retire()
+        self._retired.append(target)
+        return target
+
+    def _made(self, upstream: Upstream) -> _Target:
+        tls = tls_context(upstream, ["http/1.1"])
+        if upstream.http != "2":
+            return _Target(upstream, Http1Client(upstream, tls, self._limits), tls)
+        try:
+            from gateway.wire.http2 import Http2Client
+        except ImportError:
+            raise RuntimeError(f"upstream {upstream.name} asks for HTTP/2: install tollgate[http2]") from None
+        return _Target(upstream, Http2Client(upstream, tls_context(upstream, ["h2"]), self._limits), tls)
