@@ -6,17 +6,27 @@ import os
 from collections.abc import Callable
 
 
-class Ids:
-    """Makes ids from a given wall clock and source of randomness (`entropy(n)` gives n bytes)."""
+RANDOM_BYTES = 10
+POOL_IDS = 256  # randomness is fetched for so many at once: a system call for each would cost more than the rest
 
-    __slots__ = ("_entropy", "_time")
+
+class Ids:
+    """Makes ids from a given wall clock and source of randomness (`entropy(n)` gives n bytes). One thread's own."""
+
+    __slots__ = ("_at", "_entropy", "_pool", "_time")
 
     def __init__(self, time: Callable[[], float], entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._time = time
         self._entropy = entropy
+        self._pool = b""
+        self._at = 0
 
     def new(self) -> str:
-        random = int.from_bytes(self._entropy(10))
+        at = self._at
+        if at >= len(self._pool):
+            self._pool, at = self._entropy(POOL_IDS * RANDOM_BYTES), 0
+        self._at = at + RANDOM_BYTES
+        random = int.from_bytes(self._pool[at : at + RANDOM_BYTES])
         number = (int(self._time() * 1000) & 0xFFFFFFFFFFFF) << 80
         number |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & 0x3FFFFFFFFFFFFFFF
         text = f"{number:032x}"

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from gateway.core.exchange import Exchange, Head
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
-from gateway.core.ports import Clock, Handles, Protocol
+from gateway.core.ports import Clock, Protocol
 from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
 from gateway.core.snapshot import NO_ROUTE, NO_UPSTREAM, Snapshot
 from gateway.wire.answers import Answers
@@ -42,7 +42,6 @@ class Gateway:
         protocols: Mapping[str, Protocol],
         answers: Answers,
         sockets: Sockets,
-        handles: Handles,
         ids: Ids,
         clock: Clock,
     ) -> None:
@@ -51,7 +50,6 @@ class Gateway:
         self._protocols = protocols
         self._answers = answers
         self._sockets = sockets
-        self._handles = handles
         self._ids = ids
         self._clock = clock
 

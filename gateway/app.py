@@ -1,0 +1,389 @@
+"""Where the parts are put together, and the only place. `build_pipeline` is the life of a request, in order.
+
+A stage that is not built yet is not in the list. The rest of this file starts and stops what the list stands on: the
+log first (nothing is served before it can be written), the data plane last; on the way down the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__, config
+from gateway.assembly import LOOPBACK_HOSTS, Assembly, close_engine, make_engine, refuse_cold
+from gateway.control.access import Access, checked, token_from
+from gateway.control.app import Admin, make_admin
+from gateway.control.guard import Door
+from gateway.core.canonical import Json
+from gateway.core.ids import Ids
+from gateway.core.pipeline import Pipeline
+from gateway.core.ports import Clock, Handles, Observer, Protocol, RecordLog
+from gateway.core.reasons import LogUnavailable
+from gateway.core.records import timestamp
+from gateway.core.snapshot import Snapshot
+from gateway.log.entries import EntryReader
+from gateway.log.noise import Noise
+from gateway.log.writer import LogSettings, Sequencer
+from gateway.pdp.yamldata import parse_yaml
+from gateway.protocols.a2a import A2a
+from gateway.protocols.http import Http
+from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
+from gateway.protocols.mcp import Mcp
+from gateway.stages.decide import Decide
+from gateway.stages.forward import Forward, target
+from gateway.stages.identify import Identify
+from gateway.stages.ledger import Ledger
+from gateway.stages.meter import Meter
+from gateway.stages.record import RecordIntent, RecordTerminal
+from gateway.stores.records import RecordIndex
+from gateway.stores.sqlite import SqliteHandles
+from gateway.telemetry import Gauge, Metrics, Observers
+from gateway.telemetry_traces import Traces, otlp_exporter
+from gateway.trust.jwks import KeySources
+from gateway.trust.keys import KeyRing
+from gateway.wire.answers import Answers
+from gateway.wire.asgi import Gateway
+from gateway.wire.fetch import fetch
+from gateway.wire.headers import AnswerHeaders, request_headers
+from gateway.wire.server import Front, FrontLimits, server_tls
+from gateway.wire.sockets import Sockets
+from gateway.wire.streams import Streams
+from gateway.wire.upstream import Clients
+
+_log = logging.getLogger("tollgate")
+
+
+def build_pipeline(
+    log: RecordLog, clients: Clients, handles: Handles, observer: Observer, ids: Ids, clock: Clock
+) -> Pipeline:
+    """What happens to a request."""
+    return Pipeline(
+        admit=(
+            Identify(handles),
+            Decide(),
+            Ledger(),
+            RecordIntent(log, ids, clock),
+            Forward(clients, request_headers, clock, "tollgate"),
+        ),
+        settle=(
+            Meter(observer),
+            RecordTerminal(log, ids, clock),
+        ),
+    )
+
+
+def build_message_pipeline(log: RecordLog, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
+    """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
+    return Pipeline(
+        admit=(Decide(), Ledger(), RecordIntent(log, ids, clock)),
+        settle=(Meter(observer), RecordTerminal(log, ids, clock)),
+    )
+
+
+def build_protocols() -> dict[str, Protocol]:
+    return {"mcp": Mcp(), "a2a": A2a(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC), "http": Http()}
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def __init__(self) -> None:
+        self.time = time.time
+        self.monotonic = time.monotonic
+
+
+class App:
+    """One gateway: a data plane, an admin plane, a log. `start`, then `reload` at will, then `stop`.
+
+    `settings.listen.port` may be 0; `port` and `admin_port` are the real ones. The constructor takes the data directory
+    (recovering its log) and builds the first snapshot. It raises what its parts raise: each error says what is wrong.
+    """
+
+    def __init__(self, settings: config.Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.ids = Ids(self.clock.time)
+        self.ring = KeyRing(settings.data_dir / "keys")
+        self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
+        self.access = Access(_admin_token(settings.admin), self.clock)
+        self.metrics = Metrics(self.clock, self._gauges())
+        self.traces = _traces(settings, self.node, self.clock)
+        self.sources = KeySources(fetch, self.clock)
+        self.assembly = Assembly(
+            clock=self.clock,
+            sources=self.sources,
+            engine=make_engine,
+            load_yaml=lambda data: parse_yaml(data.decode("utf-8")),
+            published=self.ring.jwks,
+        )
+        self.snapshot: Snapshot = self.assembly.build(settings, settings.listen.port)
+        self.clients = Clients()
+        self.clients.adopt(self.snapshot.upstreams.values())
+        self.streams = Streams(lambda: self.snapshot)
+        self.index = RecordIndex(settings.data_dir / "records.sqlite", EntryReader(settings.data_dir / "log"))
+        self.log = self._open_log()
+        self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
+        self.noise = Noise(self.log, self.ids, self.clock)
+        self._front = self._make_front()
+        self._admin: Front | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    @property
+    def port(self) -> int:
+        return self._front.port
+
+    @property
+    def admin_port(self) -> int:
+        return self._admin.port if self._admin is not None else self.settings.admin.listen.port
+
+    async def start(self) -> None:
+        """Serves. The log is there before the first request can be."""
+        self.log.start(asyncio.get_running_loop())
+        self.index.start()
+        await self._front.start()
+        if self.settings.listen.port == 0 and not self.settings.public_url:
+            self.snapshot = self.assembly.build(self.settings, self._front.port)
+        self._admin = self._make_admin()
+        await self._admin.start()
+        self._activation("accepted", "start")
+        jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
+            ("streams", self.streams.watch()),
+            ("key sources", self.sources.watch()),
+            ("api keys", self._every(0.5, self._poll_api_keys)),
+            ("noise", self._every(1.0, self.noise.flush)),
+        )
+        self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
+
+    async def reload(self, settings: config.Settings) -> None:
+        """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
+        try:
+            refuse_cold(self.settings, settings)
+            snapshot = self.assembly.build(settings, self.port)
+            self.clients.adopt(snapshot.upstreams.values())
+        except Exception as error:
+            self._activation("refused", str(error))
+            raise
+        former, self.snapshot = self.snapshot, snapshot
+        self.settings = settings
+        self.streams.sweep()
+        self._activation("accepted", "reload")
+        await close_engine(former.engine)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Drains, settles, publishes a last checkpoint. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await self._front.drain(grace_seconds)
+        if self._admin is not None:
+            await self._admin.drain(1.0)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.noise.flush()
+        await self.clients.aclose()
+        await self.log.close()
+        self.index.close()
+        self.handles.close()
+        await close_engine(self.snapshot.engine)
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
+
+    def ready(self) -> list[str]:
+        """What is not ready, by name; nothing when all is."""
+        wrong = [] if self.log.healthy else ["the audit log cannot be written"]
+        if self._stopped:
+            wrong.append("the gateway is going down")
+        return wrong
+
+    def status(self) -> dict[str, Json]:
+        checkpoint = self.log.published
+        return {
+            "node": self.node,
+            "vkey": self.log.vkey,
+            "log": {
+                "size": self.log.size,
+                "published": checkpoint.size,
+                "pending": self.log.pending,
+                "unsequenced": self.log.unsequenced,
+                "checkpoint_age_ms": int(self.log.checkpoint_age * 1000),
+                "healthy": self.log.healthy,
+            },
+            "streams": len(self.streams),
+            "exchanges": self._front.exchanges,
+            "malformed": self.noise.total,
+        }
+
+    def _open_log(self) -> Sequencer:
+        checkpoint = self.settings.audit.checkpoint
+        return Sequencer(
+            self.settings.data_dir,
+            node=self.node,
+            key=self.ring.ensure("log").private,
+            clock=self.clock,
+            ids=self.ids,
+            settings=LogSettings(checkpoint_records=checkpoint.records, checkpoint_seconds=checkpoint.every),
+            listener=self.index.committed,
+            observe_append=self.metrics.appended,
+        )
+
+    def _make_front(self) -> Front:
+        observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
+        answer_headers = AnswerHeaders(self.clock.time)
+        protocols = build_protocols()
+        answers = Answers(
+            targets=self.clients,
+            request_headers=request_headers,
+            answer_headers=answer_headers,
+            target=target,
+            streams=self.streams,
+            handles=self.handles,
+            log=self.log,
+            ids=self.ids,
+            clock=self.clock,
+        )
+        sockets = Sockets(
+            clients=self.clients,
+            request_headers=request_headers,
+            target=target,
+            pipeline=build_message_pipeline(self.log, observer, self.ids, self.clock),
+            current=lambda: self.snapshot,
+            streams=self.streams,
+            ids=self.ids,
+            clock=self.clock,
+        )
+        gateway = Gateway(
+            current=lambda: self.snapshot,
+            pipeline=build_pipeline(self.log, self.clients, self.handles, observer, self.ids, self.clock),
+            protocols=protocols,
+            answers=answers,
+            sockets=sockets,
+            ids=self.ids,
+            clock=self.clock,
+        )
+        settings = self.settings
+        tls = settings.tls
+        return Front(
+            gateway,
+            host=settings.listen.host,
+            port=settings.listen.port,
+            limits=_front_limits(settings),
+            events=self.noise,
+            clock=self.clock,
+            tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
+            ws_message_bytes=settings.front.judged_body_bytes,
+        )
+
+    def _make_admin(self) -> Front:
+        settings = self.settings.admin
+        public_url = settings.public_url or f"http://{settings.listen}"
+        hosts = LOOPBACK_HOSTS if settings.listen.loopback else frozenset()
+        name = public_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or public_url.partition("://")[2]
+        plane = Admin(
+            door=Door(public_url, hosts | {name.lower()}, settings.metrics == "open"),
+            access=self.access,
+            snapshot=lambda: self.snapshot,
+            ready=self.ready,
+            status=self.status,
+            records=self.index,
+            metrics=self.metrics.expose,
+            log=self.log,
+            log_folder=self.settings.data_dir / "log",
+            ids=self.ids,
+            clock=self.clock,
+            version=__version__,
+        )
+        return Front(
+            make_admin(plane),
+            host=settings.listen.host,
+            port=settings.listen.port,
+            limits=FrontLimits(),
+            events=self.noise,
+            clock=self.clock,
+        )
+
+    def _gauges(self) -> list[Gauge]:
+        return [
+            Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
+            Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
+            Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
+        ]
+
+    def _unsequenced(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((), float(self.log.unsequenced))]
+
+    def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((self.snapshot.engine.revision,), 1.0)]
+
+    def _inflight(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((name,), float(count)) for name, count in self.clients.in_flight().items()]
+
+    def _poll_api_keys(self) -> None:
+        for keys in self.assembly.api_keys.values():
+            keys.poll()
+
+    async def _every(self, seconds: float, job: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                job()
+            except Exception:  # noqa: BLE001 (a background loop: one failure must not end it)
+                _log.exception("a background job failed")
+
+    def _activation(self, effect: str, why: str) -> None:
+        """Each accepted or refused configuration is a record (ruling 26)."""
+        record: dict[str, Json] = {
+            "activation": {
+                "effect": effect,
+                "policy": self.snapshot.engine.revision,
+                "revision": self.snapshot.revision,
+                "why": why[:2000],
+            },
+            "id": self.ids.new(),
+            "kind": "activation",
+            "time": timestamp(self.clock.time()),
+        }
+        try:
+            self.log.submit(record)
+        except LogUnavailable as error:
+            _log.error("no record of the activation (%s): %s", effect, error)
+
+
+def recorded_origin(data_dir: Path) -> str | None:
+    """The name this data directory's log was begun with."""
+    path = data_dir / "log" / "origin"
+    return path.read_text().strip() if path.exists() else None
+
+
+def _admin_token(settings: config.Admin) -> str:
+    token = settings.token
+    if token.file is not None:
+        return token_from(token.file)
+    return checked(token.reveal(), token.source)
+
+
+def _traces(settings: config.Settings, node: str, clock: Clock) -> Traces | None:
+    otlp = settings.telemetry.otlp
+    return Traces(clock, otlp_exporter(otlp.endpoint), node, otlp.sample) if otlp is not None else None
+
+
+def _front_limits(settings: config.Settings) -> FrontLimits:
+    front = settings.front
+    return FrontLimits(
+        header_bytes=front.header_bytes,
+        headers=front.headers,
+        body_bytes=front.body_bytes,
+        head_timeout=front.head_timeout,
+        body_timeout=front.body_timeout,
+        keepalive=front.keepalive,
+        half_open_per_peer=front.half_open_per_peer,
+        connections=front.connections,
+        exchanges=front.exchanges,
+        trusted_proxies=settings.trusted_proxies,
+    )

@@ -1,0 +1,226 @@
+"""From the configuration to a Snapshot: one verified revision of routes, upstreams, trust, policy and limits.
+
+Called at the start and at each reload; whatever is wrong raises here, before anything is swapped. What outlives a
+snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway import config
+from gateway.core.canonical import Json, digest
+from gateway.core.exchange import Header
+from gateway.core.ports import Clock, DecisionPoint
+from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstream, UpstreamTls
+from gateway.identity.apikey import ApiKeys
+from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
+from gateway.identity.caller import Caller
+from gateway.identity.challenge import Challenges
+from gateway.ledger.limits import Limits, LimitSettings
+from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
+from gateway.pdp.sources import read_folder
+from gateway.trust.jose import read_token
+from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
+
+# The request headers that any policy may see; `policy.headers` adds to them (ruling 16).
+POLICY_HEADERS = (b"user-agent", b"accept", b"content-type")
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Assembly:
+    """Builds snapshots. `engine` makes a decision point from the policy settings; `load_yaml` reads keys strictly;
+    `published` is the key set of `/.well-known/jwks.json`."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        sources: KeySources,
+        engine: Callable[[config.Policy], DecisionPoint],
+        load_yaml: Callable[[bytes], object],
+        published: Callable[[], dict[str, Json]],
+    ) -> None:
+        self._clock = clock
+        self._sources = sources
+        self._engine = engine
+        self._load_yaml = load_yaml
+        self._published = published
+        self._limits: Limits | None = None
+        self.api_keys: dict[Path, ApiKeys] = {}
+
+    def build(self, settings: config.Settings, port: int) -> Snapshot:
+        """`port` is the data plane's real one (it may have been asked for as 0). Raises ConfigError, ApiKeyError,
+        PolicyError, OSError: each names what is wrong."""
+        public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
+        upstreams = {name: _upstream(name, found) for name, found in settings.upstreams.items()}
+        routes = tuple(_route(found, settings) for found in settings.routes)
+        limits = Limits([_limit(found) for found in settings.limits], self._clock)
+        authenticator = self._caller(settings, public_url)
+        engine = self._engine(settings.policy)
+        if self._limits is not None:
+            limits.carry(self._limits)
+        self._limits = limits
+        return Snapshot(
+            revision=revision(settings, engine),
+            routes=RouteTable(routes),
+            upstreams=upstreams,
+            authenticator=authenticator,
+            engine=engine,
+            limiter=limits,
+            public_url=public_url,
+            hosts=_hosts(settings, public_url),
+            origins=frozenset(item.lower() for item in settings.origins),
+            policy_headers=(*POLICY_HEADERS, *(item.encode() for item in settings.policy.headers)),
+            judged_body_bytes=settings.front.judged_body_bytes,
+            body_bytes=settings.front.body_bytes,
+            documents=self._documents(settings, routes, public_url),
+        )
+
+    def _caller(self, settings: config.Settings, public_url: str) -> Caller:
+        issuers: list[tuple[IssuerSettings, FileKeys | UrlKeys]] = []
+        for found in settings.trust.issuers:
+            source: FileKeys | UrlKeys
+            source = (
+                self._sources.file(str(found.jwks.file)) if found.jwks.file else self._sources.url(found.jwks.url or "")
+            )
+            issuers.append((_issuer(found), source))
+        self._sources.keep([source for _, source in issuers])
+        keys: ApiKeys | None = None
+        if settings.trust.api_keys is not None:
+            path = settings.trust.api_keys.file
+            keys = self.api_keys.get(path) or ApiKeys(path, self._load_yaml, self._clock)
+            keys.poll()
+            self.api_keys = {path: keys}
+        else:
+            self.api_keys = {}
+        return Caller(Bearer(issuers, read_token, self._clock), keys, Challenges(public_url), self._clock)
+
+    def _documents(self, settings: config.Settings, routes: tuple[Route, ...], public_url: str) -> dict[str, bytes]:
+        """What the gateway itself serves: its keys, and RFC 9728 metadata for each route that asks for a credential."""
+        found = {"/.well-known/jwks.json": json.dumps(self._published()).encode()}
+        servers = [item.issuer for item in settings.trust.issuers]
+        for route in routes:
+            if route.auth != "required" or not servers:
+                continue
+            metadata = {
+                "resource": public_url + route.path,
+                "authorization_servers": servers,
+                "bearer_methods_supported": ["header"],
+                "resource_name": route.name,
+            }
+            found["/.well-known/oauth-protected-resource" + route.path] = json.dumps(metadata).encode()
+        return found
+
+
+def revision(settings: config.Settings, engine: DecisionPoint) -> str:
+    """Names what is in force: the configuration without its secrets, and the policy."""
+    return digest(f"{settings!r}\n{engine.revision}".encode())
+
+
+def _upstream(name: str, found: config.Upstream) -> Upstream:
+    parts = urlsplit(found.url)
+    times = found.timeouts
+    tls = found.tls
+    credentials: tuple[Header, ...] = ()
+    if found.credentials is not None:
+        value = found.credentials.value.reveal()
+        scheme = found.credentials.scheme
+        text = f"{scheme} {value}" if scheme else value
+        credentials = ((found.credentials.header.lower().encode(), text.encode()),)
+    return Upstream(
+        name=name,
+        protocol=found.protocol,
+        scheme=parts.scheme,
+        host=(parts.hostname or ""),
+        port=parts.port or (443 if parts.scheme == "https" else 80),
+        authority=parts.netloc,
+        path=parts.path.removesuffix("/") if parts.path == "/" else parts.path,
+        http=found.http,
+        timeouts=Timeouts(times.connect, times.response, times.idle, times.stream_idle),
+        tls=UpstreamTls(
+            ca=str(tls.ca) if tls.ca else None,
+            cert=str(tls.cert) if tls.cert else None,
+            key=str(tls.key) if tls.key else None,
+            server_name=tls.server_name,
+        )
+        if tls is not None
+        else UpstreamTls(),
+        credentials=credentials,
+    )
+
+
+def _route(found: config.Route, settings: config.Settings) -> Route:
+    judged = settings.upstreams[found.upstream].protocol != "http"
+    return Route(
+        name=found.name,
+        path="" if found.match.path == "/" else found.match.path,
+        host=found.match.host,
+        upstream=found.upstream,
+        auth=found.auth,
+        body=found.body or ("json" if judged else "opaque"),
+        cookies=found.cookies,
+        deny_as=found.deny_as,
+        audit=found.audit,
+    )
+
+
+def _limit(found: config.Limit) -> LimitSettings:
+    if found.rate is None:
+        return LimitSettings(found.name, found.key, concurrent=found.concurrent)
+    return LimitSettings(found.name, found.key, rate=found.rate.count, window=found.rate.seconds, burst=found.burst)
+
+
+def _issuer(found: config.Issuer) -> IssuerSettings:
+    return IssuerSettings(
+        name=found.name,
+        issuer=found.issuer,
+        audiences=frozenset(found.audience),
+        algorithms=frozenset(found.algorithms),
+        subject=found.subject,
+        org=_mapped(found.org),
+        roles=_mapped(found.roles),
+        agent=found.agent,
+    )
+
+
+def _mapped(found: config.Claim | None) -> Mapped | None:
+    if found is None:
+        return None
+    return Mapped(claim=found.claim, const=found.const, of=frozenset(found.of) if found.of is not None else None)
+
+
+def _hosts(settings: config.Settings, public_url: str) -> frozenset[str]:
+    """Names accepted in Host: the public one, listed ones, the routes' own, and loopback's on loopback."""
+    parts = urlsplit(public_url)
+    name = parts.hostname or ""
+    found = {f"[{name}]" if ":" in name else name, *settings.hosts, *(item.match.host for item in settings.routes)}
+    if settings.listen.loopback:
+        found |= LOOPBACK_HOSTS
+    return frozenset(item.lower() for item in found if item)
+
+
+def make_engine(settings: config.Policy) -> DecisionPoint:
+    """The embedded engine over a folder of policy. Raises PolicyRefused, OSError."""
+    return EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
+
+
+async def close_engine(engine: DecisionPoint) -> None:
+    """Ends what an engine has running (its child process, where its policy needs one)."""
+    if isinstance(engine, EmbeddedEngine):
+        await engine.aclose()
+
+
+class NeedsRestart(Exception):
+    """A reload changed what only a start can change; `args[0]` names the keys."""
+
+
+def refuse_cold(running: config.Settings, wanted: config.Settings) -> None:
+    """Raises NeedsRestart for keys that are read once (ruling 26)."""
+    cold = ("listen", "data_dir", "node", "stores", "tls", "admin", "front", "telemetry", "audit", "trusted_proxies")
+    changed = [name for name in cold if getattr(running, name) != getattr(wanted, name)]
+    if changed:
+        raise NeedsRestart(f"{', '.join(changed)} changed: it needs a restart; nothing of the new file is in force")
