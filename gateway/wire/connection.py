@@ -11,8 +11,9 @@ at. Nothing is ever read as a request after a refusal or after a response that c
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import unquote
+import socket
+import struct
+from typing import ClassVar, Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,7 +21,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from gateway.core.exchange import Head
 from gateway.core.reasons import Refusal
-from gateway.wire.cycle import HIGH_WATER_BYTES, Cycle
+from gateway.wire.cycle import HIGH_WATER_BYTES, Cycle, http_scope
 from gateway.wire.door import LINGER_SECONDS, NEVER, RATE_BYTES, Door
 from gateway.wire.forwarded import is_trusted, peer_key, read_address
 from gateway.wire.front_answer import CROWDED, FAULT, FULL, LATE_BODY, LATE_HEAD, LEAVING, write_answer
@@ -28,9 +29,6 @@ from gateway.wire.handshake import FrontWebSocket, fits
 from gateway.wire.head import BAD_UPGRADE, HEAD_TOO_LARGE, Peer, Scanned
 from gateway.wire.request_body import BODY_TOO_LARGE, ChunkedBody
 from gateway.wire.target import LINE_BYTES, TARGET_TOO_LONG
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
 
 HEAD: Final = 0
 BODY: Final = 1
@@ -40,7 +38,7 @@ OVER: Final = 3
 PROGRESS_BYTES = 16 * 1024  # what a slow reader must take in one `body_timeout`
 KNOWN_BYTES = 4096  # a longer head is not remembered: 4096 connections must not hold 128 MiB of them
 
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_RESET = struct.pack("ii", 1, 0)
 
 
 class FrontProtocol(HttpToolsProtocol):
@@ -176,7 +174,7 @@ class FrontProtocol(HttpToolsProtocol):
             self,
             self.transport,
             self.flow,
-            self._scope(head, scanned),
+            http_scope(scanned, self.peer, self.server, self.client),
             keep_alive=scanned.keep_alive,
             expects=scanned.expects,
             http10=scanned.http10,
@@ -200,27 +198,6 @@ class FrontProtocol(HttpToolsProtocol):
                     return  # refused before its application has begun
         cycle.task = task = self.loop.create_task(cycle.run(self.app, self.tasks))
         self.tasks.add(task)
-
-    def _scope(self, head: Head, scanned: Scanned) -> MutableMapping[str, Any]:
-        path = head.path
-        client = self.client
-        if self.peer.trusted and head.peer != self.peer.address:
-            client = (head.peer, 0)
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": "1.0" if scanned.http10 else "1.1",
-            "server": self.server,
-            "client": client,
-            "scheme": head.scheme,
-            "method": head.method,
-            "root_path": "",
-            "path": unquote(path) if "%" in path else path,  # for the admin plane; the data plane reads the Head
-            "raw_path": path.encode(),
-            "query_string": head.query.encode(),
-            "headers": head.headers,
-            "extensions": {"tollgate.head": head, "tollgate.chunked": scanned.length < 0},
-        }
 
     def _upgrade(self, head: Head, rest: bytes) -> None:
         if rest:
@@ -327,10 +304,13 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _cut(self, cycle: Cycle) -> None:
         """Ends a response that has begun, so that the client sees that it is not whole."""
-        if cycle.ends_by_closing:
-            self.transport.abort()
-        else:
+        if not cycle.ends_by_closing:
             self._linger()
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # an orderly end would say: this was all
+        self.transport.abort()
 
     def _next(self) -> None:
         """The next request, which may already be here."""

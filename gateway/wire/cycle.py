@@ -14,11 +14,13 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from typing import Protocol as Port
+from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.core.reasons import Refusal
 from gateway.wire.front_answer import CONTINUE, STATUS_LINES
+from gateway.wire.head import Peer, Scanned
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -34,6 +36,33 @@ _OURS = frozenset(
 )
 _LOOKED_AT = _OURS | {b"content-length", b"date"}
 _log = logging.getLogger("tollgate.front")
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+def http_scope(
+    scanned: Scanned, peer: Peer, server: tuple[str, int | None] | None, client: tuple[str, int] | None
+) -> MutableMapping[str, Any]:
+    """The ASGI scope of a scanned request. `path` is decoded, for the admin plane; the data plane reads the Head."""
+    head = scanned.head
+    path = head.path
+    if peer.trusted and head.peer != peer.address:
+        client = (head.peer, 0)
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": "1.0" if scanned.http10 else "1.1",
+        "server": server,
+        "client": client,
+        "scheme": head.scheme,
+        "method": head.method,
+        "root_path": "",
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": path.encode(),
+        "query_string": head.query.encode(),
+        "headers": head.headers,
+        "extensions": {"tollgate.head": head, "tollgate.chunked": scanned.length < 0},
+    }
 
 
 class Line(Port):
@@ -168,6 +197,7 @@ class Cycle:
         if self._flow.write_paused and not self.gone:
             await self._flow.drain()  # 4
         if self.gone:
+            await asyncio.sleep(0)  # where the cancellation reaches an application that never waits
             return
         if not self.started:
             self._start(message)

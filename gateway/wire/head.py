@@ -38,7 +38,7 @@ CHUNKED = -1  # `Scanned.length` of a body whose end only its framing tells
 MEMORY = 512  # remembered hosts and targets; both are forgotten when full, so nobody can grow them
 
 _ALLOW = ((b"allow", ALLOWED_METHODS_TEXT),)
-_CLOSED_TEXT = bytes([9, *range(32, 127), *range(128, 256)])  # every byte that may stand in a line
+_TEXT = bytes([9, *range(32, 127), *range(128, 256)])  # every byte that may stand in a line
 _FIELD = re.compile(rb"\n([A-Za-z0-9-]+):[ \t]*([^\r]*)\r")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -119,7 +119,7 @@ class HeadScanner:
         """`raw` is the head with the line end of its last line, without the empty line behind it."""
         line_end = raw.find(b"\r\n")
         lines = raw.count(b"\r\n")
-        if len(raw.translate(None, _CLOSED_TEXT)) != 2 * lines or not (raw.isascii() or _is_text(raw)):
+        if len(raw.translate(None, _TEXT)) != 2 * lines or raw[-2:] != b"\r\n" or not (raw.isascii() or _is_text(raw)):
             return BAD_BYTE  # 1: what is left of the head without its text must be its line ends
         if line_end > LINE_BYTES:
             return TARGET_TOO_LONG  # 4

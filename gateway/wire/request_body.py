@@ -85,7 +85,10 @@ class ChunkedBody:
             wrong = rest != b"\r"
         elif state == _IN_SIZE:
             bare = rest.removesuffix(b"\r")
-            wrong = b"\r" in bare or len(rest) > LINE_BYTES or (b";" not in bare and not _is_size_so_far(bare))
+            size, extended, _ = bare.partition(b";")
+            wrong = (
+                b"\r" in bare or len(rest) > LINE_BYTES or not _is_size_so_far(size) or (bool(extended) and not size)
+            )
         elif len(rest) + self._trailers > TRAILER_BYTES:
             return LONG_TRAILER
         else:
