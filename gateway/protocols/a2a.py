@@ -24,7 +24,7 @@ from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import a2a_errors, jsonrpc
 from gateway.protocols.a2a_answers import Card, TaskAnswer, TaskEvents, TaskList
-from gateway.protocols.a2a_operations import METHODS, Operation, Place, arguments, handles, place, tenant
+from gateway.protocols.a2a_operations import METHODS, Operation, Place, arguments, handles, may_be_rpc, place, tenant
 from gateway.protocols.media import JSON, media_type, not_json, untyped
 from gateway.protocols.rewritten import describe_anew, must_be_plain
 
@@ -61,7 +61,7 @@ class A2a:
         try:
             if found is not None:
                 return _rest(exchange, found)
-            if head.method == "POST":
+            if head.method == "POST" and (root or may_be_rpc(rest)):
                 return _rpc(exchange)
         except Malformed as error:
             return Refusal(Reason.MALFORMED, str(error), rule="params", rpc_code=jsonrpc.INVALID_PARAMS)

@@ -160,6 +160,12 @@ def _task(segment: str) -> tuple[int, Mapping[str, Operation], str, str] | None:
     return 2, _TASK_PATH, segment, ""
 
 
+def may_be_rpc(path: str) -> bool:
+    """Whether a path that is no `place` can be an agent's JSON-RPC endpoint. One that some server (decoding first,
+    blind to case, with a tenant of its own) could take for an operation of HTTP+JSON is neither (2)."""
+    return ":" not in path and "%" not in path and "/tasks/" not in path.casefold() + "/"
+
+
 def arguments(found: Place, query: str, body: dict[str, Json]) -> dict[str, Json]:
     """What the operation is asked with, as one object: members of the query and the body, and the path's ids as `id`
     or `taskId`. Raises Malformed where two of them disagree (4). The tenant of the path is no argument."""

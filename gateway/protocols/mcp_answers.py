@@ -30,14 +30,15 @@ async def reader(
     call = exchange.call
     asked = call.context.get("session", "")
     kind, session = _head(answer)
-    mints = call.era == LEGACY and session != "" and session != asked and answer.status < 300
-    if kind is _Kind.JSON and call.reply and not mints and exchange.head.method == "POST":
+    judge: Judge | None = None
+    if session and session != asked and call.era == LEGACY and answer.status < 300:
+        judge = Judge(exchange, ask, bind, pending, session)
+        await judge.mint()
+    if kind is _Kind.JSON and call.reply and exchange.head.method == "POST":
         body = answer.complete
         if body is not None and body[:1] == b"{" and calm(body, words(call)):
             return None  # what nearly every answer is
-    judge = Judge(exchange, ask, bind, pending, asked if isinstance(asked, str) else "")
-    if mints:
-        await judge.mint(session)
+    judge = judge or Judge(exchange, ask, bind, pending, asked if isinstance(asked, str) else "")
     if answer.status in (202, 204, 304):
         return None
     if kind is _Kind.EVENTS:

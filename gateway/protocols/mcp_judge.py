@@ -22,6 +22,8 @@ from gateway.protocols import jsonrpc
 from gateway.protocols.mcp_methods import LEGACY, LISTS, MODERN, SERVER_REQUESTS, TASKS, List
 from gateway.protocols.mcp_pending import Pending
 
+MAX_SEEN = 1000  # decisions on watched resources that one stream keeps
+
 TASK = "mcp-task"
 SESSION = "mcp-session"
 
@@ -103,11 +105,10 @@ class Judge:
             return None
         return await self._request(data, value["method"], value["id"])
 
-    async def mint(self, ident: str) -> None:
-        """Rule 4 for a session that the answer's head mints."""
-        self._session = ident
-        await self._bind(Handle(SESSION, ident))
-        self._pending.forget(self._exchange.route.name, ident)
+    async def mint(self) -> None:
+        """Rule 4 for a session that the answer's head mints. Nothing waits in it yet."""
+        await self._bind(Handle(SESSION, self._session))
+        self._pending.forget(self._exchange.route.name, self._session)
 
     async def _request(self, data: bytes, method: str, ident: Json) -> bytes | None:
         if type(ident) is not int and type(ident) is not str:
@@ -150,6 +151,8 @@ class Judge:
         if not isinstance(uri, str):
             raise Malformed("an update without a URI")
         if uri not in self._seen:
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
             call = Call("mcp.resources/read", "resource", _clean(uri), context=self._context(listing=True))
             self._seen[uri] = await self._allows([call]) is None
         if not self._seen[uri]:
