@@ -38,7 +38,20 @@ class _Body(httpx2.AsyncByteStream):
         self._body = body
         self._times = times
         self._given = False
-        self.deadline: asyncio.Timeout | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self.begun = False
+
+    def until(self, deadline: asyncio.Timeout, *, connected: bool) -> None:
+        """`deadline` is for the connection first, if there is none yet, then for the head of the answer."""
+        self._deadline = deadline
+        self.begun = False
+        self._allow(self._times.response if connected else self._times.connect)
+
+    async def watch(self, event: str, _: object) -> None:
+        """What the library tells of its progress: behind this event the connection stands."""
+        if event == "http2.send_request_headers.started":
+            self.begun = True
+            self._allow(self._times.response)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if isinstance(self._body, bytes):
@@ -55,8 +68,8 @@ class _Body(httpx2.AsyncByteStream):
             self._allow(self._times.response)
 
     def _allow(self, seconds: float | None) -> None:
-        if self.deadline is not None:
-            self.deadline.reschedule(asyncio.get_running_loop().time() + seconds if seconds is not None else None)
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds if seconds is not None else None)
 
 
 class _Line:
@@ -110,9 +123,7 @@ class Answer:
             ) from None
         except httpx2.HTTPError as error:
             await self.aclose()
-            raise UpstreamFailed(
-                f"the answer was cut short: {type(error).__name__}", error="http_response_incomplete", sent=True
-            ) from error
+            raise bad_head("the answer was cut short", "http_response_incomplete") from error
         except BaseException:
             await self.aclose()
             raise
@@ -199,16 +210,21 @@ class Http2Client:
     async def _exchange(self, line: _Line, request: httpx2.Request, body: _Body, stream: bool) -> Answer:
         times = self.upstream.timeouts
         try:
-            async with asyncio.timeout(times.response + (0 if line.used else times.connect)) as deadline:
-                body.deadline = deadline
+            async with asyncio.timeout(None) as deadline:
+                body.until(deadline, connected=line.used)
                 response = await line.transport.handle_async_request(request)
             headers, events = _checked(response)  # 3
         except TimeoutError as error:
             await self.discard(line)
+            if not body.begun:
+                raise failed(error) from error
             raise UpstreamFailed("no answer in time", error="http_response_timeout", sent=True, timeout=True) from error
         except httpx2.HTTPError as error:
             await self.discard(line)
             raise _named(error) from error
+        except ValueError as error:  # what the library makes of a :status that is no number
+            await self.discard(line)
+            raise bad_head("the response status is not one") from error
         except BaseException:
             await self.discard(line)
             raise
@@ -228,9 +244,9 @@ class Http2Client:
         elif body is not None:  # the library drops transfer-encoding; it only tells it that a body follows
             length = b"%d" % body_bytes if body_bytes is not None else b""
             own.append((b"content-length", length) if length else (b"transfer-encoding", b"chunked"))
-        extensions = {
+        extensions: dict[str, object] = {
             "target": target.encode("ascii"),  # 2: the URL's own path is never looked at
-            "timeout": {"connect": self.upstream.timeouts.connect},
+            "trace": content.watch,
         }
         if self._tls is not None:
             extensions["sni_hostname"] = self.upstream.tls.server_name or self.upstream.host
@@ -346,14 +362,13 @@ def _named(error: httpx2.HTTPError) -> UpstreamFailed:
     if isinstance(error, httpx2.ConnectTimeout):
         return failed(TimeoutError())
     if isinstance(error, httpx2.ConnectError):
+        deepest: OSError | UnicodeError | None = None  # the library wraps it more than once
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, OSError | UnicodeError):
-                return failed(cause)
+                deepest = cause
             cause = cause.__cause__ or cause.__context__
-        return UpstreamFailed("the connection failed", error="destination_unavailable", sent=False)
-    if isinstance(error, httpx2.LocalProtocolError):
-        return UpstreamFailed(f"HTTP/2 cannot carry this request: {error}", error="http_request_error", sent=True)
-    if isinstance(error, httpx2.RemoteProtocolError) and "disconnected" not in str(error):
-        return UpstreamFailed("the upstream broke HTTP/2", error="http_protocol_error", sent=True)
+        return failed(deepest or OSError())
+    if isinstance(error, httpx2.ProtocolError) and "disconnected" not in str(error):
+        return bad_head("the upstream broke HTTP/2")  # also what the library calls a local error: ours was checked
     return UpstreamFailed("the connection ended before an answer", error="connection_terminated", sent=True)
