@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header, Principal
 from gateway.core.ports import AnswerFilter, Protocol, UsageReader
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
+
+settings.register_profile("shared_machine", deadline=None)  # a busy core is no failure
+settings.load_profile("shared_machine")
 
 EXCHANGE_ID = "0197c000-0000-7000-8000-000000000001"
 PUBLIC_URL = "https://gw.example"
@@ -75,6 +79,7 @@ class Wire:
         body: bytes | None = None,
         headers: Iterable[tuple[str, str]] = (),
         *,
+        typed: bool = True,
         upstream_path: str = "",
         websocket: bool = False,
         host: str = "",
@@ -82,10 +87,11 @@ class Wire:
         reads: str = "json",
         **route: Any,
     ) -> Exchange:
-        """An exchange before its protocol has looked at it. The route is /r unless told otherwise."""
+        """An exchange before its protocol has looked at it. The route is /r unless told otherwise; a body is JSON
+        unless the headers say what it is or it goes without a type."""
         path, _, query = target.partition("?")
         found = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers)
-        if body is not None and not any(name == b"content-type" for name, _ in found):
+        if body is not None and typed and not any(name == b"content-type" for name, _ in found):
             found = (*found, (b"content-type", b"application/json"))
         head = Head(method, target, path, query, "gw.example", "https", found, "127.0.0.1", websocket=websocket)
         wanted = {"name": "r", "path": "/r", "host": host, "upstream": "up", "auth": "required", "body": reads}
