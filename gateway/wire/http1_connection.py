@@ -95,6 +95,11 @@ class Connection(asyncio.Protocol):
         self.keep_seconds: int | None = None
         self.reused = False
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """For whoever takes it over after a switch of protocols."""
+        return self._transport
+
     # -- what the pool asks
 
     def quiet(self) -> bool:
