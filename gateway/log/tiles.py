@@ -57,12 +57,13 @@ class LogFiles:
         return found
 
     def _file(self, level: int, n: int, width: int) -> bytes:
-        try:
-            return (self.directory / tile_path(level, n)).read_bytes()
-        except FileNotFoundError:
-            if width == TILE_WIDTH:
-                raise
-            return (self.directory / tile_path(level, n, width)).read_bytes()
+        full, partial = tile_path(level, n), tile_path(level, n, width)
+        for path in (full, partial, full):  # the full one may have replaced the partial one between two looks
+            try:
+                return (self.directory / path).read_bytes()
+            except FileNotFoundError:
+                continue
+        raise FileNotFoundError(2, "no such tile", str(self.directory / partial))
 
     def reader(self, size: int) -> tlog.TileReader:
         """Tiles as a tree of `size` has them, each read once."""

@@ -177,19 +177,33 @@ def tree_root(read: TileReader, size: int) -> bytes:
     return _subtree(read, 0, size) if size else EMPTY_ROOT
 
 
-def inclusion_proof(read: TileReader, index: int, size: int) -> list[bytes]:
-    """From the leaf's sibling up to the root's child. Raises Malformed unless 0 <= index < size."""
+def inclusion_proof(
+    read: TileReader, index: int, size: int, known: dict[tuple[int, int], bytes] | None = None
+) -> list[bytes]:
+    """From the leaf's sibling up to the root's child. Raises Malformed unless 0 <= index < size.
+
+    `known` keeps what was computed, for who asks for many proofs of one tree.
+    """
     if not 0 <= index < size:
         raise Malformed(f"entry {index} is not in a tree of {size}")
+
+    def part(start: int, end: int) -> bytes:
+        if known is None:
+            return _subtree(read, start, end)
+        found = known.get((start, end))
+        if found is None:
+            found = known[start, end] = _subtree(read, start, end)
+        return found
+
     proof: list[bytes] = []
     start, end = 0, size
     while end - start > 1:
         middle = start + (1 << ((end - start - 1).bit_length() - 1))
         if index < middle:
-            proof.append(_subtree(read, middle, end))
+            proof.append(part(middle, end))
             end = middle
         else:
-            proof.append(_subtree(read, start, middle))
+            proof.append(part(start, middle))
             start = middle
     return proof[::-1]
 

@@ -72,6 +72,7 @@ _KINDS = {
     "activation": OTHER,
     "recovery": OTHER,
 }
+_OF_AN_EXCHANGE = frozenset({"intent", "outcome"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Sequencer:
         """
         kind = _KINDS.get(record.get("kind"))  # type: ignore[arg-type]
         exchange = record.get("exchange", "")
-        if kind is None or type(exchange) is not str or (kind and not exchange):
+        if kind is None or type(exchange) is not str or (not exchange and record["kind"] in _OF_AN_EXCHANGE):
             raise Malformed(f"a record of kind {record.get('kind')!r} with exchange {exchange!r}")
         committer = self._committer
         if committer.down is not None or self._closing:
