@@ -30,11 +30,11 @@ class TokenRefused(Exception):
 
 def token_from(path: Path, entropy: Callable[[int], bytes] = os.urandom) -> str:
     """The token in `path`, made when the file is not there. Raises TokenRefused."""
+    if path.exists():
+        return _read(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read(path)
     except OSError as error:
         raise TokenRefused(f"the admin token {path} cannot be made: {error.strerror}") from None
     token = _secret(entropy)

@@ -1,0 +1,189 @@
+"""An admin plane over a real log and a real index, asked as a server would ask it: raw ASGI, any header, any Host."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.control.access import Access
+from gateway.control.app import Admin, make_admin
+from gateway.control.guard import App, Door
+from gateway.core.ids import Ids
+from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
+from gateway.log.tiles import LogFiles
+from gateway.log.writer import LogSettings, Sequencer
+from gateway.stores.records import RecordIndex
+
+TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
+HOST = "127.0.0.1:8081"
+EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
+
+
+class RealClock:
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Bundles:
+    """The log's entries, read from its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = LogFiles(folder)
+
+    def read(self, start: int, stop: int | None) -> Iterable[tuple[int, bytes]]:
+        size = int(self._files.checkpoint().split(b"\n")[1])
+        end = size if stop is None else min(stop, size)
+        for n in range(start // 256, -(-end // 256)):
+            for seq, entry in enumerate(self._files.entries(n, min(256, size - n * 256)), n * 256):
+                if start <= seq < end:
+                    yield seq, entry
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    raw: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+
+async def ask(
+    app: App,
+    target: str,
+    *,
+    method: str = "GET",
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    scheme: str = "http",
+) -> Answer:
+    path, _, query = target.partition("?")
+    sent: list[Any] = []
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": scheme,
+        "path": path, "raw_path": quote(path).encode(), "query_string": query.encode(), "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8081),
+    }  # fmt: skip
+
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await asyncio.Event().wait()  # the caller stays; whoever listens is cancelled with its answer
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start = sent[0]
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    named = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    return Answer(start["status"], named, content, list(start["headers"]))
+
+
+@dataclass
+class Rig:
+    """`get` asks with the token and the right Host; `ask` sends exactly what it is given."""
+
+    app: App
+    access: Access
+    log: Sequencer
+    data_dir: Path
+    problems: list[str] = field(default_factory=list)
+
+    async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
+        own = [("host", HOST), ("authorization", f"Bearer {TOKEN}")]
+        return await ask(self.app, target, headers=[*own, *headers], **more)
+
+    async def ask(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
+        return await ask(self.app, target, headers=headers, **more)
+
+    async def write(self, **members: Any) -> None:
+        record = {"kind": "intent", "id": "x", "time": "2026-11-22T12:00:00.000000Z"} | members
+        await self.log.sequenced(self.log.submit(record))
+
+
+def snapshot() -> Snapshot:
+    unused: Any = None
+    engine: Any = SimpleNamespace(name="embedded", revision="sha256:" + "a" * 64)
+    upstream = Upstream(
+        "weather", "mcp", "http", "127.0.0.1", 9001, "127.0.0.1:9001", "/mcp",
+        credentials=((b"authorization", b"Bearer canary-upstream"),),
+    )  # fmt: skip
+    return Snapshot(
+        revision="r1",
+        routes=RouteTable((Route("weather", "/weather", "", "weather", "required", "json"),)),
+        upstreams={"weather": upstream},
+        authenticator=unused,
+        engine=engine,
+        limiter=unused,
+        public_url="http://127.0.0.1:8080",
+        hosts=frozenset({"127.0.0.1"}),
+        origins=frozenset(),
+        policy_headers=(),
+        judged_body_bytes=1,
+        body_bytes=1,
+    )
+
+
+@asynccontextmanager
+async def plane(
+    tmp_path: Path, *, public_url: str = f"http://{HOST}", metrics_open: bool = False
+) -> AsyncIterator[Rig]:
+    clock = RealClock()
+    ids = Ids(clock.time)
+    index = RecordIndex(tmp_path / "records.sqlite", Bundles(tmp_path / "log"), lambda: log.size)
+    log = Sequencer(
+        tmp_path,
+        node="gw-1",
+        key=Ed25519PrivateKey.generate(),
+        clock=clock,
+        ids=ids,
+        settings=LogSettings(checkpoint_seconds=0.05),
+        listener=index.committed,
+    )
+    log.start(asyncio.get_running_loop())
+    index.start()
+    access = Access(TOKEN, clock)
+    problems: list[str] = []
+    current = snapshot()
+    app = make_admin(
+        Admin(
+            door=Door(public_url, frozenset({"127.0.0.1", "localhost", "gw.example"}), metrics_open),
+            access=access,
+            snapshot=lambda: current,
+            ready=lambda: problems,
+            status=lambda: {"node": "gw-1", "log": {"size": log.size, "pending": log.pending}},
+            records=index,
+            metrics=lambda accept: (b"tollgate_x 1\n", "text/plain; version=0.0.4"),
+            log=log,
+            log_folder=tmp_path / "log",
+            ids=ids,
+            clock=clock,
+            version="0.1.0",
+        )
+    )
+    try:
+        yield Rig(app, access, log, tmp_path, problems)
+    finally:
+        await log.close()
+        index.close()
