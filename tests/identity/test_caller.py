@@ -54,6 +54,13 @@ def test_another_scheme_or_an_empty_credential_is_401(value: bytes) -> None:
     assert refused(ask(caller(Issuer()), (b"authorization", value))).reason is Reason.UNAUTHENTICATED
 
 
+def test_a_good_token_under_another_scheme_is_401() -> None:
+    idp = Issuer()
+    for scheme in (b"Basic ", b"DPoP ", b"Token ", b"Bearer:", b" ", b"Bearer,Bearer "):
+        verdict = refused(ask(caller(idp), (b"authorization", scheme + idp.token())))
+        assert verdict.rule == "credential_scheme"
+
+
 def test_a_token_with_anything_around_it_is_refused() -> None:
     idp = Issuer()
     for value in (b" " + idp.token(), idp.token() + b" ", idp.token() + b",x", idp.token() + b"="):

@@ -256,6 +256,34 @@ def test_at_the_cap_keys_at_rest_make_room_and_a_new_one_is_else_refused() -> No
     assert take(limits, subject="s3") is not None, "s3 was not at rest and is not forgotten"
 
 
+def test_at_the_cap_keys_of_the_former_generation_at_rest_make_room() -> None:
+    clock = HandClock(10_000_000_000)
+    limits = Limits([LimitSettings("l", ("subject.id",), rate=60, window=60, burst=2)], clock, keys_limit=10)
+    for number in range(10):
+        assert take(limits, subject=f"s{number}") is None
+    clock.pass_(2)
+    assert admitted(limits, 5, subject="stranger") == 2
+
+
+def test_a_key_is_remembered_until_it_is_at_rest_whatever_others_do() -> None:
+    clock = HandClock()
+    limits = Limits([LimitSettings("l", ("subject.id",), rate=1, window=1, burst=100)], clock)
+    take(limits, subject="other")
+    clock.pass_(49)
+    assert admitted(limits, 200, subject="a") == 100
+    for _ in range(9):
+        clock.pass_(10)
+        take(limits, subject="other")
+        assert admitted(limits, 200, subject="a") == 10
+
+
+@pytest.mark.parametrize("rate", [1, 3, 7, 59, 1_000_003, 700_000_000])
+@pytest.mark.parametrize("window", [1, 60, 3600, 86_400])
+def test_the_interval_is_never_shorter_than_the_rate_says(rate: int, window: int) -> None:
+    (limit,) = Limits([LimitSettings("l", ("route",), rate=rate, window=window)], HandClock())._rates
+    assert window * 1_000_000_000 <= limit.interval * rate < window * 1_000_000_000 + rate
+
+
 def test_at_the_cap_the_search_for_room_runs_at_most_once_a_second() -> None:
     clock = HandClock(10_000_000_000)
     limits = Limits([LimitSettings("l", ("subject.id",), rate=60, window=3600, burst=60)], clock, keys_limit=3)

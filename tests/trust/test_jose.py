@@ -409,6 +409,7 @@ def rsa_jwk(n: int, e: int = 65537) -> dict[str, Any]:
 N = RSA.public_key().public_numbers().n
 # A power of 65537 is one modulo every small prime too, which is the mark that the broken generator leaves.
 ROCA = 65537**130
+COORDINATE = P256.public_key().public_numbers().x.to_bytes(32)
 BROKEN = [
     rsa_jwk(N >> 1025),
     rsa_jwk(N >> 1),
@@ -422,6 +423,7 @@ BROKEN = [
     {**public(RSA, kid="s"), "n": "A+/="},
     {name: value for name, value in public(RSA, kid="s").items() if name != "e"},
     public(P256, kid="s", x="AAAA"),
+    public(P256, kid="s", x=encode(b"\0" + COORDINATE).decode()),
     public(P256, kid="s", y=encode(b"\1" * 32).decode()),
     public(P256, kid="s", crv="P-384", alg=None),
     public(P256, kid="s", crv="P-384"),
@@ -466,7 +468,7 @@ def test_a_modulus_of_the_broken_generator_is_recognised_and_an_honest_one_is_no
         b'{"keys":[],"keys":[]}',
         b'{"keys":[{"kty":"OKP","kty":"OKP"}]}',
         b"<html>",
-        b" " * (SET_LIMIT_BYTES + 1),
+        jwks(public()) + b" " * SET_LIMIT_BYTES,
         jwks(*[public(kid=f"k{number}") for number in range(SET_LIMIT_KEYS + 1)]),
     ],
 )

@@ -256,6 +256,22 @@ def test_all_who_ask_while_a_fetch_is_under_way_wait_for_that_one() -> None:
     run(story())
 
 
+def test_a_fetch_that_takes_longer_than_its_turn_is_not_begun_twice() -> None:
+    async def story() -> None:
+        server, clock = Server(document(ONE)), HandClock()
+        server.gate = asyncio.Event()
+        source = UrlKeys(URL, server, clock)
+        for _ in range(5):
+            source.poll()
+            clock.pass_(REFRESH_SECONDS)
+            await asyncio.sleep(0)
+        assert len(server.asked) == 1
+        server.gate.set()
+        await settled(source)
+
+    run(story())
+
+
 def test_a_caller_that_goes_away_does_not_take_the_fetch_with_it() -> None:
     async def story() -> None:
         server = Server(document(ONE))
@@ -333,6 +349,23 @@ def test_a_source_is_shared_by_what_it_is_and_survives_a_reload(tmp_path: Path) 
     sources.keep([file])
     assert sources.file(str(path)) is file
     assert sources.url(URL) is not url, "what no configuration named any more was forgotten"
+
+
+def test_a_source_that_is_not_used_any_more_stops_fetching() -> None:
+    async def story() -> None:
+        server = Server(document(ONE))
+        server.gate = asyncio.Event()
+        sources = KeySources(server, HandClock())
+        source = sources.url(URL)
+        sources.poll()
+        await server.reached.wait()
+        task = source._task
+        assert task is not None
+        sources.keep([])
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+    run(story())
 
 
 def test_the_watch_polls_every_source_and_closes_what_it_began(tmp_path: Path) -> None:
