@@ -76,7 +76,7 @@ class _Line:
     def __call__(self, logger: Any, method: str, event: structlog.typing.EventDict) -> str:
         first = {name: event.pop(name) for name in ("time", "level", "logger", "event") if name in event}
         line = json.dumps({**first, **event}, ensure_ascii=True, default=str, separators=(",", ":"))
-        line = _SECRETS.sub(_hidden, line.replace("\x7f", "\\u007f"))
+        line = _SECRETS.sub(_hidden, line)
         for secret in self._secrets():
             if len(secret) >= 8:  # a shorter one would take out half of every line
                 line = line.replace(json.dumps(secret)[1:-1], "[secret]")
@@ -132,7 +132,8 @@ class _Series:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A value that is read at the scrape: `read` gives (label values, value) pairs and must not block."""
+    """A value that is read at the scrape: `read` gives (label values, value) pairs and must not block. `name` is the
+    whole one, as in tollgate_upstream_inflight."""
 
     name: str
     help: str
@@ -218,7 +219,7 @@ class Metrics:
         )
         yield from (requests, duration, overhead, decisions, append, fail_open)
         for gauge in self._gauges:
-            family = GaugeMetricFamily(f"tollgate_{gauge.name}", gauge.help, labels=gauge.labels)
+            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
             for values, number in gauge.read():
                 family.add_metric(values, number)
             yield family

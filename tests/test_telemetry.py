@@ -127,8 +127,8 @@ def test_a_call_that_left_although_the_engine_failed_is_counted() -> None:
 def test_gauges_are_read_at_the_scrape() -> None:
     waiting = [3.0]
     gauges = [
-        Gauge("log_unsequenced_records", "queued", (), lambda: [((), waiting[0])]),
-        Gauge("bundle_info", "the active policy", ("revision",), lambda: [(('sha256:"a"',), 1.0)]),
+        Gauge("tollgate_log_unsequenced_records", "queued", (), lambda: [((), waiting[0])]),
+        Gauge("tollgate_bundle_info", "the active policy", ("revision",), lambda: [(('sha256:"a"',), 1.0)]),
     ]
     metrics = Metrics(MovedClock(), gauges)
     waiting[0] = 4.0
