@@ -31,10 +31,11 @@ class Challenges:
     def metadata_url(self, route: Route) -> str:
         """Where the metadata of a route's protected resource is (RFC 9728 section 3.1). A route that is matched by its
         own host name is a resource of that host."""
-        base = self._base
-        if route.host:
-            base = f"{self._scheme_port[0]}://{route.host}{self._scheme_port[1]}"
-        return base + WELL_KNOWN + route.path
+        return self._origin(route) + WELL_KNOWN + route.path
+
+    def resource_url(self, route: Route) -> str:
+        """What that metadata must call itself (`resource`): the address that callers use."""
+        return self._origin(route) + route.path
 
     def missing(self, route: Route) -> Refusal:
         """Nothing was presented: no error code, as RFC 6750 section 3.1 asks."""
@@ -56,6 +57,12 @@ class Challenges:
             rule=issuer,
             retry_after=UNAVAILABLE_RETRY_SECONDS,
         )
+
+    def _origin(self, route: Route) -> str:
+        if not route.host:
+            return self._base
+        scheme, port = self._scheme_port
+        return f"{scheme}://{route.host}{port}"
 
     def _refuse(self, reason: Reason, route: Route, text: str, error: str, rule: str) -> Refusal:
         said = [f'resource_metadata="{self.metadata_url(route)}"']

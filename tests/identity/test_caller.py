@@ -9,6 +9,7 @@ from gateway.core.reasons import Reason
 from gateway.core.snapshot import Route
 from gateway.identity.apikey import mint
 from gateway.identity.caller import REMEMBER_SECONDS
+from gateway.identity.challenge import Challenges
 from gateway.trust.jose import signer
 from tests.identity.issuer import (
     OPEN_ROUTE,
@@ -82,6 +83,26 @@ def test_a_bad_credential_is_401_with_an_error_and_no_reason_from_the_inside() -
     assert said.startswith('Bearer error="invalid_token", error_description="')
     assert 'resource_metadata="https://gw.example/.well-known/oauth-protected-resource/weather"' in said
     assert "signature" not in said
+
+
+@pytest.mark.parametrize(
+    ("public", "path", "host", "resource"),
+    [
+        ("https://gw.example", "/weather", "", "https://gw.example/weather"),
+        ("https://gw.example/", "/a/b", "", "https://gw.example/a/b"),
+        ("http://127.0.0.1:8080", "", "", "http://127.0.0.1:8080"),
+        ("https://gw.example:8443", "", "tools.example", "https://tools.example:8443"),
+        ("https://gw.example", "/x", "tools.example", "https://tools.example/x"),
+    ],
+)
+def test_a_resource_and_its_metadata_have_the_address_that_callers_use(
+    public: str, path: str, host: str, resource: str
+) -> None:
+    route = Route("tools", path, host, "weather", "required", "json")
+    said = Challenges(public)
+    assert said.resource_url(route) == resource
+    origin = resource.removesuffix(path) if path else resource
+    assert said.metadata_url(route) == f"{origin}/.well-known/oauth-protected-resource{path}"
 
 
 def test_the_metadata_of_a_route_matched_by_host_is_at_that_host() -> None:
