@@ -29,7 +29,7 @@ FILE_LIMIT_BYTES = 4 * 1024 * 1024  # about 20,000 keys
 POLL_SECONDS = 0.5  # a key gone from the file reaches open streams within a second (ruling 4)
 
 Load: TypeAlias = "Callable[[bytes], object]"
-"""Strict YAML (or JSON) to plain lists, dicts and scalars; raises for a document that two readers could differ on."""
+"""Strict YAML (or JSON) to plain lists, dicts and scalars; raises ValueError for what two readers could differ on."""
 
 _KEY = re.compile(rb"tg_([a-z0-9-]{1,63})_[A-Za-z0-9_-]{43}")
 _ID = re.compile(r"[a-z0-9-]{1,63}")
@@ -113,8 +113,11 @@ class ApiKeys:
         if stamp == self._stamp:
             return
         if stat.st_size > FILE_LIMIT_BYTES:
-            raise ApiKeyError(f"the file is larger than {FILE_LIMIT_BYTES} bytes")
-        table = _read(self._load(self._path.read_bytes()))
+            raise ApiKeyError(f"{self._path} is larger than {FILE_LIMIT_BYTES} bytes")
+        try:
+            table = _read(self._load(self._path.read_bytes()))
+        except (ApiKeyError, ValueError) as error:
+            raise ApiKeyError(f"{self._path}: {error}") from None
         for ident, entry in table.items():  # the same object for the same facts: `alive` is asked per frame
             former = self._table.get(ident)
             if former == entry and former is not None:
@@ -209,5 +212,5 @@ def _expiry(value: object, where: str) -> float | None:
     except ValueError:
         when = None
     if when is None or when.tzinfo is None:
-        raise ApiKeyError(f"{where}: expires is not a date like 2027-01-31T00:00:00Z")
+        raise ApiKeyError(f'{where}: expires is not a date like "2027-01-31T00:00:00Z", in quotes')
     return when.timestamp()

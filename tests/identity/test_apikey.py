@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.apikey import ApiKeyError, mint
+from gateway.core.canonical import parse
+from gateway.identity.apikey import ApiKeyError, ApiKeys, mint
 from tests.identity.issuer import HandClock, api_keys, ask, caller, known, refused
 
 KEY, HASH = mint("ci-bot", lambda n: bytes(range(n)))
@@ -120,6 +121,14 @@ def test_a_key_expires_while_it_is_in_use(tmp_path: Path) -> None:
 def test_a_file_with_a_doubtful_entry_is_refused_whole(tmp_path: Path, entries: object, says: str) -> None:
     with pytest.raises(ApiKeyError, match=says):
         api_keys(tmp_path / "k", entries, HandClock())
+
+
+@pytest.mark.parametrize("content", [b"not json", b"\xff\xfe", b'{"a": 1, "a": 2}', b"[" * 100])
+def test_a_file_that_cannot_be_read_strictly_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ApiKeyError, match=r"keys\.yaml"):
+        ApiKeys(path, parse, HandClock())
 
 
 def test_no_error_about_the_file_quotes_a_hash(tmp_path: Path) -> None:
