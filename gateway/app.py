@@ -50,6 +50,7 @@ from gateway.wire.answers import Answers
 from gateway.wire.asgi import Gateway
 from gateway.wire.fetch import fetch
 from gateway.wire.headers import AnswerHeaders, request_headers
+from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front, FrontLimits, server_tls
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
@@ -59,7 +60,13 @@ _log = logging.getLogger("tollgate")
 
 
 def build_pipeline(
-    log: RecordLog, clients: Clients, handles: Handles, observer: Observer, ids: Ids, clock: Clock
+    log: RecordLog,
+    clients: Clients,
+    sockets: Sockets,
+    handles: Handles,
+    observer: Observer,
+    ids: Ids,
+    clock: Clock,
 ) -> Pipeline:
     """What happens to a request."""
     return Pipeline(
@@ -68,7 +75,7 @@ def build_pipeline(
             Decide(),
             Ledger(),
             RecordIntent(log, ids, clock),
-            Forward(clients, request_headers, clock, "tollgate"),
+            Forward(clients, sockets.connect, request_headers, clock, "tollgate"),
         ),
         settle=(
             Meter(observer),
@@ -249,9 +256,9 @@ class App:
             clock=self.clock,
         )
         sockets = Sockets(
-            clients=self.clients,
+            relays=WebSockets(self.clients.tls, max_message_bytes=self.settings.front.judged_body_bytes),
+            messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
-            target=target,
             pipeline=build_message_pipeline(self.log, observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,
@@ -260,7 +267,7 @@ class App:
         )
         gateway = Gateway(
             current=lambda: self.snapshot,
-            pipeline=build_pipeline(self.log, self.clients, self.handles, observer, self.ids, self.clock),
+            pipeline=build_pipeline(self.log, self.clients, sockets, self.handles, observer, self.ids, self.clock),
             protocols=protocols,
             answers=answers,
             sockets=sockets,

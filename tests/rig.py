@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+
 from gateway import config
 from gateway.app import App
 from gateway.log.note import Note
 from gateway.log.verify import verify
-from joserfc import jwt
-from joserfc.jwk import OKPKey
 
 ROOT = Path(__file__).resolve().parent.parent
 ISSUER = "https://issuer.test"

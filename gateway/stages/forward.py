@@ -6,7 +6,7 @@ without the caller's credential. Errors of the upstream become refusals with a P
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.core.exchange import Exchange, Header
 from gateway.core.pipeline import CONTINUE, Verdict
@@ -18,9 +18,16 @@ class Forward:
     name = "forward"
 
     def __init__(
-        self, targets: UpstreamTargets, headers: Callable[[Exchange], list[Header]], clock: Clock, pseudonym: str
+        self,
+        targets: UpstreamTargets,
+        connect: Callable[[Exchange, str], Awaitable[None]],
+        headers: Callable[[Exchange], list[Header]],
+        clock: Clock,
+        pseudonym: str,
     ) -> None:
+        """`connect` opens a WebSocket and puts it on the exchange; `pseudonym` is our name in Proxy-Status."""
         self._targets = targets
+        self._connect = connect
         self._headers = headers
         self._clock = clock
         self._pseudonym = pseudonym
@@ -30,6 +37,9 @@ class Forward:
         body = call.body if call.body is not None else exchange.body
         started = self._clock.monotonic()
         try:
+            if head.websocket:
+                await self._connect(exchange, target(exchange))
+                return CONTINUE
             exchange.answer = answer = await self._targets.client(upstream).send(
                 head.method,
                 target(exchange),

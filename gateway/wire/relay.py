@@ -30,12 +30,14 @@ PING_SECONDS = 20.0  # between pings to a silent upstream, and how long its answ
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The message goes on."""
+    """The message goes on; `sent` is told whether it did."""
+
+    sent: Callable[[bool], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The message goes no further; its sender gets this text instead."""
+    """The message goes no further; its sender gets this text instead, nothing where it is empty."""
 
     text: str
 
@@ -241,12 +243,16 @@ class _Relay:
             message: str | bytes = text if text is not None else event["bytes"]
             verdict = await self._judged(self._up, message)
             if isinstance(verdict, Forward):  # 1
-                if not await socket.send(message):
+                went = await socket.send(message)
+                if verdict.sent is not None:
+                    verdict.sent(went)
+                if not went:
                     return  # the other direction says how it ended
                 tally.to_upstream += 1
                 tally.to_upstream_bytes += _size(message)
             elif isinstance(verdict, Answer):
-                await self._tell({"type": "websocket.send", "text": verdict.text})
+                if verdict.text:
+                    await self._tell({"type": "websocket.send", "text": verdict.text})
             else:
                 return
 

@@ -1,0 +1,183 @@
+"""`tollgate demo`: starts everything on loopback, tells the story, then stays until Ctrl-C.
+
+Nothing of it needs preparation and nothing is left behind: keys, log and stores live in a folder of their own that goes
+when the demo ends. It refuses to listen beyond loopback: its keys are printed on the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway import config
+from gateway.app import App
+from gateway.demo.chapters import CHAPTERS, Stage, StoryFailed
+from gateway.identity.apikey import mint
+from gateway.telemetry import log_to
+
+ROOT = Path(__file__).resolve().parents[2]
+UPSTREAM_SECONDS = 30.0
+
+
+class DemoRefused(Exception):
+    """The demo cannot run like this; `args[0]` says what to do."""
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)  # noqa: T201 (the demo's screen)
+
+
+def main(environ: Mapping[str, str], *, stay: bool = True) -> int:
+    """Exit code: 0 after Ctrl-C or, with `stay` off, after the story; 1 when the story failed; 2 when it cannot run."""
+    log_to(sys.stderr, "warning")
+    folder = Path(tempfile.mkdtemp(prefix="tollgate-demo-"))
+    try:
+        with upstreams() as bases:
+            return asyncio.run(tell(folder, bases, environ, stay=stay))
+    except (DemoRefused, config.ConfigError) as error:
+        say(f"demo: {error}")
+        return 2
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def upstreams() -> Iterator[dict[str, str]]:
+    """The upstreams in a process of their own, by name; they end when their stdin closes."""
+    command = [sys.executable, "-m", "gateway.demo.upstreams"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if process.stdin is None or process.stdout is None:
+        raise DemoRefused("the upstreams have no pipes")
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise DemoRefused("the upstreams did not start; try: python -m gateway.demo.upstreams")
+        yield json.loads(line)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def settings_for(folder: Path, bases: Mapping[str, str], keys: Path, environ: Mapping[str, str]) -> config.Settings:
+    path = ROOT / "config" / "demo.yaml"
+    if not path.exists():
+        raise DemoRefused("the demo runs from a checkout of the repository: config/demo.yaml is not here")
+    overrides = {
+        "TOLLGATE__listen": environ.get("TOLLGATE_LISTEN", "127.0.0.1:8080"),
+        "TOLLGATE__admin__listen": environ.get("TOLLGATE_ADMIN_LISTEN", "127.0.0.1:8081"),
+        "TOLLGATE__admin__token__file": str(folder / "admin.token"),
+        "TOLLGATE__data_dir": str(folder / "var"),
+        "TOLLGATE__trust__api_keys__file": str(keys),
+        "TOLLGATE__policy__bundle": str(ROOT / "policies" / "rego"),
+        "TOLLGATE__upstreams__weather__url": bases["weather"] + "/mcp",
+        "TOLLGATE__upstreams__concierge__url": bases["concierge"],
+        "TOLLGATE__upstreams__openai__url": bases["model"],
+        "TOLLGATE__upstreams__anthropic__url": bases["model"],
+        "TOLLGATE__upstreams__echo__url": bases["model"],
+    }
+    settings = config.load(path, overrides)
+    for address in (settings.listen, settings.admin.listen):
+        if not address.loopback:
+            raise DemoRefused(f"the demo listens on loopback only, not on {address}: its keys are on the screen")
+    return settings
+
+
+async def tell(folder: Path, bases: Mapping[str, str], environ: Mapping[str, str], *, stay: bool) -> int:
+    reader, reader_hash = mint("reader")
+    payer, payer_hash = mint("payer")
+    keys = folder / "keys.yaml"
+    entries = [
+        {
+            "id": "reader",
+            "sha256": reader_hash,
+            "subject": "reader",
+            "type": "agent",
+            "org": "acme",
+            "roles": ["reader"],
+        },
+        {
+            "id": "payer",
+            "sha256": payer_hash,
+            "subject": "payer",
+            "type": "agent",
+            "org": "acme",
+            "roles": ["payments"],
+        },
+    ]
+    keys.write_text(json.dumps(entries))
+    keys.chmod(0o600)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, ended.set)
+    app = App(settings_for(folder, bases, keys, environ))
+    try:
+        await app.start()
+    except Exception:
+        await app.stop(0)
+        raise
+    try:
+        stage = Stage(
+            f"http://127.0.0.1:{app.port}", reader, payer, folder / "var" / "log", app.log.vkey, app.log.checkpoint
+        )
+        told = asyncio.create_task(_story(stage))
+        stopped = asyncio.create_task(ended.wait())
+        await asyncio.wait({told, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            told.cancel()
+            return 0
+        if not told.result():
+            return 1
+        if stay:
+            _invite(app, stage)
+            await stopped
+        stopped.cancel()
+        return 0
+    finally:
+        say("\nstopping")
+        await app.stop(2.0)
+
+
+async def _story(stage: Stage) -> bool:
+    say(f"Tollgate at {stage.url}: every agent, tool and model call goes through this door.\n")
+    for number, (title, chapter) in enumerate(CHAPTERS, 1):
+        say(f"{number}. {title}")
+        try:
+            for line in await chapter(stage):
+                say(f"   {line}")
+        except StoryFailed as error:
+            say(f"   FAILED: {error}")
+            return False
+        say()
+    return True
+
+
+def _invite(app: App, stage: Stage) -> None:
+    call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s","arguments":%s}}'
+    forecast = call % ("get_forecast", '{"city":"Oslo"}')
+    delete = call % ("delete_station", '{"station":"1"}')
+    head = f"curl -s {stage.url}/weather -H 'Authorization: Bearer {stage.reader}' -H 'Content-Type: application/json'"
+    head += " -H 'Accept: application/json, text/event-stream' -H 'MCP-Protocol-Version: 2025-06-18'"
+    say("Now you:\n")
+    say(f"  console   http://127.0.0.1:{app.admin_port}/login?token={app.access.one_time()}\n")
+    say(f"  allowed   {head} -d '{forecast}'\n")
+    say(f"  denied    {head} -d '{delete}'\n")
+    model = '{"model":"small-1","messages":[{"role":"user","content":"Oslo?"}],"stream":true}'
+    say(f"  streamed  curl -sN {stage.url}/openai/v1/chat/completions -H 'Authorization: Bearer {stage.reader}' \\")
+    say(f"              -H 'Content-Type: application/json' -d '{model}'\n")
+    say(f"  the log   .venv/bin/tollgate audit tail {stage.log}\n")
+    say("Ctrl-C stops everything.")
