@@ -162,8 +162,8 @@ def _task(segment: str) -> tuple[int, Mapping[str, Operation], str, str] | None:
 
 def may_be_rpc(path: str) -> bool:
     """Whether a path that is no `place` can be an agent's JSON-RPC endpoint. One that some server (decoding first,
-    blind to case, with a tenant of its own) could take for an operation of HTTP+JSON is neither (2)."""
-    return ":" not in path and "%" not in path and "/tasks/" not in path.casefold() + "/"
+    blind to case or to `;` parameters, with a tenant of its own) could take for an operation is neither (2)."""
+    return not any(mark in path for mark in ":;%") and "/tasks/" not in path.casefold() + "/"
 
 
 def arguments(found: Place, query: str, body: dict[str, Json]) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header, Obligation, Principal
 from gateway.core.ports import AnswerFilter, Protocol, UsageReader
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
@@ -35,11 +35,12 @@ class Policy:
     """Allows what `allows` says and keeps what it was asked."""
 
     allows: Callable[[Call], bool] = lambda call: True
+    obligations: tuple[Obligation, ...] = ()
     asked: list[Call] = field(default_factory=list)
 
     async def __call__(self, calls: Sequence[Call]) -> list[Decision]:
         self.asked += calls
-        return [Decision(self.allows(call), "because", "a_rule", "test", "1") for call in calls]
+        return [Decision(self.allows(call), "because", "a_rule", "test", "1", self.obligations) for call in calls]
 
 
 @dataclass

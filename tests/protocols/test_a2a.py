@@ -403,6 +403,8 @@ def test_a_post_beside_the_operations_is_json_rpc_or_nothing(wire: Any) -> None:
         "/acme/tasks",
         "/tasks/theirs:CANCEL",
         "/rpc%2e",
+        "/tasks;x/theirs/pushNotificationConfigs",
+        "/message;x=1",
     ],
 )
 def test_a_body_of_json_rpc_does_not_cover_a_path_another_server_reads_as_an_operation(wire: Any, path: str) -> None:
@@ -483,7 +485,9 @@ def test_the_media_type_of_http_json_is_read(wire: Any) -> None:
 
 
 def test_a_get_with_a_body_is_refused(wire: Any) -> None:
-    assert refusal(wire.asked(A2A, "GET", "/r/tasks/t", b'{"id":"theirs"}')).reason is Reason.MALFORMED
+    for body in (b'{"historyLength": 3}', b"x"):
+        no = refusal(wire.asked(A2A, "GET", "/r/tasks/t", body))
+        assert (no.reason, no.rule) == (Reason.MALFORMED, "body")
 
 
 def test_there_is_no_websocket_in_a2a(wire: Any) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import Model
 
-from gateway.core.exchange import Call
+from gateway.core.exchange import Call, Obligation
 from gateway.core.reasons import TABLE, Malformed, Reason, Refusal
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 
@@ -203,6 +203,11 @@ def test_a_list_shows_the_models_that_may_be_used_and_asks_as_a_call_would(wire:
     assert [Model.model_validate(item).id for item in json.loads(shown)["data"]] == ["small-1", "embed-1"]
     assert exchange.filtered == (2, 1)
     assert all(item.context["listing"] is True and item.resource_type == "model" for item in policy.asked)
+
+
+def test_a_model_that_may_be_used_under_an_obligation_only_is_not_listed(wire: Any) -> None:
+    policy = wire.Policy(obligations=(Obligation("redact"),))
+    assert json.loads(listed(wire, OPEN, openai_list("a"), policy)[1])["data"] == []
 
 
 def test_a_list_of_which_nothing_is_hidden_keeps_its_bytes_however_it_arrives(wire: Any) -> None:
