@@ -169,19 +169,7 @@ def may_be_rpc(path: str) -> bool:
 def arguments(found: Place, query: str, body: dict[str, Json]) -> dict[str, Json]:
     """What the operation is asked with, as one object: members of the query and the body, and the path's ids as `id`
     or `taskId`. Raises Malformed where two of them disagree (4). The tenant of the path is no argument."""
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_MEMBERS)
-    except ValueError:
-        raise Malformed("the query cannot be read") from None
-    members: dict[str, Json] = {}
-    for name, value in pairs:
-        if name.casefold() == "a2a-version":
-            continue
-        if name in members:
-            there = members[name]
-            members[name] = [*there, value] if isinstance(there, list) else [there, value]
-        else:
-            members[name] = value
+    members = _queried(query) if query else {}
     for name, item in body.items():
         if members.setdefault(name, item) != item:
             raise Malformed(f"query and body disagree on {name[:40]!r}")
@@ -195,6 +183,24 @@ def arguments(found: Place, query: str, body: dict[str, Json]) -> dict[str, Json
         there = members.get(name) if found.task else None
         if there and not (isinstance(there, str) and (there + "/").startswith(f"tasks/{found.task}/")):
             raise Malformed(f"path and {name} name two different tasks")
+    return members
+
+
+def _queried(query: str) -> dict[str, Json]:
+    """The query's members; one that is there several times is a list."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_MEMBERS)
+    except ValueError:
+        raise Malformed("the query cannot be read") from None
+    members: dict[str, Json] = {}
+    for name, value in pairs:
+        if name.casefold() == "a2a-version":
+            continue
+        if name in members:
+            there = members[name]
+            members[name] = [*there, value] if isinstance(there, list) else [there, value]
+        else:
+            members[name] = value
     return members
 
 
