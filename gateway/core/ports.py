@@ -59,6 +59,10 @@ class Authenticator(Port):
         """The principal, or `unauthenticated`, `identity_unavailable`, `malformed`. Never raises for input."""
         ...
 
+    def insufficient(self, route: Route, text: str) -> Refusal:
+        """`scope_insufficient` with its challenge: the caller is known, its credential does not cover this route."""
+        ...
+
     def alive(self, principal: Principal) -> bool:
         """Whether the credential is still good now: asked per frame or event of an open stream (ruling 4)."""
         ...
@@ -143,9 +147,15 @@ class DecisionPoint(Port):
 
     name: str
     revision: str
+    reads: frozenset[tuple[str, ...]]
+    """The paths of the document that can matter, `()` among them for all of it: what lies beside need not be built."""
 
     def decide(self, request: AccessRequest) -> Decision | Awaitable[Decision]:
         """One decision. A fault, an undefined answer or a late one is a Decision with `allow=False` that says which."""
+        ...
+
+    def decide_many(self, requests: Sequence[AccessRequest]) -> list[Decision] | Awaitable[list[Decision]]:
+        """As many decisions, in order: the items of a list."""
         ...
 
 
@@ -249,8 +259,8 @@ class Protocol(Port):
 
 
 class Messages(Port):
-    """What a protocol makes of the messages of an open WebSocket (protocols/): each judged one is an exchange of its own
-    whose `parent` is the open (ruling 14)."""
+    """What a protocol makes of the messages of an open WebSocket (protocols/): each judged one is an exchange
+    of its own whose `parent` is the open (ruling 14)."""
 
     def classify_message(self, exchange: Exchange, message: str | bytes) -> Call | Refusal | None:
         """From one whole message of the caller's to a Call. None: it is only counted, the open was its permission."""
@@ -280,7 +290,7 @@ class Handles(Port):
     """Sessions and tasks: who they belong to (stores/). Persisted; survives a restart."""
 
     async def bind(self, handle: Handle, *, route: str, subject: str, upstream: str) -> None:
-        """Durable when it returns. Raises Malformed for a handle that belongs to another subject: it must not be shown."""
+        """Durable when it returns. Raises Malformed for a handle of another subject: it must not be shown."""
         ...
 
     async def owner(self, handle: Handle, *, route: str, upstream: str) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from gateway.pdp.builtins import CHEAP, PATTERNED, UNBOUNDED
 from gateway.pdp.checks import touched
@@ -37,9 +38,10 @@ NESTING = 3  # roles x names of an upstream x patterns is what a table of grants
 WORK = 50_000  # expressions; about 20 ms
 
 _SMALL_INPUT: tuple[Path, ...] = (
-    ("subject",), ("action",), ("resource", "type"), ("resource", "id"), ("context", "request"), ("context", "time"),
-    ("context", "listing"), ("context", "direction"), ("context", "session"), ("context", "trace_id"),
-    ("context", "budget"),
+    ("subject",), ("action",), ("resource", "type"), ("resource", "id"), ("resource", "properties", "route"),
+    ("resource", "properties", "upstream"), ("resource", "properties", "digest"), ("context", "request"),
+    ("context", "time"), ("context", "listing"), ("context", "direction"), ("context", "session"),
+    ("context", "trace_id"), ("context", "budget"),
 )  # fmt: skip
 
 
@@ -58,34 +60,54 @@ class Size(IntEnum):
         return Size.PART if self is Size.OPEN else self
 
 
-@dataclass(frozen=True, slots=True)
-class Loops:
-    """Loops that nest in each other, by what they loop over, and whether a builtin searches an open value in them."""
+class Nest(NamedTuple):
+    """Loops that nest in each other, by what they loop over. `search`: how deep in open loops a builtin looks through
+    an open value, counting itself; 0 where none does. Counts stop where they are too many anyway."""
 
     small: int = 0
     open: int = 0
-    search: bool = False
+    search: int = 0
 
-    def inside(self, other: Loops) -> Loops:
-        return Loops(self.small + other.small, self.open + other.open, self.search or other.search)
-
-    def beside(self, other: Loops) -> Loops:
-        return Loops(max(self.small, other.small), max(self.open, other.open), self.search or other.search)
-
-    def over(self, size: Size) -> Loops:
-        small = size in (Size.DATA, Size.CALLER)
-        return Loops(self.small + small, self.open + (size >= Size.PART), self.search)
+    def around(self, inner: Nest) -> Nest:
+        search = max(self.search, inner.search + self.open if inner.search else 0)
+        return Nest(min(self.small + inner.small, NESTING + 1), min(self.open + inner.open, 2), min(search, 2))
 
     @property
     def bounded(self) -> bool:
         if self.open == 0:
             return self.small <= NESTING
-        return self.open == 1 and self.small == 0 and not self.search
+        return self.open == 1 and self.small == 0 and self.search <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """The nests that may occur, one beside the other."""
+
+    nests: frozenset[Nest] = frozenset({Nest()})
+
+    def around(self, inner: Loops) -> Loops:
+        return Loops(frozenset(one.around(other) for one in self.nests for other in inner.nests))
+
+    def beside(self, other: Loops) -> Loops:
+        return Loops(self.nests | other.nests)
+
+    @property
+    def bounded(self) -> bool:
+        return all(nest.bounded for nest in self.nests)
 
     @property
     def size(self) -> Size:
         """How many members something has that these loops made."""
-        return Size.OPEN if self.open else Size.CALLER if self.small else Size.FIXED
+        if any(nest.open for nest in self.nests):
+            return Size.OPEN
+        return Size.CALLER if any(nest.small for nest in self.nests) else Size.FIXED
+
+
+def _over(size: Size) -> Loops:
+    """One loop over something of that size."""
+    if size >= Size.PART:
+        return Loops(frozenset({Nest(open=1)}))
+    return Loops(frozenset({Nest(small=1)})) if size else Loops()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +179,7 @@ class _Judge:
                 _bind(param, size, names)
             shape = shape.also(self._alternative(rule, body, names))
         if not shape.loops.bounded:
-            over = "the open part of the input" if shape.loops.open else "data"
-            self._say(rule, None, f"rule {rule.name} nests loops over {over}")
+            self._say(rule, None, f"rule {rule.name} nests loops over {_nested_over(shape.loops)}")
         return shape
 
     def _alternative(self, rule: Rule, body: Body, names: dict[str, Size]) -> Shape:
@@ -168,46 +189,54 @@ class _Judge:
             if node is not None:
                 value = value.also(self._expression(rule, node, names))
         several = max(value.size, loops.size)
-        return Shape(several if rule.kind == "set" or rule.dynamic else value.size, loops.inside(value.loops))
+        return Shape(several if rule.kind == "set" or rule.dynamic else value.size, loops.around(value.loops))
 
     def _statements(self, rule: Rule, statements: Sequence[Node], names: dict[str, Size]) -> Loops:
-        """Loops of statements that must hold together nest; those within one statement are over before the next."""
-        direct, within = Loops(), Loops()
+        """Loops of statements that must hold together nest, in whatever order the engine takes them; those within one
+        statement are over before the next. What is looped over is made once, outside its own loop."""
+        going_on: list[Loops] = []
+        within: list[tuple[int, Loops]] = []
         for statement in statements:
             kind, content = literal(statement, rule.file)
             for modifier in statement.get("with_mods") or ():
                 self._say(rule, modifier, "`with` evaluates rules again")
             if kind == "SomeIn":
                 found = self._expression(rule, content["collection"], names)
-                direct = direct.over(found.size)
-                within = within.beside(found.loops)
+                within.append((len(going_on), found.loops))
+                going_on.append(_over(_length(content["collection"], found.size)))
                 for part in (content["key"], content["value"]):
                     if part is not None:
                         _bind(part, found.size.member, names)
             elif kind == "Every":
-                found = self._expression(rule, content["domain"], names)
-                inner = dict(names)
-                for span in (content["key"], content["value"]):
-                    if span is not None:
-                        inner[rule.scope.spanned(span)] = found.size.member
-                loops = Loops().over(found.size).inside(self._statements(rule, content["query"]["stmts"], inner))
-                within = within.beside(found.loops).beside(loops)
+                within.append((-1, self._every(rule, content, names)))
             elif kind == "SomeVars":
                 for span in content["vars"]:
                     names.pop(rule.scope.spanned(span), None)
             elif kind == "Expr":
                 more, once = self._plain(rule, content["expr"], names)
-                direct, within = direct.inside(more), within.beside(once)
-            elif kind == "NotExpr":
+                going_on.append(more)
+                within.append((-1, once))
+            else:
                 more, once = self._plain(rule, content["expr"], dict(names))
-                within = within.beside(more.inside(once))
-        return direct.inside(within)
+                within.append((-1, more.around(once)))
+        return _nested(going_on, within)
+
+    def _every(self, rule: Rule, content: Node, names: Mapping[str, Size]) -> Loops:
+        found = self._expression(rule, content["domain"], names)
+        inner = dict(names)
+        for span in (content["key"], content["value"]):
+            if span is not None:
+                inner[rule.scope.spanned(span)] = found.size.member
+        loops = _over(_length(content["domain"], found.size)).around(
+            self._statements(rule, content["query"]["stmts"], inner)
+        )
+        return found.loops.beside(loops)
 
     def _plain(self, rule: Rule, node: Node, names: dict[str, Size]) -> tuple[Loops, Loops]:
         """A statement that is an expression: the loops that go on into later statements, and those that do not."""
         direct = Loops()
         for size in self._iterations(rule, node, names):
-            direct = direct.over(size)
+            direct = direct.around(_over(size))
         kind, content = expression(node, rule.file)
         if kind == "AssignExpr":
             right = self._expression(rule, content["rhs"], names)
@@ -262,13 +291,13 @@ class _Judge:
             for name in ("term", "key", "value"):
                 if name in content:
                     shape = shape.also(self._expression(rule, content[name], inner))
-            return Shape(shape.size, loops.inside(shape.loops))
+            return Shape(shape.size, loops.around(shape.loops))
         shape = _FIXED
         for part in children(kind, content):
             shape = shape.also(self._expression(rule, part, names))
         if kind == "Membership":  # looks at each member in turn
-            size = self._expression(rule, content["collection"], names).size
-            shape = Shape(Size.FIXED, shape.loops.beside(Loops().over(size)))
+            size = _length(content["collection"], self._expression(rule, content["collection"], names).size)
+            shape = Shape(Size.FIXED, shape.loops.beside(_over(size)))
         return shape
 
     def _call(self, rule: Rule, call: Node, names: Mapping[str, Size]) -> Shape:
@@ -290,7 +319,7 @@ class _Judge:
         if pattern is not None and pattern < len(shapes) and shapes[pattern].size >= Size.CALLER:
             self._say(rule, call, f"builtin {name} is given a pattern made from input")
         searches = name not in CHEAP and any(shape.size is Size.OPEN for shape in shapes)
-        return loops.inside(Loops(search=True)) if searches else loops
+        return loops.beside(Loops(frozenset({Nest(search=1)}))) if searches else loops
 
     def _function(self, path: Path, sizes: tuple[Size, ...]) -> Shape:
         self.called.add(path)
@@ -341,6 +370,30 @@ class _Judge:
 
     def _say(self, rule: Rule, node: Node | None, text: str) -> None:
         self.causes.append(f"{rule.file}:{line_of(node) or rule.line}: {text}")
+
+
+def _nested_over(loops: Loops) -> str:
+    worst = max(loops.nests, key=lambda nest: (nest.open, nest.search, nest.small))
+    return "the open part of the input" if worst.open else "the caller's roles or the policy's data"
+
+
+def _nested(going_on: list[Loops], within: list[tuple[int, Loops]]) -> Loops:
+    """All loops that go on around each other, and around each one within a statement but the loop it is made for."""
+    total = Loops()
+    for loops in going_on:
+        total = total.around(loops)
+    found = total
+    for own, inner in within:
+        outer = Loops()
+        for index, loops in enumerate(going_on):
+            outer = outer if index == own else outer.around(loops)
+        found = found.beside(outer.around(inner))
+    return found
+
+
+def _length(node: Node, size: Size) -> Size:
+    """How often a loop over an expression runs: a literal has the length it is written with, whatever is in it."""
+    return Size.FIXED if next(iter(node)) in ("Array", "Set", "Object") else size
 
 
 def _bind(pattern: Node, size: Size, names: dict[str, Size]) -> None:

@@ -140,16 +140,20 @@ class EmbeddedEngine:
             answer: str = engine.eval_rule_as_json(RULE)
         except RuntimeError as error:
             return self._reader.fault(_FAILED, f"error: {engine_text(error)}", self._ms(started))
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # the engine's own panic, no subclass of Exception
-                raise
-            self._threads.__dict__.pop("engine", None)
-            return self._reader.fault(_FAILED, f"panic: {engine_text(error)}", self._ms(started))
+        except BaseException as error:  # noqa: BLE001 (the engine's panics are no subclass of Exception)
+            return self._panicked(error, started)
         took = self._monotonic() - started
         if took > self._settings.deadline_s:
             self._note_late()
             return self._reader.fault(_WAS_LATE, "late", took * 1000)
         return self._kept(key, self._read(answer, took * 1000))
+
+    def _panicked(self, error: BaseException, started: float) -> Decision:
+        """The engine is in an unknown state: the thread gets another. What is no panic goes on its way."""
+        if type(error).__name__ != "PanicException":
+            raise error
+        self._threads.__dict__.pop("engine", None)
+        return self._reader.fault(_FAILED, f"panic: {engine_text(error)}", self._ms(started))
 
     async def _apart(self, key: bytes, within_s: float) -> Decision:
         started = self._monotonic()

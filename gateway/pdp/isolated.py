@@ -54,12 +54,14 @@ class IsolatedEngine:
         try:
             async with asyncio.timeout(within_s), self._lock:
                 process = await self._ready()
+                whole = False
                 try:
                     self._number += 1
                     kind, answer = await self._exchange(process, self._number, document)
-                except BaseException:
-                    self._end(process)  # 2
-                    raise
+                    whole = True
+                finally:
+                    if not whole:
+                        self._end(process)  # 2
         except TimeoutError:
             raise EngineFault("late") from None
         if kind != b"A":

@@ -2,7 +2,7 @@
 
 The rule: everything that can change a decision is in `revision`, and nothing else is. `*_test.rego` is read apart and
 never served. Data is `data.yaml` or `data.json`, rooted at its folder as in an OPA bundle; two files never define the
-same place. Reading a folder follows no link out of it by itself: hidden folders and files are left alone.
+same place. A folder that holds policies of several engines has ours in `rego/`. Hidden files are left alone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def read_folder(folder: Path) -> PolicySource:
     """All of a folder's policy. Raises PolicyRefused, which names the file, and OSError."""
     if not folder.is_dir():
         raise PolicyRefused(f"{folder}: is not a folder with .rego files")
+    if (folder / "rego").is_dir() and not any(folder.glob("*.rego")):
+        folder = folder / "rego"
     modules: list[Module] = []
     data: dict[str, Json] = {}
     for file in _files(folder):
