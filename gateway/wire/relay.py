@@ -119,7 +119,7 @@ class WebSockets:
         tally: Tally,
         idle_seconds: float | None = None,
     ) -> Ended:
-        """Accepts the caller's upgrade with `headers` and the upstream's subprotocol, then joins the two until one ends.
+        """Accepts the caller's upgrade with `headers` and the upstream's subprotocol; joins the two until one ends.
 
         Raises what a judge raises, after closing both with 1011."""
         relay = _Relay(receive, send, socket, on_client_message, on_upstream_message, alive, tally, idle_seconds)

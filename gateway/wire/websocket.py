@@ -67,7 +67,7 @@ def sendable(code: int) -> bool:
 class UpstreamSocket(asyncio.Protocol):
     """One open WebSocket. One reader, one writer."""
 
-    __slots__ = ("_choked", "_closed", "_closer", "_drained", "_loop", "_messages", "_parts", "_paused", "_pong",
+    __slots__ = ("_broken", "_choked", "_closed", "_closer", "_drained", "_loop", "_messages", "_parts", "_paused", "_pong",
                  "_protocol", "_size", "_text", "_transport", "_waiter", "address", "headers",
                  "subprotocol", "touched")  # fmt: skip
 
@@ -82,6 +82,7 @@ class UpstreamSocket(asyncio.Protocol):
         self._size = 0
         self._parts: list[bytes] = []
         self._text = False
+        self._broken = False
         self._closed: Closed | None = None
         self._closer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -98,6 +99,11 @@ class UpstreamSocket(asyncio.Protocol):
     def held(self) -> bool:
         """Whether nothing is read now, because the reader is behind: silence is not the upstream's then."""
         return self._paused
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the upstream has not taken yet."""
+        return self._transport.get_write_buffer_size()
 
     async def receive(self) -> str | bytes | Closed:
         """The next message, of the kind it was sent as. After the last one, how the socket ended."""
@@ -160,8 +166,9 @@ class UpstreamSocket(asyncio.Protocol):
         for frame in protocol.events_received():
             self._take(cast(Frame, frame))
         self._flush()
-        if protocol.parser_exc is not None:
+        if self._broken or protocol.parser_exc is not None:
             self._end(Closed(CloseCode.ABNORMAL_CLOSURE, "the upstream broke the WebSocket protocol"))
+            self._transport.close()  # whoever breaks it is not waited for
         if self._size > READ_HIGH_BYTES and not self._paused:  # 3
             self._paused = True
             self._transport.pause_reading()
@@ -211,9 +218,9 @@ class UpstreamSocket(asyncio.Protocol):
                 message = data.decode()
             except UnicodeDecodeError:
                 self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
-                self._end(Closed(CloseCode.ABNORMAL_CLOSURE, "the upstream sent text that is not UTF-8"))
+                self._broken = True
                 return
-        if self._closed is None:
+        if self._closed is None and not self._broken:
             self._messages.append(message)
             self._size += len(message)
 
@@ -261,9 +268,15 @@ class _Nobody:
 
 
 async def connect(
-    upstream: Upstream, target: str, headers: Sequence[Header], subprotocols: Sequence[str], *, tls: ssl.SSLContext | None,
-    max_message_bytes: int, entropy: Callable[[int], bytes],
-) -> UpstreamSocket | Declined:  # fmt: skip
+    upstream: Upstream,
+    target: str,
+    headers: Sequence[Header],
+    subprotocols: Sequence[str],
+    *,
+    tls: ssl.SSLContext | None,
+    max_message_bytes: int,
+    entropy: Callable[[int], bytes],
+) -> UpstreamSocket | Declined:
     """An open socket, or the answer that declined it (1). Raises UpstreamFailed, `http_upgrade_failed` for a handshake
     that is not one. `headers` as for `HttpClient.send`; its own `Sec-WebSocket-*` members are replaced."""
     loop = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         before = descriptors()
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(_bounded(story))
-        assert descriptors() == before
+        assert descriptors() <= before  # less when something of an earlier test was collected just now
 
 
 def descriptors() -> int:
