@@ -67,8 +67,8 @@ def sendable(code: int) -> bool:
 class UpstreamSocket(asyncio.Protocol):
     """One open WebSocket. One reader, one writer."""
 
-    __slots__ = ("_broken", "_choked", "_closed", "_closer", "_drained", "_loop", "_messages", "_parts", "_paused", "_pong",
-                 "_protocol", "_size", "_text", "_transport", "_waiter", "address", "headers",
+    __slots__ = ("_broken", "_choked", "_closed", "_closer", "_drained", "_loop", "_messages", "_parts", "_paused",
+                 "_pong", "_protocol", "_size", "_text", "_transport", "_waiter", "address", "headers",
                  "subprotocol", "touched")  # fmt: skip
 
     def __init__(
