@@ -1,0 +1,97 @@
+"""`tollgate check`: is a configuration right, the policy and the key file it names included; its schema, a starter.
+
+It reads files only: nothing is created, nothing is asked over the network. Everything that is wrong is told at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from gateway import config
+from gateway.cli.output import OK, USAGE, Stop, data, json_line, json_option, message
+from gateway.cli.starter import STARTER
+from gateway.core.canonical import Json
+from gateway.identity.apikey import ApiKeyError, ApiKeys
+from gateway.pdp.embedded import EmbeddedEngine
+from gateway.pdp.sources import read_folder
+from gateway.pdp.syntax import PolicyRefused
+from gateway.pdp.yamldata import parse_yaml
+
+_EPILOG = """\b
+Examples:
+  tollgate check gateway.yaml
+  tollgate check --without-secrets gateway.yaml     where the secrets are not, as in CI
+  tollgate check --example > gateway.yaml           a commented configuration to start from
+  tollgate check --reference                        every key with its default and why
+  tollgate check --schema > gateway.schema.json     for editors
+"""
+
+
+class _SystemClock:
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@click.command("check", epilog=_EPILOG)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration.")
+@click.option("--example", is_flag=True, help="Print a configuration to start from.")
+@click.option("--reference", is_flag=True, help="Print every key with its default.")
+@click.option("--without-secrets", is_flag=True, help="Do not read the secrets it names.")
+@json_option
+def command(
+    file: Path | None, schema: bool, example: bool, reference: bool, without_secrets: bool, as_json: bool
+) -> int:
+    """Check a configuration FILE; exit code 2 when it is invalid."""
+    if schema:
+        json_line(config.json_schema())
+        return OK
+    if example or reference:
+        click.echo(STARTER if example else config.reference(), nl=False)
+        return OK
+    if file is None:
+        raise Stop("name the file to check, or one of --schema, --example, --reference", USAGE)
+    problems: list[dict[str, Json]] = []
+    summary: dict[str, Json] = {}
+    try:
+        settings = config.load(file, os.environ, secrets=not without_secrets)
+        summary = _parts(settings, problems)
+    except config.ConfigError as error:
+        for found in error.problems:
+            place: dict[str, Json] = {"file": found.place.source, "line": found.place.line, "key": found.key}
+            problems.append({**place, "what": found.what, "do": found.do, "text": str(found)})
+    if as_json:
+        data({"ok": not problems, "file": str(file), **summary, "problems": list(problems)}, "", True)
+    elif problems:
+        for problem in problems:
+            message(str(problem["text"]))
+    else:
+        click.echo(f"{file}: ok ({', '.join(f'{name} {value}' for name, value in summary.items())})")
+    return USAGE if problems else OK
+
+
+def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[str, Json]:
+    """What the configuration names besides itself: the policy and the API keys are read as `serve` would."""
+    summary: dict[str, Json] = {"routes": len(settings.routes), "upstreams": len(settings.upstreams)}
+    try:
+        engine = EmbeddedEngine(read_folder(settings.policy.bundle))
+        summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+    except (PolicyRefused, OSError) as error:
+        problems.append(_problem("policy.bundle", f"{error}"))
+    if settings.trust.api_keys is not None:
+        try:
+            ApiKeys(settings.trust.api_keys.file, lambda found: parse_yaml(found.decode()), _SystemClock())
+        except (ApiKeyError, OSError) as error:
+            problems.append(_problem("trust.api_keys.file", f"{error}"))
+    return summary
+
+
+def _problem(key: str, text: str) -> dict[str, Json]:
+    return {"file": "", "line": 0, "key": key, "what": text, "do": "", "text": f"{key}: {text}"}

@@ -1,0 +1,96 @@
+"""`tollgate decide`: what would policy say? One access request from a file, decided by the engine that serves.
+
+Exit code 0 allow, 3 deny, 1 when the engine failed: a deny that is a fault is not an answer of the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+
+import click
+
+from gateway import config
+from gateway.assembly import close_engine, make_engine
+from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
+from gateway.core.canonical import Json, parse_object
+from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.reasons import Malformed
+
+_INPUT_BYTES = 16 * 1024 * 1024
+_EPILOG = """\b
+Examples:
+  tollgate decide --bundle policies --input request.json
+  tollgate decide --config gateway.yaml --input - < request.json && echo allowed
+
+\b
+The input is an access request in AuthZEN's shape, as policies see it:
+  {"subject": {"type": "agent", "id": "agent:idp/planner", "properties": {"roles": ["reader"]}},
+   "action": {"name": "mcp.tools/call"}, "resource": {"type": "tool", "id": "weather/get_forecast"},
+   "context": {"arguments": {"city": "Oslo"}, "listing": false}}
+"""
+
+
+@click.command("decide", epilog=_EPILOG)
+@click.option("--input", "source", required=True, metavar="FILE|-", help="The access request; - is stdin.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="The policy's folder (default: the configuration's).")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Take policy settings from this configuration.")
+@json_option
+def command(source: str, bundle: Path | None, file: Path | None, as_json: bool) -> int:
+    """Decide one access request; exit code 0 allow, 3 deny, 1 engine fault."""
+    settings = _policy(bundle, file)
+    request = _request(source)
+    decision = asyncio.run(_decide(settings, request))
+    document: dict[str, Json] = {
+        "decision": decision.allow,
+        "context": {
+            "reason": decision.reason,
+            "rule": decision.rule,
+            "obligations": [{"type": item.type, **item.values} for item in decision.obligations],
+        },
+        "engine": decision.engine,
+        "revision": decision.revision,
+        "fault": decision.fault,
+        "ms": round(decision.ms, 3),
+    }
+    word = "fault" if decision.fault else "allow" if decision.allow else "deny"
+    data(document, f"{word}: {decision.reason or 'no reason given'} (rule {decision.rule or 'none'})", as_json)
+    return FAILED if decision.fault else OK if decision.allow else DENIED
+
+
+def _policy(bundle: Path | None, file: Path | None) -> config.Policy:
+    """The policy settings of the configuration, or the defaults, with the folder that was named."""
+    from dataclasses import replace
+    from os import environ
+
+    found = config.load(file, environ, secrets=False).policy if file is not None else config.Policy()
+    return found if bundle is None else replace(found, bundle=bundle)
+
+
+def _request(source: str) -> AccessRequest:
+    if source == "-":
+        raw = sys.stdin.buffer.read(_INPUT_BYTES + 1)
+    else:
+        with Path(source).open("rb") as stream:
+            raw = stream.read(_INPUT_BYTES + 1)
+    if len(raw) > _INPUT_BYTES:
+        raise Stop(f"{source}: larger than {_INPUT_BYTES} bytes", USAGE)
+    try:
+        document = parse_object(raw)
+    except Malformed as error:
+        raise Stop(f"{source}: {error}", USAGE) from None
+    lacking = [name for name in ("subject", "action", "resource") if not isinstance(document.get(name), dict)]
+    if lacking:
+        raise Stop(f"{source}: no access request: {', '.join(lacking)} must be objects", USAGE)
+    return AccessRequest(document)
+
+
+async def _decide(settings: config.Policy, request: AccessRequest) -> Decision:
+    engine = make_engine(settings)
+    try:
+        answer = engine.decide(request)
+        return await answer if isinstance(answer, Awaitable) else answer
+    finally:
+        await close_engine(engine)

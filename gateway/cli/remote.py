@@ -1,0 +1,85 @@
+"""Asking a running gateway's admin plane: its address, the token's file, one GET, and errors that say what to do.
+
+Secrets are never arguments: the token is read from a file. Redirects are not followed: the token would go along.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from gateway.cli.output import Stop
+from gateway.core.canonical import parse_object
+from gateway.core.reasons import Malformed
+
+SECONDS = 10.0
+ANSWER_BYTES = 64 * 1024 * 1024
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def admin_options(command: _Command) -> _Command:
+    """`--admin` and `--token-file` on a command."""
+    command = click.option(
+        "--token-file",
+        envvar="TOLLGATE_TOKEN_FILE",
+        default="var/admin.token",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="File with the admin token (or TOLLGATE_TOKEN_FILE).",
+    )(command)
+    return click.option(
+        "--admin",
+        envvar="TOLLGATE_ADMIN",
+        default="http://127.0.0.1:8081",
+        show_default=True,
+        metavar="URL",
+        help="The admin plane of a running gateway (or TOLLGATE_ADMIN).",
+    )(command)
+
+
+def get(admin: str, token_file: Path, path: str) -> dict[str, Any]:
+    """The JSON document at `path`. Raises Stop."""
+    parts = urlsplit(admin)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Stop(f"{admin} is no http or https URL", 2)
+    try:
+        token = token_file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise Stop(f"the admin token {token_file} cannot be read: {reason}; name it with --token-file") from None
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=SECONDS, context=context)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path, headers={"authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        body = answer.read(ANSWER_BYTES + 1)
+    except (OSError, http.client.HTTPException) as error:
+        what = f"no gateway answers at {admin} ({error})"
+        raise Stop(f"{what}; start it, name it with --admin, or read its files with --data-dir") from None
+    finally:
+        connection.close()
+    return _document(admin, answer.status, body)
+
+
+def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:
+    if len(body) > ANSWER_BYTES:
+        raise Stop(f"{admin} answered with more than {ANSWER_BYTES} bytes")
+    try:
+        document: dict[str, Any] = dict(parse_object(body))
+    except Malformed:
+        raise Stop(f"{admin} answered {status} without JSON: is it the admin plane?") from None
+    if status == 200:
+        return document
+    if status == 401:
+        raise Stop(f"{admin} does not take this token; name the right file with --token-file")
+    raise Stop(f"{admin} answered {status}: {document.get('detail', 'no reason given')}")

@@ -1,0 +1,196 @@
+"""`tollgate serve`: the gateway in the foreground, until SIGTERM or Ctrl-C.
+
+1. SIGHUP, or a change of the configuration file or of the policy's files that has settled, reads the configuration
+again; what cannot be used changes nothing, is logged with its reasons and leaves a record. 2. SIGTERM or SIGINT drains
+for at most `drain`; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gateway import __version__, config
+from gateway.app import App
+from gateway.cli.main import explained
+from gateway.cli.output import OK, USAGE, Stop, data, json_option
+from gateway.core.canonical import Json
+from gateway.telemetry import log_to
+
+LOOK_SECONDS = 1.0  # how often the files are looked at; a change counts when two looks agree
+
+_log = logging.getLogger("tollgate")
+
+_EPILOG = """\b
+Examples:
+  tollgate check gateway.yaml && tollgate serve --config gateway.yaml
+  TOLLGATE__listen=127.0.0.1:9080 tollgate serve --config gateway.yaml
+  kill -HUP <pid>      reads the configuration again; a bad one changes nothing and says why
+  kill -TERM <pid>     finishes what is open, at most `drain` long, and ends
+"""
+
+
+@click.command("serve", epilog=_EPILOG)
+@click.option(
+    "--config",
+    "file",
+    envvar="TOLLGATE_CONFIG",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The configuration (or TOLLGATE_CONFIG).",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@json_option
+def command(file: Path, workers: int, as_json: bool) -> int:
+    """Serve the gateway that a configuration describes."""
+    if workers > 1:
+        raise Stop("more than one worker needs the shared ledger, which is not in this version: use --workers 1", USAGE)
+    settings = config.load(file, os.environ)
+    serving = Serving(file, settings, as_json)
+    log_to(sys.stderr, settings.telemetry.level, serving.secrets)
+    return _run(serving)
+
+
+def _run(serving: Serving) -> int:
+    try:
+        import uvloop  # not on every platform; asyncio's own loop is a twentieth slower
+    except ImportError:
+        return asyncio.run(serving.run())
+    return uvloop.run(serving.run())
+
+
+class Serving:
+    """One gateway's life in the foreground."""
+
+    def __init__(self, file: Path, settings: config.Settings, as_json: bool) -> None:
+        self._file = file
+        self._settings = settings
+        self._as_json = as_json
+        self._wake = asyncio.Event()
+        self._signals: list[signal.Signals] = []
+
+    def secrets(self) -> Iterator[str]:
+        """Values that must not get into a log line."""
+        for upstream in self._settings.upstreams.values():
+            if upstream.credentials is not None and upstream.credentials.value.known:
+                yield upstream.credentials.value.reveal()
+        if self._settings.admin.token.known:
+            yield self._settings.admin.token.reveal()
+
+    async def run(self) -> int:
+        app = App(self._settings)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            await app.start()
+        except BaseException:
+            await app.stop(0.0)
+            raise
+        self._announce(app)
+        watch = asyncio.create_task(self._watch(app), name="configuration")
+        await self._until_told(app)
+        watch.cancel()
+        await self._drain(app)
+        return OK
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self._signals.append(number)
+        self._wake.set()
+
+    def _announce(self, app: App) -> None:
+        """Where it listens, and the key by which its log is verified."""
+        status = app.status()
+        public, admin = app.snapshot.public_url, f"{self._settings.admin.listen.host}:{app.admin_port}"
+        document: dict[str, Json] = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "public_url": public,
+            "listen": f"{self._settings.listen.host}:{app.port}",
+            "admin": admin,
+            "node": status["node"],
+            "vkey": status["vkey"],
+        }
+        text = (
+            f"tollgate {__version__} serves {public}, admin plane on {admin}\n"
+            f"verify its log with: tollgate audit verify {self._settings.data_dir} --key {status['vkey']}"
+        )
+        data(document, text, self._as_json)
+        sys.stdout.flush()
+        _log.info("serving %s, admin plane on %s, log key %s", public, admin, status["vkey"])
+
+    async def _until_told(self, app: App) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            told, self._signals = self._signals, []
+            if signal.SIGTERM in told or signal.SIGINT in told:
+                return
+            if signal.SIGHUP in told:
+                await self._reload(app)
+
+    async def _drain(self, app: App) -> None:
+        _log.info("draining, at most %s s", self._settings.drain)
+        stopping = asyncio.create_task(app.stop(self._settings.drain), name="drain")
+        again = asyncio.create_task(self._wake.wait(), name="second signal")
+        await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        if not stopping.done():
+            _log.warning("told twice: open exchanges are cut")
+            os._exit(1)
+        await stopping
+        _log.info("ended")
+
+    async def _reload(self, app: App) -> None:
+        """Rule 1."""
+        try:
+            settings = config.load(self._file, os.environ)
+        except config.ConfigError as error:
+            for problem in error.problems:
+                _log.error("the configuration is not in force: %s", problem)
+            app.refuse(str(error))
+            return
+        try:
+            await app.reload(settings)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a new configuration, the running one stays)
+            found = explained(error)
+            if found is None:
+                _log.exception("the configuration is not in force")
+            else:
+                _log.error("the configuration is not in force: %s", found[0])
+            return
+        self._settings = settings
+        _log.info("the configuration is in force: revision %s", app.snapshot.revision)
+
+    async def _watch(self, app: App) -> None:
+        """Looks at the files; reloads when they changed and stay as they are."""
+        known = await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
+        before = known
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
+            if now != known and now == before:
+                known = now
+                _log.info("the configuration or the policy changed on disk")
+                await self._reload(app)
+            before = now
+
+
+def fingerprint(file: Path, bundle: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells one state of the files from another without reading them."""
+    paths = [file, *(path for path in sorted(bundle.rglob("*")) if path.suffix in (".rego", ".json", ".yaml"))]
+    found = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # gone between two looks: that is a change as well
+        found.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
