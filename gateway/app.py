@@ -182,6 +182,10 @@ class App:
         self._activation("accepted", "reload")
         await close_engine(former.engine)
 
+    def refuse(self, why: str) -> None:
+        """A configuration that could not even be read: the running one stays in force, and a record says why."""
+        self._activation("refused", why)
+
     async def stop(self, grace_seconds: float) -> None:
         """Drains, settles, publishes a last checkpoint. Idempotent."""
         if self._stopped:
@@ -332,8 +336,8 @@ class App:
         return [((name,), float(count)) for name, count in self.clients.in_flight().items()]
 
     def _poll_api_keys(self) -> None:
-        for keys in self.assembly.api_keys.values():
-            keys.poll()
+        if self.assembly.api_keys is not None:
+            self.assembly.api_keys.poll()
 
     async def _every(self, seconds: float, job: Callable[[], None]) -> None:
         while True:

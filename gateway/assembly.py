@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import config
@@ -50,7 +49,7 @@ class Assembly:
         self._load_yaml = load_yaml
         self._published = published
         self._limits: Limits | None = None
-        self.api_keys: dict[Path, ApiKeys] = {}
+        self.api_keys: ApiKeys | None = None
 
     def build(self, settings: config.Settings, port: int) -> Snapshot:
         """`port` is the data plane's real one (it may have been asked for as 0). Raises ConfigError, ApiKeyError,
@@ -59,8 +58,14 @@ class Assembly:
         upstreams = {name: _upstream(name, found) for name, found in settings.upstreams.items()}
         routes = tuple(_route(found, settings) for found in settings.routes)
         limits = Limits([_limit(found) for found in settings.limits], self._clock)
-        authenticator = self._caller(settings, public_url)
+        challenges = Challenges(public_url)
+        issuers = [(_issuer(found), self._source(found)) for found in settings.trust.issuers]
+        keys = self._keys(settings.trust.api_keys)
+        authenticator = Caller(Bearer(issuers, read_token, self._clock), keys, challenges, self._clock)
         engine = self._engine(settings.policy)
+        # Nothing can fail any more: what the running snapshot stands on is let go only now.
+        self._sources.keep([source for _, source in issuers])
+        self.api_keys = keys
         if self._limits is not None:
             limits.carry(self._limits)
         self._limits = limits
@@ -77,42 +82,40 @@ class Assembly:
             policy_headers=(*POLICY_HEADERS, *(item.encode() for item in settings.policy.headers)),
             judged_body_bytes=settings.front.judged_body_bytes,
             body_bytes=settings.front.body_bytes,
-            documents=self._documents(settings, routes, public_url),
+            documents=self._documents(settings, routes, challenges),
         )
 
-    def _caller(self, settings: config.Settings, public_url: str) -> Caller:
-        issuers: list[tuple[IssuerSettings, FileKeys | UrlKeys]] = []
-        for found in settings.trust.issuers:
-            source: FileKeys | UrlKeys
-            source = (
-                self._sources.file(str(found.jwks.file)) if found.jwks.file else self._sources.url(found.jwks.url or "")
-            )
-            issuers.append((_issuer(found), source))
-        self._sources.keep([source for _, source in issuers])
-        keys: ApiKeys | None = None
-        if settings.trust.api_keys is not None:
-            path = settings.trust.api_keys.file
-            keys = self.api_keys.get(path) or ApiKeys(path, self._load_yaml, self._clock)
-            keys.poll()
-            self.api_keys = {path: keys}
-        else:
-            self.api_keys = {}
-        return Caller(Bearer(issuers, read_token, self._clock), keys, Challenges(public_url), self._clock)
+    def _source(self, found: config.Issuer) -> FileKeys | UrlKeys:
+        if found.jwks.file is not None:
+            return self._sources.file(str(found.jwks.file))
+        return self._sources.url(found.jwks.url or "")
 
-    def _documents(self, settings: config.Settings, routes: tuple[Route, ...], public_url: str) -> dict[str, bytes]:
+    def _keys(self, found: config.ApiKeys | None) -> ApiKeys | None:
+        """The running file's keys go on, so that a reload looks at the file once more and forgets nothing."""
+        if found is None:
+            return None
+        if self.api_keys is not None and self.api_keys.path == found.file:
+            self.api_keys.poll()
+            return self.api_keys
+        return ApiKeys(found.file, self._load_yaml, self._clock)
+
+    def _documents(
+        self, settings: config.Settings, routes: tuple[Route, ...], challenges: Challenges
+    ) -> dict[tuple[str, str], bytes]:
         """What the gateway itself serves: its keys, and RFC 9728 metadata for each route that asks for a credential."""
-        found = {"/.well-known/jwks.json": json.dumps(self._published()).encode()}
+        found = {("", "/.well-known/jwks.json"): json.dumps(self._published()).encode()}
         servers = [item.issuer for item in settings.trust.issuers]
         for route in routes:
             if route.auth != "required" or not servers:
                 continue
             metadata = {
-                "resource": public_url + route.path,
+                "resource": challenges.resource_url(route),
                 "authorization_servers": servers,
                 "bearer_methods_supported": ["header"],
                 "resource_name": route.name,
             }
-            found["/.well-known/oauth-protected-resource" + route.path] = json.dumps(metadata).encode()
+            place = "/.well-known/oauth-protected-resource" + route.path
+            found[route.host.lower(), place] = json.dumps(metadata).encode()
         return found
 
 

@@ -97,7 +97,11 @@ class Running:
         """Runs a coroutine on the gateway's own loop."""
         return asyncio.run_coroutine_threadsafe(job, self.loop).result(30)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, *, idle: bool = True) -> list[dict[str, Any]]:
+        """`idle`: waits until no exchange is open, since an outcome is written after its answer was sent."""
+        if idle:
+            until(lambda: self.app.status()["exchanges"] == 0, what="the end of all exchanges")
+        until(lambda: self.app.log.unsequenced == 0, what="a commit of all records")
         self.call(self.app.log.checkpoint())
         return read_log(self.folder / "var" / "log")
 
@@ -112,7 +116,7 @@ class Running:
 
 def read_log(directory: Path) -> list[dict[str, Any]]:
     """All published records, by the test's own reading of the entry bundles."""
-    size = int(Note.parse((directory / "checkpoint").read_bytes()).text.split("\n")[1])
+    size = int(Note.parse((directory / "checkpoint").read_bytes()).text.split(b"\n")[1])
     found: list[dict[str, Any]] = []
     while len(found) < size:
         n, width = len(found) // 256, min(256, size - len(found) // 256 * 256)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-
 RANDOM_BYTES = 10
 POOL_IDS = 256  # randomness is fetched for so many at once: a system call for each would cost more than the rest
 

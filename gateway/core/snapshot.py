@@ -98,6 +98,10 @@ class RouteTable:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
+    def names(self, host: str) -> bool:
+        """Whether a route is bound to this host."""
+        return host in self._by_host and host != ""
+
     def match(self, authority: str, path: str) -> Route | None:
         host = _hostname(authority)
         best = self._longest(self._by_host.get(host), path)
@@ -139,7 +143,16 @@ class Snapshot:
     policy_headers: tuple[bytes, ...]  # request headers that policy may see, lower case
     judged_body_bytes: int
     body_bytes: int
-    documents: Mapping[str, bytes] = field(default_factory=dict)  # what the gateway itself serves, JSON by path
+    documents: Mapping[tuple[str, str], bytes] = field(
+        default_factory=dict
+    )  # what the gateway serves, by host and path
+
+    def document(self, head: Head) -> bytes | None:
+        """The gateway's own JSON at this address. A host with routes of its own shows only what is its own."""
+        if not head.path.startswith("/.well-known/"):
+            return None
+        host = _hostname(head.authority)
+        return self.documents.get((host if self.routes.names(host) else "", head.path))
 
     def admits_host(self, head: Head) -> bool:
         return _hostname(head.authority) in self.hosts

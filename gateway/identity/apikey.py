@@ -64,10 +64,10 @@ def mint(ident: str, entropy: Callable[[int], bytes] = os.urandom) -> tuple[str,
 class ApiKeys:
     """The keys of one file. Raises ApiKeyError or OSError when the file cannot be used at the start."""
 
-    __slots__ = ("_clock", "_load", "_path", "_stamp", "_table", "problem")
+    __slots__ = ("_clock", "_load", "_stamp", "_table", "path", "problem")
 
     def __init__(self, path: Path, load: Load, clock: Clock) -> None:
-        self._path = path
+        self.path = path
         self._load = load
         self._clock = clock
         self._stamp: tuple[int, ...] = ()
@@ -98,7 +98,7 @@ class ApiKeys:
             self.problem = ""
         except Exception as error:  # noqa: BLE001 (background: a bad file must not end the watch)
             if str(error) != self.problem:
-                _log.warning("API keys of %s stay as they were: %s", self._path, error)
+                _log.warning("API keys of %s stay as they were: %s", self.path, error)
             self.problem = str(error)
 
     async def watch(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -108,16 +108,16 @@ class ApiKeys:
             self.poll()
 
     def _reload(self) -> None:
-        stat = self._path.stat()
+        stat = self.path.stat()
         stamp = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
         if stamp == self._stamp:
             return
         if stat.st_size > FILE_LIMIT_BYTES:
-            raise ApiKeyError(f"{self._path} is larger than {FILE_LIMIT_BYTES} bytes")
+            raise ApiKeyError(f"{self.path} is larger than {FILE_LIMIT_BYTES} bytes")
         try:
-            table = _read(self._load(self._path.read_bytes()))
+            table = _read(self._load(self.path.read_bytes()))
         except (ApiKeyError, ValueError) as error:
-            raise ApiKeyError(f"{self._path}: {error}") from None
+            raise ApiKeyError(f"{self.path}: {error}") from None
         for ident, entry in table.items():  # the same object for the same facts: `alive` is asked per frame
             former = self._table.get(ident)
             if former == entry and former is not None:

@@ -68,6 +68,9 @@ class Caller:
             return self._challenges.invalid(route, "Only Bearer credentials are accepted", "credential_scheme")
         return self._judge(credential, route)
 
+    def insufficient(self, route: Route, text: str) -> Refusal:
+        return self._challenges.scope_insufficient(route, text)
+
     def alive(self, principal: Principal) -> bool:
         """Answers for principals of former snapshots too: nothing here depends on who authenticated them."""
         if principal.expires is not None and self._clock.time() >= principal.expires:

@@ -38,7 +38,8 @@ class Identify:
     def _known(self, exchange: Exchange, principal: Principal) -> Verdict | Awaitable[Verdict]:
         exchange.principal = principal
         if principal.routes is not None and exchange.route.name not in principal.routes:
-            return Refusal(Reason.SCOPE_INSUFFICIENT, f"This key may not be used on route {exchange.route.name}")
+            text = f"This key may not be used on route {exchange.route.name}"
+            return exchange.snapshot.authenticator.insufficient(exchange.route, text)
         if isinstance(exchange.asked, Call) and exchange.asked.handles:
             return self._owns(exchange, principal, exchange.asked)
         return CONTINUE

@@ -56,8 +56,14 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         snapshot = self._current()
         head: Head = scope["extensions"]["tollgate.head"]
-        if head.path in snapshot.documents and snapshot.admits_host(head) and head.method in ("GET", "HEAD"):
-            await _document(snapshot.documents[head.path], send)
+        document = snapshot.document(head)
+        if (
+            document is not None
+            and snapshot.admits_host(head)
+            and head.method in ("GET", "HEAD")
+            and not head.websocket
+        ):
+            await _document(document, send)
             return
         exchange = self._open(snapshot, head)
         refusal = self._door(exchange)
