@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from gateway.core.exchange import Header
 from gateway.core.snapshot import Upstream
-from gateway.wire.websocket import CLOSE_SECONDS, Closed, Declined, UpstreamSocket, connect, sendable
+from gateway.wire.websocket import CLOSE_SECONDS, Closed, Declined, UpstreamSocket, connect, fitting, sendable
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -176,12 +176,9 @@ class _Relay:
         closing = Ended("gateway", 1011, "the gateway failed")
         try:
             accept = {"type": "websocket.accept", "subprotocol": self._socket.subprotocol, "headers": list(headers)}
-            await self._send(accept)
-            loop = asyncio.get_running_loop()
-            tasks = [
-                loop.create_task(self._guarded(self._upwards())),
-                loop.create_task(self._guarded(self._downwards())),
-            ]
+            if await self._tell(accept):
+                directions = (self._upwards(), self._downwards())
+                tasks = [asyncio.get_running_loop().create_task(self._guarded(each)) for each in directions]
             closing = await self._ended
             return closing
         except asyncio.CancelledError:
@@ -295,7 +292,7 @@ class _Relay:
         code = ended.code if sendable(ended.code) else (1000 if ended.code == 1005 else 1014)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._send({"type": "websocket.close", "code": code, "reason": ended.reason})
+                await self._send({"type": "websocket.close", "code": code, "reason": fitting(ended.reason)})
         except (OSError, RuntimeError):  # TimeoutError is one; so is what the server raises when the caller is gone
             pass
 

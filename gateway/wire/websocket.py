@@ -64,6 +64,11 @@ def sendable(code: int) -> bool:
     return code in _SENDABLE or 3000 <= code < 5000
 
 
+def fitting(reason: str) -> str:
+    """At most the 123 bytes that a close frame has room for."""
+    return reason.encode()[:123].decode("utf-8", "ignore")
+
+
 class UpstreamSocket(asyncio.Protocol):
     """One open WebSocket. One reader, one writer."""
 
@@ -147,7 +152,7 @@ class UpstreamSocket(asyncio.Protocol):
                 if code == CloseCode.NO_STATUS_RCVD:
                     self._protocol.send_close()
                 else:
-                    self._protocol.send_close(code if sendable(code) else CloseCode.GOING_AWAY, _fitting(reason))
+                    self._protocol.send_close(code if sendable(code) else CloseCode.GOING_AWAY, fitting(reason))
                 self._flush()
             except ProtocolError:
                 self.abort()
@@ -343,8 +348,3 @@ def _agreed(raw: bytes, key: bytes, subprotocols: Sequence[str]) -> tuple[list[H
         raise bad_head("a subprotocol was chosen that nobody offered", "http_upgrade_failed")
     dropped = _OWN | {b"connection", b"upgrade", b"content-length", b"transfer-encoding", *listed}
     return [pair for pair in found if pair[0] not in dropped], chosen[0].decode("latin-1") if chosen else None
-
-
-def _fitting(reason: str) -> str:
-    """At most the 123 bytes that a close frame has room for."""
-    return reason.encode()[:123].decode("utf-8", "ignore")

@@ -443,7 +443,7 @@ def test_a_judge_forwards_answers_in_place_or_closes() -> None:
         async def up(message: str | bytes) -> Verdict:
             if message == "denied":
                 return Answer("no")
-            return Close(1008, "not this") if message == "fatal" else Forward()
+            return Close(1008, "not this" + "é" * 200) if message == "fatal" else Forward()
 
         async def down(message: str | bytes) -> Verdict:
             return Answer("judged") if message == "secret" else Forward()
@@ -457,10 +457,11 @@ def test_a_judge_forwards_answers_in_place_or_closes() -> None:
                 assert "denied" not in got
                 await client.send("fatal")
                 await client.wait_closed()
-                assert (client.close_code, client.close_reason) == (1008, "not this")
+                assert (client.close_code, client.close_reason) == (1008, "not this" + "é" * 57)  # what a frame holds
             await until(lambda: bool(door.ended))
             assert "fatal" not in got
-            assert door.ended == [Ended("gateway", 1008, "not this")]
+            assert isinstance(door.ended[0], Ended)
+            assert (door.ended[0].by, door.ended[0].code) == ("gateway", 1008)
             assert "judged" in got  # the upstream was answered in the caller's stead
             assert door.tally.to_upstream == 3
 
@@ -695,6 +696,40 @@ def test_a_relay_that_is_cancelled_closes_both_sides() -> None:
             assert len(sockets) == 0
 
     run(story)
+
+
+def test_a_caller_that_left_before_its_upgrade_is_no_fault() -> None:
+    async def story() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.disconnect", "code": 1006}
+
+        async def send(event: Any) -> None:
+            raise OSError("gone")
+
+        async with Server(_agree) as server:
+            sockets = WebSockets(lambda _: None, max_message_bytes=LIMIT)
+            found = await sockets.connect(server.upstream(), "/", HOST, [])
+            assert isinstance(found, UpstreamSocket)
+            ended = await sockets.relay(
+                receive,
+                send,
+                found,
+                headers=[],
+                on_client_message=allow,
+                on_upstream_message=allow,
+                alive=lambda: True,
+                tally=Tally(),
+            )
+            assert ended == Ended("client", 1006, "")
+            await until(lambda: server.open == 0)
+
+    run(story)
+
+
+async def _agree(peer: Peer) -> None:
+    await peer.send(_handshake(await peer.head()))
+    assert (await peer.reader.readexactly(8))[0] == 0x88
+    await peer.send(b"\x88\x00")
 
 
 def test_a_restart_ends_all_relays_with_1012() -> None:
