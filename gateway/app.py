@@ -28,6 +28,7 @@ from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
+from gateway.log.note import VerifierKey
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.pdp.yamldata import parse_yaml
 from gateway.protocols.a2a import A2a
@@ -132,7 +133,9 @@ class App:
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.streams = Streams(lambda: self.snapshot)
-        self.index = RecordIndex(settings.data_dir / "records.sqlite", EntryReader(settings.data_dir / "log"))
+        self.index = RecordIndex(
+            settings.data_dir / "records.sqlite", EntryReader(settings.data_dir / "log"), lambda: self.log.size
+        )
         self.log = self._open_log()
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.noise = Noise(self.log, self.ids, self.clock)
@@ -239,6 +242,7 @@ class App:
             key=self.ring.ensure("log").private,
             clock=self.clock,
             ids=self.ids,
+            trusted=[str(VerifierKey.of(self.node, key.private)) for key in self.ring.list("log")],
             settings=LogSettings(checkpoint_records=checkpoint.records, checkpoint_seconds=checkpoint.every),
             listener=self.index.committed,
             observe_append=self.metrics.appended,
