@@ -90,6 +90,7 @@ class Cycle:
         "_declared",
         "_delivered",
         "_flow",
+        "_head",
         "_http10",
         "_left",
         "_line",
@@ -132,6 +133,7 @@ class Cycle:
         self._bodiless = False
         self._chunked = False
         self._declared = False
+        self._head = b""  # held for the body that is promised with it
         self._left = 0
 
     @property
@@ -243,7 +245,11 @@ class Cycle:
         if self.expects and not self.complete:
             self.keep_alive = False  # without its 100 the client may send the body or not: what follows is ambiguous
         self.started = True
-        self._transport.write(block + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"))
+        block += b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        if message.get("whole") and not self._chunked:
+            self._head = block  # the body follows at once, in one piece: one write, one packet
+        else:
+            self._transport.write(block)
 
     def _declare(self, value: bytes) -> bool:
         """Notes the length of the response's body (1); False for a second saying of the same."""
@@ -263,8 +269,10 @@ class Cycle:
             raise RuntimeError(f"http.response.body is expected, not {message['type']}")
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
+        head, self._head = self._head, b""
         if self._bodiless:
-            pass
+            if head:
+                self._transport.write(head)
         elif self._chunked:
             if body:
                 end = b"\r\n" if more else b"\r\n0\r\n\r\n"
@@ -276,7 +284,9 @@ class Cycle:
                 self._left -= len(body)
                 if self._left < 0:
                     raise RuntimeError("the response's body is longer than its Content-Length")
-            self._transport.write(body)
+            self._transport.write(head + body if head else body)
+        elif head:
+            self._transport.write(head)
         if not more:
             if self._declared and self._left and not self._bodiless:
                 raise RuntimeError("the response's body is shorter than its Content-Length")

@@ -68,16 +68,14 @@ class Answer:
         return [value for key, value in self.headers if key == name]
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class Listener:
     front: Front
     loop: asyncio.AbstractEventLoop
     clock: Any
     seen: list[Seen] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
-
-    def bad_bytes(self, peer: str, reason: str) -> None:
-        self.bad.append((peer, reason))
+    wires: list[Wire] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -106,7 +104,11 @@ class Listener:
     def connect(self, tls: ssl.SSLContext | None = None, source: str | None = None) -> Wire:
         origin = (source, 0) if source is not None else None
         raw = socket.create_connection((HOST, self.port), PATIENCE_SECONDS, origin)
-        return Wire(tls.wrap_socket(raw, server_hostname="localhost") if tls is not None else raw)
+        wire = Wire(raw)
+        self.wires.append(wire)  # closed with the listener, whatever becomes of the test
+        if tls is not None:
+            wire.sock = tls.wrap_socket(raw, server_hostname="localhost")
+        return wire
 
     def ask(self, *pieces: bytes) -> list[Answer]:
         """Sends the pieces and returns every answer until the server closes. For requests that end in a close."""
@@ -291,6 +293,8 @@ def listening(
     try:
         yield ready[0]
     finally:
+        for wire in ready[0].wires:
+            wire.sock.close()
         stop_on_loop[0]()
         running.join(PATIENCE_SECONDS * 2)
     if faults:
