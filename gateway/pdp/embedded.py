@@ -28,6 +28,7 @@ from gateway.pdp.compiled import Compiled, compile_source, engine_text, new_engi
 from gateway.pdp.isolated import IsolatedEngine
 from gateway.pdp.reads import projector
 from gateway.pdp.sources import PolicySource
+from gateway.pdp.trace import Trace, trace
 
 RULE = "data.tollgate.decision"
 LATE = 3  # one late answer may be the machine's fault
@@ -108,6 +109,10 @@ class EmbeddedEngine:
         why = self._policy.uncached or (() if kept else ("cache_entries is 0",))
         reads = tuple(".".join(("input", *path)) for path in sorted(self.reads))
         return Evaluation("child process" if because else "in process", because, kept, why, reads)
+
+    def trace(self, request: AccessRequest) -> Trace:
+        """How a decision comes about, for people. Evaluates in this process whatever the policy: not for requests."""
+        return trace(self._policy, request, RULE)
 
     def start(self) -> None:
         """Starts the child ahead of the first request, where there is going to be one. Needs a running loop."""
