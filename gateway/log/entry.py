@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -21,7 +21,8 @@ from gateway.core.reasons import Malformed
 from gateway.log.tlog import ENTRY_BYTES
 
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-_CUTS = (4096, 512, 128)  # characters that a cut string keeps, tried in this order
+_CUTS = (4096, 512, 64)  # characters that a cut string keeps, tried in this order
+_WHOLE = frozenset({"exchange", "id", "kind", "node", "parent", "result", "route", "time", "trace_id"})  # never cut
 
 Blobs = tuple[tuple[str, bytes], ...]
 
@@ -56,7 +57,7 @@ def fit(record: dict[str, Json]) -> tuple[bytes, Blobs]:
     for keep in _CUTS:
         if len(entry) <= ENTRY_BYTES:
             return entry, tuple(blobs)
-        cut = cast(dict[str, Json], _cut(small, keep))  # 4
+        cut = {name: value if name in _WHOLE else _cut(value, keep) for name, value in small.items()}  # 4
         entry = encode({**cut, "shortened": True})
     if len(entry) > ENTRY_BYTES:
         raise Malformed(f"the record needs {len(entry)} bytes, an entry holds {ENTRY_BYTES}")

@@ -15,7 +15,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -227,9 +226,9 @@ def read_entries(directory: Path, n: int, width: int) -> tuple[str, list[bytes] 
 def journal_entries(directory: Path, size: int) -> tuple[int, list[bytes]]:
     """Durable entries from `size` on that the journal holds, and their first seq. Raises Wrong for a gap."""
     segments = sorted(filter(None, map(_segment, sorted(directory.glob("segment-*")))))
-    ends = [later[1] for _, later in pairwise(segments)]
     held: dict[int, bytes] = {}
-    for (_, first, entries), end in zip(segments, [*ends, None], strict=True):
+    for index, (_, first, entries) in enumerate(segments):
+        end = segments[index + 1][1] if index + 1 < len(segments) else None  # a newer segment outweighs an older one
         for seq, entry in enumerate(entries, first):
             if seq >= size and (end is None or seq < end):
                 held[seq] = entry

@@ -2,7 +2,8 @@
 
 Own code path: imports nothing that writes the log. The idea: every hash of the tree exists up to three times, in a
 tile's file, as the root of the tile below, and as the root over the entries below. The signed root decides.
-1. The unfinished tiles of the right edge, in whichever of their versions hash to the signed root, are right.
+1. The unfinished tiles of the right edge, in whichever of their versions hash to the signed root, are right; one more
+   version takes each hash as most of the others have it.
 2. What is right says what the root of each tile below must be; the version that has it is right, all others are named.
 3. A leaf hash that is right names each entry that does not hash to it.
 One changed file is named exactly. Where several versions were changed at once, the range that they cover is named.
@@ -11,6 +12,7 @@ One changed file is named exactly. Where several versions were changed at once, 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +142,7 @@ class TreeCheck:
 
     def _right_edge(self) -> list[Sequence[bytes]] | None:
         """Rule 1."""
-        choices = [[_known(version) for version in versions] for versions in self._edge]
+        choices = [[_known(version) for version in _versions(versions)] for versions in self._edge]
         picks = itertools.product(*(range(len(versions)) for versions in choices))
         for pick in sorted(picks, key=lambda pick: (sum(map(bool, pick)), pick)):  # the files as they are come first
             edge = [versions[index] for versions, index in zip(choices, pick, strict=True)]
@@ -168,7 +170,7 @@ class TreeCheck:
         else:
             below = self._levels[level - 1]
             part = slice(n * WIDTH, (n + 1) * WIDTH)
-            versions = [self._hashes(level, n), below.files[part], below.entries[part]]
+            versions = _versions([self._hashes(level, n), below.files[part], below.entries[part]])
         for version in versions:
             known = _known(version)
             if known is not None and mth(known) == right:
@@ -224,6 +226,16 @@ class TreeCheck:
     def _leaves(self, n: int) -> list[bytes] | None:
         _, entries, whole = read_entries(self._directory, n, WIDTH)
         return [leaf(entry) for entry in entries] if entries is not None and whole else None
+
+
+def _versions(versions: list[Hashes]) -> list[Hashes]:
+    """With the consensus, where there are three to agree."""
+    if len(versions) < 3:
+        return versions
+    width = max(len(version or ()) for version in versions)
+    full = [version if version is not None else (None,) * width for version in versions]
+    votes = [Counter(value for value in values if value is not None) for values in zip(*full, strict=False)]
+    return [*versions, [vote.most_common(1)[0][0] if vote else None for vote in votes]]
 
 
 def _known(version: Hashes) -> list[bytes] | None:
