@@ -105,7 +105,7 @@ class Answers:
             exchange.reader.feed(body)
         exchange.usage.bytes_out = len(body)
         exchange.response_digest = "sha256:" + hashlib.sha256(body).hexdigest()
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers, "whole": True})
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, exchange: Exchange, answer: UpstreamAnswer, headers: list[Header], send: Send) -> None:

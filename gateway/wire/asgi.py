@@ -254,7 +254,7 @@ async def _stream(exchange: Exchange, receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers, "whole": True})
     await send({"type": "http.response.body", "body": body})
 
 
