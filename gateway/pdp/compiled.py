@@ -39,15 +39,21 @@ class Compiled:
 
 def compile_source(source: PolicySource) -> Compiled:
     """Checks a policy as it would be served. Raises PolicyRefused."""
-    engine = new_engine(source.modules, source.data)
-    rules = read_tree(engine.get_ast_as_json())
+    rules = understand(source)
     check_entry(rules, _packages(source.modules))
     if PACKAGE in source.data:
         raise PolicyRefused(f"the policy's data defines {PACKAGE}, which is the policy's own package")
-    check_language(rules)
-    prepare(engine)
     reads = paths_read(rules)
     return Compiled(source, rules, reads, unbounded_because(rules), _uncached(rules, reads))
+
+
+def understand(source: PolicySource) -> tuple[Rule, ...]:
+    """The rules of a policy that means here what it means to OPA, whatever it is for. Raises PolicyRefused."""
+    engine = new_engine(source.modules, source.data)
+    rules = read_tree(engine.get_ast_as_json())
+    check_language(rules)
+    prepare(engine)
+    return rules
 
 
 def new_engine(modules: Iterable[Module], data: Mapping[str, object]) -> regorus.Engine:
