@@ -134,7 +134,9 @@ class App:
         self.clients.adopt(self.snapshot.upstreams.values())
         self.streams = Streams(lambda: self.snapshot)
         self.index = RecordIndex(
-            settings.data_dir / "records.sqlite", EntryReader(settings.data_dir / "log"), lambda: self.log.size
+            settings.data_dir / "records.sqlite",
+            EntryReader(settings.data_dir / "log"),
+            lambda: self.log.size + self.log.unsequenced,
         )
         self.log = self._open_log()
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)

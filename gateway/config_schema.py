@@ -84,7 +84,7 @@ class Text:
     def read(self, node: Node, key: str, at: Reading) -> Any:
         text = node.raw if node.environment and not isinstance(node.value, (list, dict)) else node.value
         if not isinstance(text, str):
-            quotes = ", put it in quotes" if isinstance(text, (int, float, bool)) else ""
+            quotes = ", put it in quotes" if self.parse is str and isinstance(text, (int, float, bool)) else ""
             return at.fail(node, key, f"{_noun(text)} where {self.says} is expected", f"write {self.says}{quotes}")
         if len(text) > self.limit:
             return at.fail(node, key, f"longer than {self.limit} characters")

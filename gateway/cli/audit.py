@@ -120,8 +120,9 @@ def prove_command(directory: Path, seq: int, as_json: bool) -> int:
 def tail_command(directory: Path, count: int, follow: bool, as_json: bool) -> int:
     """Show the newest records, the durable ones that no checkpoint covers yet too."""
     folder = log_folder(directory)
-    newest = [(item.seq, item) for item in taking.tail(folder, taking.last(folder, count))]
-    start = max(0, newest[-1][0] + 1 - count) if newest else 0
+    start = taking.last(folder, count)
+    seqs = [item.seq for item in taking.tail(folder, start)]  # with what no checkpoint covers there may be too many
+    start = max(start, seqs[-1] + 1 - count) if seqs else start
     pause = threading.Event()
     while True:
         for item in taking.tail(folder, start):
@@ -137,8 +138,8 @@ def tail_command(directory: Path, count: int, follow: bool, as_json: bool) -> in
 
 def _line(record: dict[str, Any], published: bool) -> str:
     subject, resource = record.get("subject") or {}, record.get("resource") or {}
-    refusal = record.get("refusal") or {}
-    said = refusal.get("reason") or record.get("result") or (record.get("decision") or {}).get("effect") or ""
+    said = (record.get("refusal") or {}).get("reason") or record.get("result") or ""
+    said = said or (record.get("decision") or record.get("activation") or {}).get("effect") or "-"
     parts = [record.get("seq", ""), record.get("time", ""), record.get("kind", ""), said, subject.get("id", "-")]
     parts += [record.get("action", "-"), resource.get("id", "-"), record.get("exchange", "")]
     return printable("  ".join(map(str, parts))).replace("\n", "\\n") + ("" if published else "  (pending)")

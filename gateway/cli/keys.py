@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import yaml
+import orjson
 
 from gateway.cli.output import FAILED, OK, USAGE, Stop, data, json_option, message, table
 from gateway.core.canonical import Json
@@ -142,5 +142,7 @@ def _new_api_key(ident: str | None, members: dict[str, object], as_json: bool) -
     message("the key is shown this once; give it to its caller, who sends it as `Authorization: Bearer`")
     data(None, secret, False)
     message("and this is its entry for the file that trust.api_keys names:")
-    data(None, yaml.safe_dump([entry], sort_keys=False).rstrip(), False)
+    # JSON is YAML, and quoted: a hash of digits and an `e` is a number to some readers
+    lines = [f"{name}: {orjson.dumps(value).decode()}" for name, value in entry.items()]
+    data(None, "- " + "\n  ".join(lines), False)
     return OK

@@ -127,9 +127,6 @@ class _Explained:
             self.code = error.exit_code
         elif isinstance(error, click.Abort | KeyboardInterrupt):
             self.code = FAILED
-        elif isinstance(error, BrokenPipeError):
-            sys.stderr.close()  # whoever read our output has left; Python would complain at exit
-            self.code = OK
         else:
             found = explained(error) if isinstance(error, Exception) else None
             if found is None:

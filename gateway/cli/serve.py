@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import click
 
@@ -25,6 +26,8 @@ from gateway.core.canonical import Json
 from gateway.telemetry import log_to
 
 LOOK_SECONDS = 1.0  # how often the files are looked at; a change counts when two looks agree
+
+Looks: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 _log = logging.getLogger("tollgate")
 
@@ -75,6 +78,7 @@ class Serving:
         self._as_json = as_json
         self._wake = asyncio.Event()
         self._signals: list[signal.Signals] = []
+        self._read: Looks = ()  # what the files looked like when they were last read
 
     def secrets(self) -> Iterator[str]:
         """Values that must not get into a log line."""
@@ -150,6 +154,7 @@ class Serving:
 
     async def _reload(self, app: App) -> None:
         """Rule 1."""
+        self._read = await self._look()  # before reading: a change in between is seen by the next look
         try:
             settings = config.load(self._file, os.environ)
         except config.ConfigError as error:
@@ -171,19 +176,20 @@ class Serving:
 
     async def _watch(self, app: App) -> None:
         """Looks at the files; reloads when they changed and stay as they are."""
-        known = await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
-        before = known
+        self._read = before = await self._look()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
-            if now != known and now == before:
-                known = now
+            now = await self._look()
+            if now != self._read and now == before:
                 _log.info("the configuration or the policy changed on disk")
                 await self._reload(app)
             before = now
 
+    async def _look(self) -> Looks:
+        return await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
 
-def fingerprint(file: Path, bundle: Path) -> tuple[tuple[str, int, int, int], ...]:
+
+def fingerprint(file: Path, bundle: Path) -> Looks:
     """What tells one state of the files from another without reading them."""
     paths = [file, *(path for path in sorted(bundle.rglob("*")) if path.suffix in (".rego", ".json", ".yaml"))]
     found = []

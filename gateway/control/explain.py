@@ -51,9 +51,11 @@ def _member(record: Mapping[str, Json], name: str, inner: str) -> str:
 def _summary(joined: Mapping[str, Json]) -> str:
     """One sentence or three: who, what, decided how, and what came of it."""
     who = _member(joined, "subject", "id") or "a caller who was not identified"
-    what = str(joined.get("action", "something that was not understood"))
     thing = _member(joined, "resource", "id")
-    asked = f"{who} asked for {what}" + (f" on {thing}" if thing else "")
+    if "action" in joined:
+        asked = f"{who} asked for {joined['action']}" + (f" on {thing}" if thing else "")
+    else:
+        asked = f"{who} sent {_member(joined, 'request', 'method')} {_member(joined, 'request', 'path')}"
     if "route" in joined:
         asked += f" over route {joined['route']}"
     parts = [asked + ".", _decided(joined), _ended(joined)]

@@ -66,14 +66,14 @@ _log = logging.getLogger("tollgate.stores")
 class RecordIndex:
     """The Records port. `committed` comes from any one thread, also before `start`; `find` from the event loop.
 
-    `durable` is the log's size: a question waits until what was durable before it is indexed. Nothing is opened before
-    `start`, so that the index can be the log's listener and read from it.
+    `submitted` counts the records that the log was given: a question waits until those before it are indexed. Nothing
+    is opened before `start`, so that the index can be the log's listener and read from it.
     """
 
-    def __init__(self, path: Path, entries: Entries, durable: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, path: Path, entries: Entries, submitted: Callable[[], int] = lambda: 0) -> None:
         self._path = path
         self._entries = entries
-        self._durable = durable
+        self._submitted = submitted
         self._changed = threading.Condition()
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
@@ -116,7 +116,7 @@ class RecordIndex:
 
     @property
     def behind(self) -> int:
-        return max(0, max(self._head, self._durable()) - self._next)
+        return max(0, max(self._head, self._submitted()) - self._next)
 
     async def find(self, query: RecordQuery) -> RecordPage:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._find, query)
@@ -239,7 +239,7 @@ class RecordIndex:
     def _fresh(self) -> None:
         """Waits until what was committed before the question is indexed, within bounds: a page may be behind."""
         with self._changed:
-            target = max(self._head, self._durable())
+            target = max(self._head, self._submitted())
             if self._next < target and not self._failed:
                 self._wanted = max(self._wanted, target)
                 self._changed.notify_all()

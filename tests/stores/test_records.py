@@ -165,7 +165,7 @@ def test_a_gap_is_read_from_the_log_and_never_skipped(
     index.close()
 
 
-def test_a_question_waits_for_what_was_durable_before_it(tmp_path: Path, log: ListedEntries) -> None:
+def test_a_question_waits_for_what_was_submitted_before_it(tmp_path: Path, log: ListedEntries) -> None:
     index = RecordIndex(tmp_path / "index.db", log, lambda: len(log.entries))
     index.start()
     assert seqs(index) == []
