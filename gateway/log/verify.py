@@ -4,7 +4,8 @@
 2. Entries and tiles hash to its root; what does not is named (verify_tree.py).
 3. The records keep their rules (verify_records.py); not judged where entries were changed.
 4. Growth from an older checkpoint, where one is given: the same log, longer or equal, the same prefix.
-5. The journal beside the log, where there is one: what it holds behind the checkpoint is `pending`, judged by rule 3.
+5. The journal beside a directory named `log`, where there is one: what it holds behind the checkpoint is `pending`,
+   judged by rule 3.
 Own code path: no file of this verifier imports one that writes.
 """
 
@@ -101,7 +102,7 @@ def verify(directory: Path, vkeys: Sequence[str], *, since: bytes | None = None,
         problems.append(Problem("growth", text, "", 0, older.size - 1))
     pending = 0
     if not tree.problems:
-        pending, wrong_journal = _journal(directory.parent / "journal", path, note, head.size, records)  # 5
+        pending, wrong_journal = _journal(directory.resolve(), note, head.size, records)  # 5
         problems += records.problems + wrong_journal  # 3
     return Report(
         str(directory),
@@ -141,15 +142,16 @@ def _origin(directory: Path, head: Head) -> list[Problem]:
     return []
 
 
-def _journal(
-    journal: Path, checkpoint: Path, note: bytes, size: int, records: RecordCheck
-) -> tuple[int, list[Problem]]:
-    if not journal.is_dir():
+def _journal(directory: Path, note: bytes, size: int, records: RecordCheck) -> tuple[int, list[Problem]]:
+    journal = directory.parent / "journal"
+    if directory.name != "log" or not journal.is_dir():  # a copy elsewhere has no journal of its own
         return 0, []
     try:
         start, entries = journal_entries(journal, size)
     except Wrong as wrong:
-        if checkpoint.read_bytes() != note:  # a gateway is at work: these entries are under a newer checkpoint by now
+        if (
+            directory / "checkpoint"
+        ).read_bytes() != note:  # a gateway is at work: these entries are under a newer checkpoint by now
             return 0, []
         return 0, [Problem("journal", str(wrong))]
     for seq, entry in enumerate(entries, start):
