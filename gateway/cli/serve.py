@@ -93,11 +93,13 @@ class Serving:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled, number)
+        serves = False
         try:
             await app.start()
-        except BaseException:
-            await app.stop(0.0)
-            raise
+            serves = True
+        finally:
+            if not serves:
+                await app.stop(0.0)
         self._announce(app)
         watch = asyncio.create_task(self._watch(app), name="configuration")
         await self._until_told(app)
