@@ -109,7 +109,13 @@ class Gate:
             hosts=frozenset(), origins=frozenset(), policy_headers=(), judged_body_bytes=1 << 22, body_bytes=1 << 26,
         )  # fmt: skip
         ids = Ids(Clock().time)
-        forward = Forward(self.upstream, lambda exchange: list(exchange.call.headers), Clock(), "tollgate")
+        forward = Forward(
+            targets=self.upstream,
+            connect=NOBODY,
+            headers=lambda exchange: list(exchange.call.headers),
+            clock=Clock(),
+            pseudonym="tollgate",
+        )
         admit = (Identify(self.handles), Decide(), RecordIntent(self.records, ids, Clock()), forward)
         self._pipeline = Pipeline(admit=admit, settle=(RecordTerminal(self.records, ids, Clock()),))
         self._ids = ids
