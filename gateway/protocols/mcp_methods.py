@@ -7,6 +7,7 @@ for itself), and the tasks extension of the modern era. It must never look at a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,8 +22,13 @@ MODERN = "modern"
 LEGACY_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 MODERN_VERSIONS = ("2026-07-28",)  # in the order in which an unsupported version is told of them
 
+_DOTS = re.compile(r"^[^?#]*(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\?#]|%2f|%5c|$)", re.IGNORECASE)
+
 VERSION_META = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES_META = "io.modelcontextprotocol/clientCapabilities"
+
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
+DISCOVER = "mcp.server/discover"
 
 MAX_TOPICS = 100  # each is looked up before the subscription opens
 
@@ -172,7 +178,7 @@ def resource(method: Method, params: Mapping[str, Json], upstream: str) -> tuple
     if kind is Object.PROMPT:
         return "prompt", f"{upstream}/{text(params, 'name')}"
     if kind is Object.RESOURCE:
-        return "resource", text(params, "uri")
+        return "resource", _uri(params)
     if kind is Object.REFERENCE:
         return _reference(params, upstream)
     return "endpoint", upstream
@@ -198,6 +204,15 @@ def text(members: Mapping[str, Json], name: str) -> str:
     return found
 
 
+def _uri(members: Mapping[str, Json]) -> str:
+    """The URI of a resource. One that walks upwards is refused: a rule on its beginning would say nothing of where
+    the upstream ends up."""
+    found = text(members, "uri")
+    if _DOTS.search(found) is not None:
+        raise Malformed("a resource's URI has no dot segments")
+    return found
+
+
 def _texts(members: Mapping[str, Json], name: str) -> tuple[str, ...]:
     found = members.get(name, [])
     if not isinstance(found, list) or len(found) > MAX_TOPICS:
@@ -216,5 +231,5 @@ def _reference(params: Mapping[str, Json], upstream: str) -> tuple[str, str]:
     if reference.get("type") == "ref/prompt":
         return "prompt", f"{upstream}/{text(reference, 'name')}"
     if reference.get("type") == "ref/resource":
-        return "resource", text(reference, "uri")
+        return "resource", _uri(reference)
     raise Malformed("params.ref.type must be ref/prompt or ref/resource")

@@ -168,6 +168,39 @@ def test_a_subscription_whose_topics_cannot_be_read_is_refused(topics: Any) -> N
     assert refused(modern(call("subscriptions/listen", {"notifications": topics}))).code == -32602
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///ok/../etc/passwd",
+        "file:///ok/..",
+        "file:///ok/./x",
+        "file:///ok/%2e%2e/etc",
+        "file:///ok/.%2E/etc",
+        "file:///ok/..%2fetc",
+        "file:///ok%2f..%2fetc",
+        "file:///ok\\..\\etc",
+        "file:///ok%5C..%5Cetc",
+        "x:/..?q",
+        "x:/..#f",
+    ],
+)
+def test_a_resource_is_not_named_by_walking_upwards(uri: str) -> None:
+    for message in (
+        call("resources/read", {"uri": uri}),
+        call("resources/subscribe", {"uri": uri}),
+        call("completion/complete", {"ref": {"type": "ref/resource", "uri": uri}, **COMPLETION}),
+    ):
+        assert refused(legacy(message)).code == -32602
+    assert refused(modern(call("resources/read", {"uri": uri}))).code == -32602
+
+
+@pytest.mark.parametrize(
+    "uri", ["a:b..c", "file:///...", "file:///..a/b..", "x:y/.hidden", "x://h/a?to=/../b", "u/{..}"]
+)
+def test_dots_that_are_no_segment_are_part_of_a_name(uri: str) -> None:
+    assert asked(legacy(call("resources/read", {"uri": uri}))).resource_id == uri
+
+
 @pytest.mark.parametrize("era", [legacy, modern])
 @pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
 @pytest.mark.parametrize(
