@@ -21,7 +21,9 @@ default decision := {"decision": false, "context": {"reason": "Not for you"}}
 
 hidden := {"up/secret", "file:///secret", "file:///secret/{name}"}
 
-decision := {"decision": true} if not input.resource.id in hidden
+is_hidden if input.resource.id in hidden
+
+decision := {"decision": true} if not is_hidden
 """
 COMPLETE = {"argument": {"name": "a", "value": ""}}
 
