@@ -102,8 +102,7 @@ class Mcp:
             if refusal.reason is Reason.DENIED and exchange.route.deny_as != "error":
                 return _disguised(exchange, asked, refusal, headers)
             if refusal.reason is Reason.SESSION_UNKNOWN and refusal.rule == TASK:
-                # A 404 would tell the caller that its whole session is gone.
-                return 200, headers, jsonrpc.error_body(asked.message_id, jsonrpc.INVALID_PARAMS, "Task not found")
+                return self._no_task(exchange, asked, headers)
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
 
     async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
@@ -111,6 +110,14 @@ class Mcp:
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
         return None
+
+    def _no_task(self, exchange: Exchange, asked: Call, headers: list[Header]) -> tuple[int, list[Header], bytes]:
+        """What the upstream would say of a task it does not have. Never a 404 for a session's task: to an older client
+        that means its whole session is gone."""
+        about_it = asked.era == MODERN and asked.action.startswith("mcp.tasks/")
+        if about_it and self._pending.taskless(exchange.upstream.name):
+            return 404, headers, jsonrpc.error_body(asked.message_id, jsonrpc.METHOD_NOT_FOUND, "Method not found")
+        return 200, headers, jsonrpc.error_body(asked.message_id, jsonrpc.INVALID_PARAMS, "Task not found")
 
     def _legacy(
         self, exchange: Exchange, message: Message, headers: Mapping[bytes, bytes], session: str

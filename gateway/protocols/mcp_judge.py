@@ -19,7 +19,7 @@ from gateway.core.exchange import Call, Decision, Exchange, Handle
 from gateway.core.ports import Ask, Bind
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.protocols import jsonrpc
-from gateway.protocols.mcp_methods import LEGACY, LISTS, MODERN, SERVER_REQUESTS, TASKS, List
+from gateway.protocols.mcp_methods import DISCOVER, LEGACY, LISTS, MODERN, SERVER_REQUESTS, TASKS, TASKS_EXTENSION, List
 from gateway.protocols.mcp_pending import Pending
 
 MAX_SEEN = 1000  # decisions on watched resources that one stream keeps
@@ -41,7 +41,7 @@ _BEFORE = b"\xef\xbb\xbf \t\r\n"  # what lenient readers pass over before a docu
 def words(call: Call) -> tuple[bytes, ...]:
     """What the answer to this call has to say somewhere, in lower case, if something in it is to be judged. None of
     them depends on a letter that has a lookalike outside ASCII (s, k) where folding could mislead a reader."""
-    if call.listing:
+    if call.listing or call.action == DISCOVER:
         return (b"{",)
     if call.era == MODERN:
         return (b"method", b"inputreque", b"taskid")
@@ -170,6 +170,8 @@ class Judge:
                 return self._replaced(refusal)
             if result.get("resultType") == "task":
                 await self._task(result)
+            elif self._call.action == DISCOVER:
+                self._learn(result.get("capabilities"))
         elif self._call.action == "mcp.tools/call":
             await self._task(result.get("task"))
         changed = False
@@ -239,6 +241,13 @@ class Judge:
         if refusal is not None:
             self._count(0, len(requests))
         return refusal
+
+    def _learn(self, capabilities: Json) -> None:
+        """Whether the upstream has tasks at all, so that who asks for one is told what the upstream would say."""
+        if isinstance(capabilities, dict):
+            extensions = capabilities.get("extensions")
+            has_tasks = isinstance(extensions, dict) and TASKS_EXTENSION in extensions
+            self._pending.tasks(self._exchange.upstream.name, has_tasks)
 
     async def _task(self, task: Json) -> None:
         if isinstance(task, dict) and isinstance(ident := task.get("taskId"), str):

@@ -1,4 +1,5 @@
-"""The server requests that callers were shown and may answer (legacy era), by session.
+"""What is remembered from one request to the next: the server requests that callers were shown and may answer (legacy
+era), by session; and which upstreams have no tasks.
 
 The rule it keeps: a response is judged as the request it answers, so one that answers nothing shown in its own session
 has no meaning here. Bounded in both directions: an upstream that asks without end pushes out its own oldest requests,
@@ -14,10 +15,11 @@ MAX_REQUESTS = 64  # that wait in one session at a time; real ones wait for a pe
 
 
 class Pending:
-    __slots__ = ("_sessions",)
+    __slots__ = ("_sessions", "_taskless")
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[tuple[str, str], OrderedDict[int | str, str]] = OrderedDict()
+        self._taskless: set[str] = set()  # names of the configuration, so there are few
 
     def add(self, route: str, session: str, ident: int | str, method: str) -> None:
         """Remembers one request. A session's owner was checked before; without a session nothing can be answered."""
@@ -42,3 +44,10 @@ class Pending:
     def forget(self, route: str, session: str) -> None:
         """A session id that was minted (again) starts with nothing."""
         self._sessions.pop((route, session), None)
+
+    def tasks(self, upstream: str, offered: bool) -> None:
+        """What an upstream last said of itself (modern era)."""
+        (self._taskless.discard if offered else self._taskless.add)(upstream)
+
+    def taskless(self, upstream: str) -> bool:
+        return upstream in self._taskless
