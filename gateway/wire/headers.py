@@ -51,8 +51,6 @@ _ANSWER = frozenset({b"date", b"set-cookie", b"set-cookie2", b"x-request-id"})
 
 def passes(name: bytes, *, cookies: bool) -> bool:
     """Whether a caller's header (lower-case name) may reach an upstream, by its name alone."""
-    if name in _PLAIN:
-        return True
     plain = name.translate(_SPELLING)
     if plain in _DROPPED or plain.startswith(_RESERVED_PREFIXES):  # 1, 2, 3
         return False
@@ -67,29 +65,33 @@ def request_headers(exchange: Exchange) -> list[Header]:
         own.append((b"traceparent", _traceparent(exchange)))
     if call.judged:
         own.append(IDENTITY)
-    credentials = upstream.credentials
-    if credentials:
-        replaced = {name.lower() for name, _ in credentials}
-        own = [pair for pair in own if pair[0] not in replaced]
-        own.extend((name.lower(), value) for name, value in credentials)
+    if upstream.credentials:
+        own = _replaced(own, upstream.credentials)
     gone = call.drop_headers.union([name for name, _ in own])
     cookies = exchange.route.cookies == "pass"
     found: list[Header] = [(b"host", upstream.authority.encode())]
     for pair in head.headers:
         name = pair[0]
-        if name not in gone and passes(name, cookies=cookies):
+        if name not in _DROPPED and name not in gone and (name in _PLAIN or passes(name, cookies=cookies)):
             found.append(pair)
     found.append(VIA)
     found.extend(own)  # 4
     return found
 
 
+def _replaced(own: list[Header], credentials: tuple[Header, ...]) -> list[Header]:
+    ours = [(name.lower(), value) for name, value in credentials]
+    names = [name for name, _ in ours]
+    return [*(pair for pair in own if pair[0] not in names), *ours]
+
+
 def _traceparent(exchange: Exchange) -> bytes:
     """Our span in the caller's trace, with the caller's own word on sampling; without one, the upstream decides."""
     call = exchange.call
     given = call.traceparent.encode("latin-1", "replace") if call.traceparent else exchange.head.first(b"traceparent")
-    sampled = given is not None and given[3:35] == exchange.trace_id.encode() and given[-2:] == b"01"
-    return f"00-{exchange.trace_id}-{exchange.span_id}-{'01' if sampled else '00'}".encode()
+    trace_id = exchange.trace_id.encode()
+    sampled = given is not None and given[3:35] == trace_id and given[-2:] == b"01"
+    return b"00-%b-%b-%b" % (trace_id, exchange.span_id.encode(), b"01" if sampled else b"00")
 
 
 class AnswerHeaders:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.reasons import UpstreamFailed
-from gateway.wire.http1 import ONE_WRITE_BYTES, Http1Client
+from gateway.wire.http1 import ONE_WRITE_BYTES, Http1Client, PoolLimits
 from gateway.wire.http1_connection import READ_HIGH_BYTES
 from tests.wire.faulty import HOST, Peer, Server, answer, chunks, echo, run, until
 
@@ -214,7 +214,7 @@ def test_an_answer_that_comes_before_the_body_has_gone_is_given_at_once() -> Non
             await peer.gone()
 
         async with Server(play) as server:
-            client = Http1Client(server.upstream(), None)
+            client = Http1Client(server.upstream(), None, PoolLimits(keepalive=60.0))
             found = await client.send("POST", "/", HOST, endless())
             assert (found.status, found.complete) == (413, b"too large")
             await until(lambda: server.open == 0)  # half a request is on it: never used again
@@ -458,7 +458,7 @@ def test_a_caller_that_gives_up_before_the_head_is_noticed_by_the_upstream() -> 
             await peer.gone()
 
         async with Server(play) as server:
-            client = Http1Client(server.upstream(), None)
+            client = Http1Client(server.upstream(response=60.0), None)
             call = asyncio.create_task(client.send("POST", "/", HOST, b"{}"))
             await asked.wait()
             call.cancel()

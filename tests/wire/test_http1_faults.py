@@ -266,6 +266,33 @@ def test_bytes_behind_an_answer_are_nobodys_answer(first: bytes, extra: bytes) -
     run(story)
 
 
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n"),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+    ],
+)
+def test_a_body_where_none_may_be_is_nobodys_answer(method: str, head: bytes) -> None:
+    async def story() -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(head + b"evil")
+            await peer.gone()
+
+        async with Server(play) as server:
+            client = Http1Client(server.upstream(), None)
+            for number in (1, 2, 3):
+                found = await client.send(method, "/", HOST, None)
+                assert found.complete == b""
+                assert server.connections == number
+            await client.aclose()
+
+    run(story)
+
+
 def test_bytes_that_arrive_while_a_connection_rests_are_nobodys_answer() -> None:
     async def story() -> None:
         poisoned = asyncio.Event()

@@ -132,6 +132,28 @@ def test_what_was_promised_to_a_waiter_that_is_cancelled_goes_to_the_next(promis
     run(story)
 
 
+def test_a_place_promised_to_a_waiter_that_is_cancelled_in_the_same_moment_goes_to_the_next() -> None:
+    async def story() -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf" if peer.number == 1 else answer(b"x"))
+            await peer.gone()
+
+        async with Server(play) as server:
+            client = held(PoolLimits(connections=1), server)
+            first = await client.send("GET", "/", HOST, None)
+            second = asyncio.create_task(ask(client, b"2"))
+            third = asyncio.create_task(ask(client, b"3"))
+            await asyncio.sleep(0)
+            first.close()  # frees the place and promises it to the second, which has not run yet
+            second.cancel()
+            assert await third == b"x"
+            assert client.in_flight == 0
+            await client.aclose()
+
+    run(story)
+
+
 def test_waiters_that_are_cancelled_at_every_moment_leave_the_pool_whole() -> None:
     async def story() -> None:
         async with Server(echo) as server:
@@ -183,7 +205,7 @@ def test_an_idle_connection_is_closed_in_time_and_sooner_where_the_upstream_says
             await ask(client)
             assert server.open == 1
             await until(lambda: server.open == 0)
-            other = Http1Client(brief.upstream(), None)
+            other = held(PoolLimits(keepalive=60.0), brief)
             await ask(other)  # closes after a second: we would ask just then
             await until(lambda: brief.open == 0)
             await client.aclose()
