@@ -192,6 +192,7 @@ def test_canary_secrets_are_in_no_output(tmp_path: Path, monkeypatch: pytest.Mon
         UPSTREAM_SECRET,
         BODY_SECRET,
         HEADER_SECRET,
+        QUERY_SECRET,
         token,
         key,
         late,
