@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS, Assembly, close_engine, make_engine, refuse_cold
@@ -298,12 +299,12 @@ class App:
         )
 
     def _make_admin(self) -> Front:
-        settings = self.settings.admin
+        settings, tls = self.settings.admin, self.settings.tls
         public_url = settings.public_url or f"http://{settings.listen}"
         hosts = LOOPBACK_HOSTS if settings.listen.loopback else frozenset()
-        name = public_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or public_url.partition("://")[2]
+        name = urlsplit(public_url).hostname or ""
         plane = Admin(
-            door=Door(public_url, hosts | {name.lower()}, settings.metrics == "open"),
+            door=Door(public_url, hosts | {f"[{name}]" if ":" in name else name}, settings.metrics == "open"),
             access=self.access,
             snapshot=lambda: self.snapshot,
             ready=self.ready,
@@ -323,6 +324,7 @@ class App:
             limits=FrontLimits(),
             events=self.noise,
             clock=self.clock,
+            tls=server_tls(str(tls.cert), str(tls.key)) if tls and not settings.listen.loopback else None,
         )
 
     def _gauges(self) -> list[Gauge]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import httpx2
+import pytest
 from rig import gateway, routes_to
+
+from tests.wire.certificates import Authority
 
 NAMES = [
     "tollgate_requests_total", "tollgate_request_duration_seconds_bucket", "tollgate_overhead_seconds_bucket",
@@ -106,3 +110,27 @@ def test_records_and_decisions_are_there_right_after_the_answer(tmp_path: Path, 
         assert found["usage"]["input_tokens"] == 9
         records = httpx2.get(f"{running.admin_url}/api/v1/records?exchange={ident}", headers=admin).json()
         assert [record["kind"] for record in records["records"]] == ["outcome", "intent"]
+
+
+def test_beyond_loopback_both_planes_speak_tls_and_nothing_else(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("gw.example", "localhost")
+    clients = Authority(tmp_path, "clients")
+    sections = {
+        "listen": "0.0.0.0:0",
+        "public_url": "https://gw.example",
+        "tls": {"cert": str(cert), "key": str(key), "client_ca": str(clients.ca)},
+        "admin": {
+            "listen": "0.0.0.0:0",
+            "public_url": "https://localhost",
+            "token": {"file": str(tmp_path / "admin.token")},
+        },
+    }
+    with gateway(tmp_path, **sections) as running:
+        trust = ssl.create_default_context(cafile=str(authority.ca))
+        admin = f"https://localhost:{running.app.admin_port}"
+        assert httpx2.get(f"{admin}/readyz", verify=trust).text == "ready\n", "no client certificate is asked for here"
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"http://localhost:{running.app.admin_port}/readyz")
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"https://localhost:{running.app.port}/", verify=trust)
