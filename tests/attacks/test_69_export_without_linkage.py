@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.log import export
+from gateway.log.disk import RealDisk
+from gateway.log.entry import encode
 from gateway.log.note import VerifierKey
-from gateway.log.tlog import leaf_hash
+from gateway.log.tiles import LogFiles, TileLog
+from gateway.log.tlog import Edge, leaf_hash
 from gateway.log.verify import Report, verify_export
 from tests.log.log_rig import KEY, NODE, written
 
@@ -69,6 +73,19 @@ def test_a_record_under_another_seq_is_named(lines: list[bytes]) -> None:
     row = json.loads(lines[11])
     row["seq"] = 11
     assert judge([*lines[:11], json.dumps(row).encode(), *lines[12:]])[0] == (10, 10)
+
+
+def test_a_changed_leaf_hash_is_named(lines: list[bytes]) -> None:
+    row = json.loads(lines[11])
+    row["leaf"] = json.loads(lines[12])["leaf"]
+    assert judge([*lines[:11], json.dumps(row).encode(), *lines[12:]]) == [(10, 10)]
+
+
+def test_a_log_that_was_signed_with_a_wrong_seq_inside_is_named(tmp_path: Path) -> None:
+    tiles = TileLog(LogFiles(tmp_path), RealDisk(), KEY, NODE, Edge(), (), lambda name: None)
+    tiles.add([encode({"seq": seq}) for seq in (0, 1, 3, 3)])
+    tiles.publish()
+    assert judge(list(export.export(tmp_path))) == [(2, 2)]
 
 
 def test_a_member_that_is_there_twice_is_no_row(lines: list[bytes]) -> None:

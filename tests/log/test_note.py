@@ -81,6 +81,15 @@ def test_no_changed_byte_of_a_checkpoint_passes(at: int, flip: int) -> None:
     assert signer is None
 
 
+def test_base64_has_one_spelling() -> None:
+    """The last letter before the padding has bits that mean nothing; they must be zero."""
+    note = CHECKPOINT.signed(KEY)
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    at = note.rindex(b"=") - 1
+    with pytest.raises(Malformed, match="canonical"):
+        Note.parse(note[:at] + bytes([letters[letters.index(note[at]) ^ 1]]) + note[at + 1 :])
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -201,6 +201,14 @@ def test_a_changed_edge_is_not_built_upon(tmp_path: Path, name: str, how: str) -
     assert after == before, "a damaged log was touched"
 
 
+def test_a_changed_tile_above_the_leaves_is_not_built_upon(tmp_path: Path) -> None:
+    written(tmp_path, 300)
+    path = tmp_path / "log" / "tile" / "1" / "000.p" / "2"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(LogDamaged, match="do not hash to the checkpoint's root"):
+        sequencer(tmp_path)
+
+
 def test_a_damaged_journal_is_not_built_upon(tmp_path: Path) -> None:
     dead = crashed(tmp_path)
     (path,) = [path for path in segment_paths(dead / "journal") if b"open-1" in path.read_bytes()]

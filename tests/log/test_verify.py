@@ -97,10 +97,12 @@ def test_every_changed_byte_of_the_checkpoint_is_named_as_its_signature(copy: Ca
         assert problem.where == "checkpoint"
         assert "signature" in problem.text, (at, problem)
         path.write_bytes(whole)
-    for name in ("A", "B", "C"):  # the unused bits at the end of base64: the same bytes in another spelling
-        at = whole.rindex(b"=") - 1
-        path.write_bytes(whole[:at] + name.encode() + whole[at + 1 :])
-        assert not check(directory).ok or path.read_bytes() == whole
+    at = whole.rindex(b"=") - 1  # this letter has two bits that mean nothing: the same bytes in another spelling
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = letters[letters.index(whole[at]) ^ 1]
+    path.write_bytes(whole[:at] + bytes([other]) + whole[at + 1 :])
+    (problem,) = check(directory).problems
+    assert "spelling" in problem.text
 
 
 @pytest.mark.parametrize("size", [5, 300])

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -450,6 +451,34 @@ def test_what_nobody_waits_for_survives_a_failed_commit_in_its_order(tmp_path: P
         assert found == [("intent", lazy), ("admin", None), ("outcome", lazy)]
 
     run(main)
+    assert verified(tmp_path).ok
+
+
+def stand_still_until_it_failed(log: Sequencer) -> None:
+    """Keeps the loop from hearing of the failure."""
+    deadline = time.monotonic() + 20
+    while log._committer.down is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_an_outcome_that_comes_while_a_failure_is_under_way_stays_behind_its_intent(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+
+    async def main() -> None:
+        log = sequencer(tmp_path, disk=disk)
+        log.start(asyncio.get_running_loop())
+        disk.broken = {"append", "allocate"}
+        log.submit(record("intent", "lazy"))
+        log._lazily()
+        stand_still_until_it_failed(log)
+        log.submit(record("outcome", "lazy"))
+        disk.broken = set()
+        await eventually(lambda: log.size == 2)
+        await log.close()
+
+    run(main)
+    assert [item["kind"] for item in stored(tmp_path)] == ["intent", "outcome"]
     assert verified(tmp_path).ok
 
 
