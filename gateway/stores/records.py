@@ -40,7 +40,7 @@ CREATE INDEX IF NOT EXISTS denied ON records (seq) WHERE effect = 'deny';
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, digest BLOB) STRICT;
 """
 _INSERT = (
-    "INSERT OR REPLACE INTO records (seq, exchange, kind, time, subject, action, route, effect, reason)"
+    "INSERT INTO records (seq, exchange, kind, time, subject, action, route, effect, reason)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SET_POSITION = "INSERT OR REPLACE INTO position (one, seq, digest) VALUES (1, ?, ?)"
