@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.snapshot import Timeouts, UpstreamTls
-from gateway.wire.http1 import Http1Client
+from gateway.wire.http1 import Http1Client, PoolLimits
 from gateway.wire.http2 import Http2Client
 from gateway.wire.upstream import Clients
 from tests.wire.certificates import Authority
@@ -47,7 +47,7 @@ def test_a_changed_upstream_gets_a_new_client_and_the_old_one_finishes_what_it_h
 
         async with Server(play) as server:
             old = server.upstream()
-            clients = Clients()
+            clients = Clients(PoolLimits(keepalive=60.0))
             clients.adopt([old])
             before = clients.client(old)
             slow = asyncio.create_task(before.send("POST", "/", HOST, b"slow"))
@@ -72,7 +72,7 @@ def test_an_upstream_that_was_removed_still_serves_who_pinned_it() -> None:
     async def story() -> None:
         async with Server(echo) as server:
             gone = server.upstream()
-            clients = Clients()
+            clients = Clients(PoolLimits(keepalive=60.0))
             clients.adopt([gone])
             clients.adopt([])
             clients.adopt([])
