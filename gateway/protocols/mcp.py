@@ -75,7 +75,7 @@ class Mcp:
             session = mcp_headers.session(headers)
         except Malformed as error:
             return Refusal(Reason.MALFORMED, str(error), rule="header", rpc_code=HEADER_MISMATCH)
-        if head.method != "POST" or head.websocket:
+        if head.method != "POST":
             return _stream(exchange, headers, session)
         message = jsonrpc.read(exchange.body or b"")
         if isinstance(message, Refusal):

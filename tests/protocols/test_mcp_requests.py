@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,7 +163,15 @@ def test_a_task_is_a_handle_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "topics",
-    [None, [], {"taskIds": "t1"}, {"taskIds": [1]}, {"taskIds": ["t"] * 101}, {"resourceSubscriptions": [None]}],
+    [
+        None,
+        [],
+        {"taskIds": "t1"},
+        {"taskIds": [1]},
+        {"taskIds": ["t"] * 101},
+        {"resourceSubscriptions": [None]},
+        {"TaskIds": []},
+    ],
 )
 def test_a_subscription_whose_topics_cannot_be_read_is_refused(topics: Any) -> None:
     assert refused(modern(call("subscriptions/listen", {"notifications": topics}))).code == -32602
@@ -338,7 +347,7 @@ def test_other_methods_are_not_allowed(method: str) -> None:
     assert isinstance(mcp.classify(opened), Refusal)
 
 
-def test_a_stream_with_a_body_or_an_upgrade_is_refused() -> None:
+def test_a_stream_with_a_body_is_refused() -> None:
     opened = exchange(Mcp(), None, [], "GET")
 
     async def chunks() -> Any:
@@ -348,6 +357,14 @@ def test_a_stream_with_a_body_or_an_upgrade_is_refused() -> None:
     refusal = Mcp().classify(opened)
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.MALFORMED
+
+
+def test_an_upgrade_is_refused() -> None:
+    opened = exchange(Mcp(), None, [], "GET")
+    opened.head = replace(opened.head, websocket=True)
+    refusal = Mcp().classify(opened)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.METHOD_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -478,6 +495,12 @@ def test_a_response_to_nothing_that_was_asked_in_its_session_goes_nowhere(ident:
     opened = legacy({"jsonrpc": "2.0", "id": ident, "result": {}}, mcp, session)
     assert (refused(opened).reason, refused(opened).rule) == (Reason.DENIED, "unknown_request")
     assert told(opened) == (202, None)
+
+
+def test_without_a_session_nothing_that_was_asked_can_be_answered() -> None:
+    mcp = Mcp()
+    ask_client(mcp, session="")
+    assert refused(legacy({"jsonrpc": "2.0", "id": 7, "result": {}}, mcp, session="")).rule == "unknown_request"
 
 
 def test_a_response_does_not_cross_routes() -> None:
