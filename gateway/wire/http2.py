@@ -109,24 +109,22 @@ class Answer:
     async def chunk(self) -> bytes:
         if self._line is None:
             return b""
+        data = b""
+        given = False
         try:
             async with asyncio.timeout(self._timeout):
-                data = b""
                 while not data:  # an empty frame is not the end, and does not move the deadline
                     data = await anext(self._stream)
+            given = True
         except StopAsyncIteration:
-            data = b""
+            given = True
         except TimeoutError:
-            await self.aclose()
-            raise UpstreamFailed(
-                "the answer's body stopped", error="connection_read_timeout", sent=True, timeout=True
-            ) from None
+            raise _late("the answer's body stopped", "connection_read_timeout") from None
         except httpx2.HTTPError as error:
-            await self.aclose()
             raise bad_head("the answer was cut short", "http_response_incomplete") from error
-        except BaseException:
-            await self.aclose()
-            raise
+        finally:
+            if not given:
+                await self.aclose()
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0 or (not data and self._left):
@@ -172,7 +170,10 @@ class Http2Client:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-        self._url = f"{upstream.scheme}://{host}:{upstream.port}/"
+        try:
+            self._url = httpx2.URL(f"{upstream.scheme}://{host}:{upstream.port}/")
+        except httpx2.InvalidURL as error:
+            raise ValueError(f"upstream {upstream.name}: {error}") from None
 
     @property
     def in_flight(self) -> int:
@@ -209,25 +210,24 @@ class Http2Client:
 
     async def _exchange(self, line: _Line, request: httpx2.Request, body: _Body, stream: bool) -> Answer:
         times = self.upstream.timeouts
+        good = False
         try:
             async with asyncio.timeout(None) as deadline:
                 body.until(deadline, connected=line.used)
                 response = await line.transport.handle_async_request(request)
             headers, events = _checked(response)  # 3
+            good = True
         except TimeoutError as error:
-            await self.discard(line)
             if not body.begun:
                 raise failed(error) from error
-            raise UpstreamFailed("no answer in time", error="http_response_timeout", sent=True, timeout=True) from error
+            raise _late("no answer in time", "http_response_timeout") from error
         except httpx2.HTTPError as error:
-            await self.discard(line)
             raise _named(error) from error
         except ValueError as error:  # what the library makes of a :status that is no number
-            await self.discard(line)
             raise bad_head("the response status is not one") from error
-        except BaseException:
-            await self.discard(line)
-            raise
+        finally:
+            if not good:
+                await self.discard(line)
         line.used = True
         answer = Answer(self, line, response, headers, _limit(times, stream or events))
         if request.method == "HEAD" or response.status_code in (204, 304):
@@ -352,6 +352,10 @@ def _address(response: httpx2.Response) -> str:
     stream = response.extensions.get("network_stream")
     peer = stream.get_extra_info("server_addr") if stream is not None else None
     return f"{peer[0]}:{peer[1]}" if peer else ""
+
+
+def _late(text: str, error: str) -> UpstreamFailed:
+    return UpstreamFailed(text, error=error, sent=True, timeout=True)
 
 
 def _full(*, timeout: bool) -> UpstreamFailed:

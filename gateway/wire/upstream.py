@@ -44,7 +44,7 @@ class Clients:
 
     def adopt(self, upstreams: Iterable[Upstream]) -> None:
         """Makes these the current ones. Raises OSError or SSLError for a TLS file, RuntimeError where an upstream asks
-        for HTTP/2 and the extra is not installed; then nothing has changed."""
+        for HTTP/2 and the extra is not installed, ValueError for a host that is none; then nothing has changed."""
         upstreams = tuple(upstreams)
         targets: dict[str, _Target] = {}
         for upstream in upstreams:
