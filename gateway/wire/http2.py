@@ -223,6 +223,8 @@ class Http2Client:
             raise _late("no answer in time", "http_response_timeout") from error
         except httpx2.HTTPError as error:
             raise _named(error) from error
+        except UnicodeError as error:  # a host that is no name
+            raise failed(error) from error
         except ValueError as error:  # what the library makes of a :status that is no number
             raise bad_head("the response status is not one") from error
         finally:

@@ -349,6 +349,7 @@ def test_a_port_where_nobody_listens_and_a_name_nobody_has_are_told() -> None:
             for target, error in (
                 (upstream(free.getsockname()[1], http="2"), "connection_refused"),
                 (upstream(80, host="nobody-is-here.invalid", http="2"), "dns_error"),
+                (upstream(80, host="no..name", http="2"), "dns_error"),
             ):
                 client = Http2Client(target, None, PoolLimits())
                 with pytest.raises(UpstreamFailed) as failure:

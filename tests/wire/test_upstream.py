@@ -109,7 +109,7 @@ def test_a_bad_tls_file_refuses_the_whole_reload_and_touches_nothing(tmp_path: P
 def test_a_host_that_is_none_refuses_the_reload_too() -> None:
     clients = Clients()
     with pytest.raises(ValueError, match="upstream u"):
-        clients.adopt([upstream(80, host="no..name", http="2")])
+        clients.adopt([upstream(80, host="é" * 70, http="2")])
 
 
 def test_each_upstream_has_one_context_and_speaks_what_it_asks_for(tmp_path: Path) -> None:
