@@ -9,7 +9,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
-from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.server.tasks import InMemoryPushNotificationConfigStore, InMemoryTaskStore, TaskUpdater
 from a2a.types import (
     AgentCapabilities,
     AgentCard,
@@ -22,6 +22,7 @@ from a2a.types import (
 )
 from a2a.utils.signing import ProtectedHeader, create_agent_card_signer
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from starlette.applications import Starlette
 
 FORECASTS = {"Oslo": "-4 °C, snow", "Bergen": "6 °C, rain", "Madrid": "14 °C, clear"}
@@ -32,8 +33,10 @@ def weather() -> Starlette:
     server = MCPServer("weather", version="1.0.0", instructions="Forecasts for a few cities.")
 
     @server.tool()
-    def get_forecast(city: str, days: int = 1) -> str:
+    async def get_forecast(city: str, context: Context, days: int = 1) -> str:
         """The forecast for a city."""
+        for day in range(1, days if days > 1 else 0):
+            await context.report_progress(day, days, f"day {day}")
         return f"{city}: {FORECASTS.get(city, 'no data')} for {days} day(s)"
 
     @server.tool()
@@ -51,6 +54,11 @@ def weather() -> Starlette:
         """The cities there are forecasts for."""
         return json.dumps(sorted(FORECASTS))
 
+    @server.resource("weather://city/{name}")
+    def city(name: str) -> str:
+        """The forecast for one city."""
+        return FORECASTS.get(name, "no data")
+
     @server.prompt()
     def packing(city: str) -> str:
         """What to pack for a trip."""
@@ -60,7 +68,7 @@ def weather() -> Starlette:
 
 
 class Concierge(AgentExecutor):
-    """Answers in three steps, so that a stream has something to show."""
+    """Answers in three steps, so that a stream has something to show; asks back where it is not told for how many."""
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         task_id, context_id = context.task_id or "", context.context_id or ""
@@ -69,6 +77,9 @@ class Concierge(AgentExecutor):
             task = Task(id=task_id, context_id=context_id, status=TaskStatus(state=TaskState.TASK_STATE_SUBMITTED))
             await event_queue.enqueue_event(task)
         await updater.start_work()
+        if " for " not in context.get_user_input():
+            await updater.requires_input()
+            return
         for word in ("Table", "booked,", "20:00."):
             await updater.add_artifact(
                 [Part(text=word + " ")], artifact_id="answer", append=word != "Table", last_chunk=word == "20:00."
@@ -90,7 +101,7 @@ def card(base: str) -> AgentCard:
             AgentInterface(url=f"{base}/rpc", protocol_binding="JSONRPC", protocol_version="1.0"),
             AgentInterface(url=f"{base}/rest", protocol_binding="HTTP+JSON", protocol_version="1.0"),
         ],
-        capabilities=AgentCapabilities(streaming=True),
+        capabilities=AgentCapabilities(streaming=True, push_notifications=True),
         default_input_modes=["text/plain"],
         default_output_modes=["text/plain"],
         skills=[
@@ -103,7 +114,12 @@ def concierge(base: str, signing_key: bytes) -> Starlette:
     """The agent at `base` with a signed card. `signing_key` is an EC P-256 private key in PEM."""
     protected: ProtectedHeader = {"alg": "ES256", "kid": "demo", "jku": None, "typ": "JOSE"}
     signed = create_agent_card_signer(signing_key, protected)(card(base))
-    handler = DefaultRequestHandler(agent_executor=Concierge(), task_store=InMemoryTaskStore(), agent_card=signed)
+    handler = DefaultRequestHandler(
+        agent_executor=Concierge(),
+        task_store=InMemoryTaskStore(),
+        agent_card=signed,
+        push_config_store=InMemoryPushNotificationConfigStore(),  # kept, and nobody is told: there is no sender
+    )
     routes = [
         *create_agent_card_routes(signed),
         *create_jsonrpc_routes(handler, "/rpc", enable_v0_3_compat=True),

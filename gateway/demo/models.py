@@ -16,6 +16,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 WORDS = ("Snow", " in", " Oslo,", " so", " pack", " boots.")
 MODELS = ("small-1", "large-1")
+RETIRED = "small-0"  # to ask it is an error of the vendor's, not of the gateway's
 
 
 class Model:
@@ -26,7 +27,7 @@ class Model:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await _echo(receive, send)
+            await _echo(scope, receive, send)
             return
         if scope["type"] != "http":
             raise RuntimeError(f"a {scope['type']} scope has no meaning here")
@@ -37,7 +38,13 @@ class Model:
             if not message.get("more_body"):
                 break
         asked = json.loads(body) if body else {}
-        await self._answer(scope["path"], asked, send)
+        anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+        if asked.get("model") == RETIRED:
+            await _json(send, gone(anthropic), 404)
+        elif "/models" in scope["path"]:
+            await _json(send, *models(scope["path"].rpartition("/models")[2].strip("/"), anthropic))
+        else:
+            await self._answer(scope["path"], asked, send)
 
     async def _answer(self, path: str, asked: dict[str, Any], send: Send) -> None:
         model = asked.get("model", "")
@@ -54,9 +61,6 @@ class Model:
         elif path.endswith("/messages"):
             events = message_events(model) if asked.get("stream") else None
             await (self._events(events, send) if events else _json(send, message_of(model)))
-        elif path.endswith("/models"):
-            data = [{"id": item, "object": "model", "created": 1, "owned_by": "demo"} for item in MODELS]
-            await _json(send, {"object": "list", "data": data})
         else:
             await _json(send, {"error": {"message": "no such endpoint", "type": "invalid_request_error"}}, 404)
 
@@ -77,15 +81,38 @@ async def _json(send: Send, value: object, status: int = 200) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _echo(receive: Receive, send: Send) -> None:
+async def _echo(scope: Message, receive: Receive, send: Send) -> None:
+    offered = scope.get("subprotocols") or [None]
     while True:
         message = await receive()
         if message["type"] == "websocket.connect":
-            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept", "subprotocol": offered[0]})
         elif message["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
         else:
             return
+
+
+def models(ident: str, anthropic: bool) -> tuple[dict[str, Any], int]:
+    """The list of models, or one of them, and the status."""
+    if anthropic:
+        made: dict[str, Any] = {"type": "model", "created_at": "2026-01-01T00:00:00Z"}
+        data = [made | {"id": item, "display_name": item.title()} for item in MODELS]
+        whole: dict[str, Any] = {"data": data, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
+    else:
+        data = [{"id": item, "object": "model", "created": 1, "owned_by": "demo"} for item in MODELS]
+        whole = {"object": "list", "data": data}
+    if not ident:
+        return whole, 200
+    return next(((item, 200) for item in data if item["id"] == ident), (gone(anthropic), 404))
+
+
+def gone(anthropic: bool) -> dict[str, Any]:
+    """What each vendor says of a model it does not have."""
+    text = "This model is not here"
+    if anthropic:
+        return {"type": "error", "error": {"type": "not_found_error", "message": text}, "request_id": "req_demo"}
+    return {"error": {"message": text, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}}
 
 
 def _usage() -> dict[str, Any]:
@@ -104,8 +131,8 @@ def chat(model: str) -> dict[str, Any]:
 def chat_events(model: str, asked: dict[str, Any]) -> list[tuple[str, str]]:
     base = {"id": "chatcmpl-demo", "object": "chat.completion.chunk", "created": 1, "model": model}
     chunks: list[dict[str, Any]] = [
-        base | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None}]}
-        for word in WORDS
+        base | {"choices": [{"index": 0, "delta": first | {"content": word}, "finish_reason": None}]}
+        for first, word in zip([{"role": "assistant"}] + [{}] * len(WORDS), WORDS, strict=False)
     ]
     chunks.append(base | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     if (asked.get("stream_options") or {}).get("include_usage"):
