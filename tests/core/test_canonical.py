@@ -104,6 +104,10 @@ def test_what_is_not_json_is_refused(data: bytes) -> None:
         parse_answer(data)
 
 
+def test_a_byte_order_mark_is_told_as_such() -> None:
+    assert refused(b"\xef\xbb\xbf{}") == "a byte order mark is not allowed"
+
+
 @pytest.mark.parametrize(
     "number", [b"9007199254740992", b"-9007199254740992", b"18446744073709551615", b"1" * 40, b"-" + b"9" * 5000]
 )

@@ -501,6 +501,18 @@ def test_a_subscription_tells_only_of_resources_and_tasks_that_are_the_callers()
     assert sum(asked.resource_id == "file:///hidden" for asked in policy.asked) == 1
 
 
+def test_a_task_that_asks_in_a_misspelled_member_ends_the_stream() -> None:
+    params = {"taskId": "mine", "status": "input_required", "InputRequests": {"who": ELICIT}}
+    bindings = Bindings(owners={Handle("mcp-task", "mine"): ANN})
+    opened = modern(call("subscriptions/listen", {"notifications": {"taskIds": ["mine"]}}))
+    with pytest.raises(Malformed):
+        shown(
+            opened,
+            as_events({"jsonrpc": "2.0", "method": "notifications/tasks", "params": params}),
+            bindings=bindings,
+        )
+
+
 # --- handles
 
 
@@ -552,6 +564,15 @@ def test_a_server_request_during_initialization_waits_in_the_new_session() -> No
     answer.headers.append((b"mcp-session-id", b"fresh"))
     shown(legacy(call("initialize", {}), mcp, session=""), answer)
     assert isinstance(legacy({"jsonrpc": "2.0", "id": "r1", "result": {"roots": []}}, mcp, "fresh").asked, Call)
+
+
+def test_a_session_that_is_minted_again_has_nothing_left_to_answer() -> None:
+    mcp = Mcp()
+    shown(stream(mcp, "again"), as_events(call("roots/list", None, "r1")))
+    answer = {"jsonrpc": "2.0", "id": "r1", "result": {"roots": []}}
+    assert isinstance(legacy(answer, mcp, "again").asked, Call)
+    shown(legacy(call("initialize", {}), mcp, session=""), initialized(b"again"))
+    assert not isinstance(legacy(answer, mcp, "again").asked, Call)
 
 
 def test_a_task_is_the_callers_before_it_is_shown() -> None:
