@@ -16,6 +16,7 @@ The states are volatile, sequenced, integrated, published. What holds:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -123,11 +124,10 @@ class Sequencer:
         keys = [VerifierKey.parse(text) for text in trusted]
         prepare_data_dir(data_dir)
         self._lock = lock_directory(data_dir)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, self._lock)
             opened = open_log(data_dir, Opening(node, key, keys, disk, clock, ids, settings.segment_bytes, crash_point))
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
         self._node = node
         self._clock = clock
         self._queue_records = settings.queue_records

@@ -255,6 +255,14 @@ def test_growth_from_an_older_checkpoint_is_proved(tmp_path: Path) -> None:
     assert (report.size, report.since) == (1000, 200)
 
 
+def test_every_log_grew_from_the_empty_one(tmp_path: Path) -> None:
+    written(tmp_path, 0)
+    older = (tmp_path / "log" / "checkpoint").read_bytes()
+    written(tmp_path, 300)
+    report = verified(tmp_path, since=older)
+    assert (report.ok, report.since) == (True, 0)
+
+
 def test_a_log_that_was_cut_or_rewritten_is_told_by_an_older_checkpoint(tmp_path: Path) -> None:
     """The holder of the key rewrites history: the directory is whole by itself, the older checkpoint says otherwise."""
     entries = [entry(seq) for seq in range(600)]
