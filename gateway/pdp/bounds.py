@@ -4,7 +4,7 @@ The engine cannot be interrupted and holds the interpreter, so only bounded poli
 The rule: what is not seen to be bounded is not. Bounded means: at most one loop over the open part of the input
 (arguments and whatever has no size of its own) with nothing looped or searched inside or around it, or at most
 `NESTING` nested loops over small things (the caller's roles, the policy's data); no builtin whose work its arguments
-decide; no pattern made from input; no `with`, which evaluates rules again; no functions that call functions so often
+decide; no format made from input; no `with`, which evaluates rules again; no functions that call functions so often
 that their work multiplies. Literals count for nothing: their length is in the text.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.pdp.builtins import CHEAP, PATTERNED, UNBOUNDED
+from gateway.pdp.builtins import CHEAP, UNBOUNDED
 from gateway.pdp.checks import touched
 from gateway.pdp.syntax import (
     Body,
@@ -315,9 +315,8 @@ class _Judge:
     def _builtin(self, rule: Rule, name: str, call: Node, shapes: Sequence[Shape], loops: Loops) -> Loops:
         if name in UNBOUNDED:
             self._say(rule, call, f"builtin {name} {UNBOUNDED[name]}")
-        pattern = PATTERNED.get(name)
-        if pattern is not None and pattern < len(shapes) and shapes[pattern].size >= Size.CALLER:
-            self._say(rule, call, f"builtin {name} is given a pattern made from input")
+        if name == "sprintf" and shapes and shapes[0].size >= Size.CALLER:
+            self._say(rule, call, "builtin sprintf is given a format made from input, which may ask for any width")
         searches = name not in CHEAP and any(shape.size is Size.OPEN for shape in shapes)
         return loops.beside(Loops(frozenset({Nest(search=1)}))) if searches else loops
 

@@ -2,7 +2,9 @@
 
 The rule: a builtin is allowed only if the conformance vectors prove that this engine answers as OPA does, or with an
 error. What is missing or answers differently without an error is refused when the policy is loaded, never met at run
-time. Nothing may be added to `ALLOWED` without a vector that passes.
+time. Nothing may be added to `ALLOWED` without a vector that passes, and without a comparison with OPA on inputs of
+wrong types and odd shapes, which is what took others out again. What is known to differ still is
+listed for policy authors in policies/README.md.
 """
 
 from __future__ import annotations
@@ -10,23 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ALLOWED: frozenset[str] = frozenset({
-    "abs", "array.concat", "array.reverse", "array.slice", "base64.decode", "base64.encode", "base64.is_valid",
-    "base64url.decode", "base64url.encode", "base64url.encode_no_pad", "bits.and", "bits.lsh", "bits.negate", "bits.or",
-    "bits.rsh", "bits.xor", "ceil", "concat", "contains", "count", "endswith", "floor", "format_int", "glob.match",
-    "glob.quote_meta", "graph.reachable", "hex.decode", "hex.encode", "indexof", "indexof_n", "intersection",
-    "is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string", "json.filter",
-    "json.is_valid", "json.marshal", "json.marshal_with_options", "json.patch", "json.remove", "json.unmarshal",
-    "lower", "max", "min", "net.cidr_contains", "net.cidr_expand", "net.cidr_is_valid", "numbers.range",
-    "numbers.range_step", "object.filter", "object.get", "object.keys", "object.remove", "object.subset",
-    "object.union", "object.union_n", "product", "rand.intn", "regex.find_all_string_submatch_n", "regex.find_n",
-    "regex.is_valid", "regex.match", "regex.replace", "regex.split", "regex.template_match", "replace", "round",
-    "semver.compare", "semver.is_valid", "sort", "split", "sprintf", "startswith", "strings.any_prefix_match",
-    "strings.any_suffix_match", "strings.replace_n", "strings.reverse", "substring", "sum", "time.add_date",
-    "time.clock", "time.date", "time.diff", "time.format", "time.now_ns", "time.parse_duration_ns", "time.parse_ns",
-    "time.parse_rfc3339_ns", "time.weekday", "to_number", "trim", "trim_left", "trim_prefix", "trim_right",
-    "trim_space", "trim_suffix", "type_name", "union", "units.parse", "units.parse_bytes", "upper", "urlquery.decode",
-    "urlquery.decode_object", "urlquery.encode", "urlquery.encode_object", "uuid.parse", "uuid.rfc4122", "walk",
-    "yaml.is_valid", "yaml.marshal", "yaml.unmarshal",
+    "abs", "array.concat", "array.reverse", "array.slice", "base64.encode", "base64url.encode",
+    "base64url.encode_no_pad", "bits.and", "bits.lsh", "bits.negate", "bits.or", "bits.xor", "ceil", "concat",
+    "contains", "count", "endswith", "floor", "format_int", "glob.match", "graph.reachable", "hex.encode",
+    "intersection", "is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string", "lower",
+    "max", "net.cidr_contains", "net.cidr_expand", "numbers.range", "numbers.range_step", "object.filter", "object.get",
+    "object.keys", "object.remove", "object.union", "object.union_n", "product", "rand.intn",
+    "regex.find_all_string_submatch_n", "regex.find_n", "regex.match", "replace", "round", "semver.compare", "sort",
+    "split", "sprintf", "startswith", "strings.any_prefix_match", "strings.any_suffix_match", "strings.reverse",
+    "substring", "sum", "time.clock", "time.date", "time.now_ns", "time.parse_rfc3339_ns", "time.weekday", "to_number",
+    "trim", "trim_left", "trim_prefix", "trim_right", "trim_space", "trim_suffix", "type_name", "union", "upper",
+    "uuid.rfc4122", "walk",
 })  # fmt: skip
 
 REFUSED: Mapping[str, str] = {
@@ -36,6 +32,20 @@ REFUSED: Mapping[str, str] = {
     "strings.count": "the embedded engine counts overlapping matches, OPA does not; use count(split(s, t)) - 1",
     "json.match_schema": "the embedded engine answers in another form than OPA; check the members with is_* rules",
     "graph.reachable_paths": "the embedded engine finds other paths than OPA in cycles; use graph.reachable",
+    "object.subset": "the embedded engine answers false where OPA has an error; compare the members",
+    "indexof": "the embedded engine finds the empty text, OPA does not; use contains",
+    "glob.quote_meta": "the embedded engine leaves [ ] { } as they are; use == or startswith",
+    "json.marshal": "the embedded engine writes some numbers and signs otherwise than OPA; compare the values",
+    "json.remove": "the embedded engine fails on an empty path, OPA does not; use object.remove",
+    "json.filter": "the embedded engine keeps all for an empty path, OPA nothing; use object.filter",
+    "min": "the embedded engine counts null as least, OPA leaves it out; use sort(x)[0]",
+    "regex.replace": "the engines read some patterns differently; use regex.match and replace",
+    "regex.split": "the embedded engine splits at empty matches otherwise than OPA; use split",
+    "regex.template_match": "the embedded engine ignores what OPA finds wrong; use regex.match",
+    "yaml.marshal": "the embedded engine quotes otherwise than OPA; compare the values",
+    "json.unmarshal": "the engines read large numbers and names that occur twice differently",
+    "time.parse_duration_ns": "some texts make the embedded engine panic; write durations as numbers",
+    "time.add_date": "the embedded engine counts months otherwise than OPA; compare nanoseconds",
     "print": "a policy that is served prints nothing; keep print in the tests",
     "trace": "a policy that is served prints nothing; ask `tollgate decide --explain`",
 }
@@ -51,24 +61,8 @@ UNBOUNDED: Mapping[str, str] = {
     "bits.lsh": "makes a number as long as its argument says",
     "walk": "visits every value below its argument",
     "graph.reachable": "visits a whole graph",
-    "yaml.unmarshal": "follows aliases, which multiply",
-    "yaml.is_valid": "follows aliases, which multiply",
 }
 """One call can run for longer than any deadline, whatever the size of the input."""
-
-PATTERNED: Mapping[str, int] = {
-    "regex.match": 0,
-    "regex.find_n": 0,
-    "regex.find_all_string_submatch_n": 0,
-    "regex.is_valid": 0,
-    "regex.replace": 1,
-    "regex.split": 0,
-    "regex.template_match": 0,
-    "glob.match": 0,
-    "sprintf": 0,
-}
-"""Which argument is compiled (or sets the width of what is made): bounded only if it does not come from the input."""
-
 
 CHEAP: frozenset[str] = frozenset({
     "count", "endswith", "is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string",

@@ -120,7 +120,7 @@ class EmbeddedEngine:
             self._child().start()
 
     async def aclose(self) -> None:
-        """Ends the child, where there is one, and this thread's engine (4). What would need the child is then denied."""
+        """Ends the child, where there is one, and this thread's engine (4). What needs the child is then denied."""
         self._threads.__dict__.clear()
         if self._isolated is not None:
             await self._isolated.aclose()

@@ -237,7 +237,8 @@ def target(scope: Scope, parts: Sequence[str], known: frozenset[Path]) -> Path |
 
 
 def visit_rule(rule: Rule) -> Iterator[tuple[str, Node]]:
-    """Every expression of a rule, outermost first, as (kind, content). References and calls come whole."""
+    """Every expression of a rule, outermost first, as (kind, content). References and calls come whole; what is
+    negated comes once more before itself, as NotExpr."""
     for node in (*rule.params, *rule.dynamic, rule.key, rule.value):
         if node is not None:
             yield from visit(node, rule.file)
@@ -275,6 +276,8 @@ def visit(node: Node, file: str) -> Iterator[tuple[str, Node]]:
 def _visit_statements(statements: Sequence[Node], file: str) -> Iterator[tuple[str, Node]]:
     for statement in statements:
         kind, content = literal(statement, file)
+        if kind == "NotExpr":
+            yield kind, content
         if kind in ("Expr", "NotExpr"):
             yield from visit(content["expr"], file)
         elif kind == "SomeIn":

@@ -30,7 +30,7 @@ climbs(address) if contains(address, "\\")
 # `amount: {most: N}` bounds the argument `amount`.
 argument_refusal := sprintf("amount must be a number above 0 for %s", [input.resource.id]) if {
 	data.arguments[input.resource.id].amount
-	not positive(input.context.arguments.amount)
+	not amount_is_positive
 }
 
 else := sprintf("amount %v is more than the %v that %s allows", [
@@ -44,12 +44,12 @@ else := sprintf("amount %v is more than the %v that %s allows", [
 # `path: {below: [FOLDER, ...]}` confines the argument `path`.
 else := sprintf("path must be one text for %s", [input.resource.id]) if {
 	data.arguments[input.resource.id].path
-	not is_string(input.context.arguments.path)
+	not path_is_text
 }
 
 else := "path must not have a .. segment, a backslash or a NUL in it" if {
 	data.arguments[input.resource.id].path
-	unsafe(input.context.arguments.path)
+	path_is_unsafe
 }
 
 else := sprintf("path is outside of what %s may touch: %s", [
@@ -57,23 +57,26 @@ else := sprintf("path is outside of what %s may touch: %s", [
 	concat(", ", data.arguments[input.resource.id].path.below),
 ]) if {
 	data.arguments[input.resource.id].path
-	not confined(input.context.arguments.path)
+	not path_is_confined
 }
 
-positive(value) if {
-	is_number(value)
-	value > 0
+# Rules of their own, because `not` is safe before a rule: a missing argument makes the rule undefined and the `not` true.
+amount_is_positive if {
+	is_number(input.context.arguments.amount)
+	input.context.arguments.amount > 0
 }
 
-unsafe(path) if ".." in split(path, "/")
+path_is_text if is_string(input.context.arguments.path)
 
-unsafe(path) if contains(path, "\\")
+path_is_unsafe if ".." in split(input.context.arguments.path, "/")
 
-unsafe(path) if contains(path, "\u0000")
+path_is_unsafe if contains(input.context.arguments.path, "\\")
 
-confined(path) if path in data.arguments[input.resource.id].path.below
+path_is_unsafe if contains(input.context.arguments.path, "\u0000")
 
-confined(path) if {
+path_is_confined if input.context.arguments.path in data.arguments[input.resource.id].path.below
+
+path_is_confined if {
 	some folder in data.arguments[input.resource.id].path.below
-	startswith(path, concat("", [trim_suffix(folder, "/"), "/"]))
+	startswith(input.context.arguments.path, concat("", [trim_suffix(folder, "/"), "/"]))
 }
