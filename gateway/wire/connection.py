@@ -49,6 +49,7 @@ class FrontProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         door = self.door
         self.transport = transport
+        self.parser = None  # type: ignore[assignment]  # llhttp has no say here, and it would hold this object in a cycle
         self.flow = FlowControl(transport)
         self.server = get_local_addr(transport)
         self.client = get_remote_addr(transport)

@@ -110,6 +110,19 @@ class Listener:
             wire.sock = tls.wrap_socket(raw, server_hostname="localhost")
         return wire
 
+    def narrow(self) -> Wire:
+        """A connection whose kernel buffers are small, so that what a client does not read is felt at once."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.connect((HOST, self.port))
+        wire = Wire(sock)
+        self.wires.append(wire)
+        self.until(lambda: bool(self.front.door.inside))
+        for guest in self.front.door.inside:
+            ours = guest.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+            self.call(lambda: ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192))  # noqa: B023
+        return wire
+
     def ask(self, *pieces: bytes) -> list[Answer]:
         """Sends the pieces and returns every answer until the server closes. For requests that end in a close."""
         with self.connect() as wire:

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.wire.front_rig import Listener, listening
+
+QUIET = settings(
+    deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no fault
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(QUIET, max_examples=250)
 @given(sent=st.lists(REQUESTS, min_size=1, max_size=4), cuts=st.lists(st.integers(1, 600), max_size=5))
 def test_a_connections_requests_arrive_as_they_were_sent(front: Listener, sent: list[Sent], cuts: list[int]) -> None:
     raw = b"".join(one.raw(last=number == len(sent) - 1) for number, one in enumerate(sent))
@@ -101,7 +105,7 @@ MARKS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(QUIET, max_examples=400)
 @given(
     raw=st.lists(st.one_of(st.sampled_from(MARKS), st.binary(max_size=5)), max_size=25).map(b"".join),
     cut=st.integers(0, 300),
