@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
+from functools import lru_cache
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import AccessRequest, Call, Decision, Exchange, Principal
@@ -25,7 +26,7 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
     }
     if head.query:
         request["query"] = head.query
-    context: dict[str, Json] = {"time": _rfc3339(exchange.time), "listing": False, "request": request}
+    context: dict[str, Json] = {"time": _rfc3339(int(exchange.time)), "listing": False, "request": request}
     if call.has_arguments:
         context["arguments"] = call.arguments
     if exchange.trace_id:
@@ -68,15 +69,21 @@ def _subject(principal: Principal | None) -> dict[str, Json]:
 
 def _headers(exchange: Exchange) -> dict[str, Json]:
     """Allowed headers as lists of strings: repeated ones stay apart (a rule on one value sees each of them)."""
-    allowed = exchange.snapshot.policy_headers
+    head, allowed = exchange.head, exchange.snapshot.policy_headers
+    known: tuple[tuple[bytes, ...], dict[str, Json]] | None = head.facts.get("policy")
+    if known is not None and known[0] == allowed:
+        return known[1]
     found: dict[str, Json] = {}
-    for name, value in exchange.head.headers:
+    for name, value in head.headers:
         if name in allowed:
             values = found.setdefault(name.decode("ascii"), [])
             if isinstance(values, list):
                 values.append(value.decode("latin-1"))
+    head.facts["policy"] = (allowed, found)
     return found
 
 
-def _rfc3339(epoch: float) -> str:
+@lru_cache(maxsize=4)
+def _rfc3339(epoch: int) -> str:
+    """Many requests share a second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
@@ -38,6 +38,9 @@ class Head:
     headers: tuple[Header, ...]
     peer: str
     websocket: bool = False
+    # What was derived from this head alone, by whom: a connection that sends the same bytes again has the same Head.
+    # A fact must depend on nothing else than the head and what its entry is compared with before it is used.
+    facts: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self, name: bytes) -> list[bytes]:
         """All values of one header (lower-case name), in order."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 RANDOM_BYTES = 10
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 POOL_IDS = 256  # randomness is fetched for so many at once: a system call for each would cost more than the rest
 
 
@@ -25,8 +26,7 @@ class Ids:
         if at >= len(self._pool):
             self._pool, at = self._entropy(POOL_IDS * RANDOM_BYTES), 0
         self._at = at + RANDOM_BYTES
-        random = int.from_bytes(self._pool[at : at + RANDOM_BYTES])
-        number = (int(self._time() * 1000) & 0xFFFFFFFFFFFF) << 80
-        number |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & 0x3FFFFFFFFFFFFFFF
-        text = f"{number:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        text = (
+            ((int(self._time() * 1000) << 80) | int.from_bytes(self._pool[at : at + RANDOM_BYTES])).to_bytes(16).hex()
+        )
+        return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

@@ -7,6 +7,7 @@ log's canonical form has one spelling for each record. Bodies, credentials and h
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Exchange
@@ -15,7 +16,13 @@ from gateway.core.exchange import Call, Exchange
 def timestamp(epoch: float) -> str:
     """RFC 3339 UTC with six digits."""
     whole = int(epoch)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((epoch - whole) * 1_000_000):06d}Z"
+    return f"{_second(whole)}.{int((epoch - whole) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(whole: int) -> str:
+    """Many records share a second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def intent(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:

@@ -53,6 +53,11 @@ class Caller:
         self._remembered: dict[bytes, _Remembered] = {}
 
     def authenticate(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        digest: bytes | None = head.facts.get("credential")
+        if digest is not None:  # this very head was read before, and its credential was good then
+            known = self._known(digest)
+            if known is not None:
+                return known
         value: bytes | None = None
         for header in head.headers:
             if header[0] in _HEADERS:
@@ -66,7 +71,10 @@ class Caller:
         credential = _bearer(value) if name == b"authorization" else value
         if not credential:
             return self._challenges.invalid(route, "Only Bearer credentials are accepted", "credential_scheme")
-        return self._judge(credential, route)
+        verdict = self._judge(credential, route)
+        if isinstance(verdict, Principal):
+            head.facts["credential"] = sha256(credential).digest()
+        return verdict
 
     def insufficient(self, route: Route, text: str) -> Refusal:
         return self._challenges.scope_insufficient(route, text)
@@ -86,17 +94,24 @@ class Caller:
             text = f"The credential is larger than {CREDENTIAL_LIMIT_BYTES} bytes"
             return self._challenges.invalid(route, text, "credential_size")
         digest = sha256(credential).digest()
-        remembered = self._remembered.get(digest)
-        if remembered is not None:
-            principal, until, source, keys = remembered
-            if self._monotonic() < until and source.keys is keys:
-                return principal
+        known = self._known(digest)
+        if known is not None:
+            return known
         if not credential.startswith(b"tg_"):  # 2
             return self._verify(credential, digest, route)
         found = self._api_keys.judge(credential, digest) if self._api_keys is not None else None
         return found or self._challenges.invalid(
             route, "The API key is not known here, or no longer: ask the operator for one", "api_key"
         )
+
+    def _known(self, digest: bytes) -> Principal | None:
+        """Rule 4: what was verified is believed for a while, as long as its issuer's keys are the same."""
+        remembered = self._remembered.get(digest)
+        if remembered is not None:
+            principal, until, source, keys = remembered
+            if self._monotonic() < until and source.keys is keys:
+                return principal
+        return None
 
     def _verify(
         self, credential: bytes, digest: bytes, route: Route

@@ -18,9 +18,10 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Clock, Protocol
 from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
-from gateway.core.snapshot import NO_ROUTE, NO_UPSTREAM, Snapshot
+from gateway.core.snapshot import Snapshot
 from gateway.wire.answers import Answers
-from gateway.wire.origins import foreign, preflight, shared
+from gateway.wire.origins import preflight, shared
+from gateway.wire.ways import Way, Ways, traced
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -47,35 +48,28 @@ class Gateway:
     ) -> None:
         self._current = current
         self._pipeline = pipeline
-        self._protocols = protocols
+        self._ways = Ways(protocols)
         self._answers = answers
         self._sockets = sockets
         self._ids = ids
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        snapshot = self._current()
         head: Head = scope["extensions"]["tollgate.head"]
-        document = snapshot.document(head)
-        if (
-            document is not None
-            and snapshot.admits_host(head)
-            and head.method in ("GET", "HEAD")
-            and not head.websocket
-        ):
-            await _document(document, send)
+        way = self._ways.find(self._current(), head)
+        if way.document is not None:
+            await _document(way.document, send)
             return
-        exchange = self._open(snapshot, head)
-        refusal = self._door(exchange)
-        if refusal is None and (allowed := preflight(exchange)) is not None:
-            await _reply(send, 204, allowed, b"")  # the gateway's own answer: nothing was asked of anybody
+        exchange = self._open(way)
+        if way.preflight and way.refusal is None:
+            await _reply(send, 204, preflight(exchange), b"")  # the gateway's own answer: nothing was asked of anybody
             return
         exchange.fault = "unfinished"
         try:
             if head.websocket:
-                await self._websocket(exchange, refusal, receive, send)
+                await self._websocket(exchange, way.refusal, receive, send)
             else:
-                await self._http(exchange, refusal, scope, receive, send)
+                await self._http(exchange, way, scope, receive, send)
             if exchange.fault == "unfinished":
                 exchange.fault = ""
         except asyncio.CancelledError:
@@ -91,11 +85,10 @@ class Gateway:
         if exchange.intent_seq is None and exchange.refusal is None:
             exchange.refusal = Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
 
-    async def _http(
-        self, exchange: Exchange, refusal: Refusal | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = way.refusal
         if refusal is None:
-            await self._read(exchange, scope, receive)
+            await self._read(exchange, way, scope, receive)
             refusal = await self._pipeline.admit(exchange)
         if refusal is None:
             try:
@@ -119,41 +112,29 @@ class Gateway:
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
 
-    def _open(self, snapshot: Snapshot, head: Head) -> Exchange:
-        route = snapshot.routes.match(head.authority, head.path)
-        upstream = snapshot.upstreams[route.upstream] if route is not None else NO_UPSTREAM
-        exchange = Exchange(
-            id=self._ids.new(),
+    def _open(self, way: Way) -> Exchange:
+        ident = self._ids.new()
+        plain = ident.replace("-", "")
+        trace_id, parent_span_id = way.traced or (plain, "")
+        return Exchange(
+            id=ident,
             time=self._clock.time(),
             started=self._clock.monotonic(),
-            head=head,
-            snapshot=snapshot,
-            route=route or NO_ROUTE,
-            upstream=upstream,
-            protocol=self._protocols[upstream.protocol],
+            head=way.head,
+            snapshot=way.snapshot,
+            route=way.route,
+            upstream=way.upstream,
+            protocol=way.protocol,
+            client_id=way.client_id,
+            refusal=way.refusal,
+            trace_id=trace_id,
+            span_id=plain[16:],
+            parent_span_id=parent_span_id,
         )
-        client_id = head.first(b"x-request-id")
-        if client_id is not None:
-            exchange.client_id = client_id[:128].decode("latin-1")
-        _trace(exchange, head.first(b"traceparent"))
-        return exchange
 
-    def _door(self, exchange: Exchange) -> Refusal | None:
-        """Host, Origin and route: what is refused before anybody is asked who they are."""
-        refusal = foreign(exchange)
-        if refusal is None and exchange.route is NO_ROUTE:
-            refusal = Refusal(
-                Reason.ROUTE_UNKNOWN, "No route leads there; the operator's configuration lists the routes"
-            )
-        if refusal is not None:
-            exchange.refusal = refusal
-        return refusal
-
-    async def _read(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
+    async def _read(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive) -> None:
         """Reads the body that is judged, or prepares the stream of one that is not, and lets the protocol classify."""
-        declared = exchange.head.first(b"content-length")
-        length = int(declared) if declared is not None else None
-        reads = exchange.protocol.reads_body(exchange.head, exchange.route)
+        length, reads = way.length, way.reads
         if isinstance(reads, Refusal):
             exchange.asked = reads
             return
@@ -168,7 +149,9 @@ class Gateway:
             exchange.body_stream = _stream(exchange, receive)
         exchange.asked = asked = exchange.protocol.classify(exchange)
         if not isinstance(asked, Refusal) and asked.traceparent:
-            _trace(exchange, asked.traceparent.encode("latin-1", "replace"))
+            found = traced(asked.traceparent.encode("latin-1", "replace"))
+            if found is not None:
+                exchange.trace_id, exchange.parent_span_id = found
 
     async def refuse(self, exchange: Exchange, refusal: Refusal, send: Send) -> None:
         exchange.refusal = refusal
@@ -266,25 +249,6 @@ async def _document(document: bytes, send: Send) -> None:
         (b"access-control-allow-origin", b"*"),
     ]
     await _reply(send, 200, headers, document)
-
-
-def _trace(exchange: Exchange, traceparent: bytes | None) -> None:
-    """Continue the caller's W3C trace context, or begin one from the exchange's own id."""
-    if traceparent is not None and len(traceparent) == 55 and traceparent[:3] == b"00-":
-        try:
-            parts = traceparent.decode("ascii").split("-")
-        except UnicodeDecodeError:
-            parts = []
-        if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16 and _hex(parts[1] + parts[2]):
-            exchange.trace_id, exchange.parent_span_id = parts[1], parts[2]
-    if not exchange.trace_id:
-        exchange.trace_id = exchange.id.replace("-", "")
-    if not exchange.span_id:
-        exchange.span_id = exchange.id[19:].replace("-", "")
-
-
-def _hex(text: str) -> bool:
-    return all(mark in "0123456789abcdef" for mark in text) and text.strip("0") != ""
 
 
 def _quoted(refusal: Refusal) -> bytes:

@@ -6,17 +6,17 @@ and is refused before a route is looked up. An absent Origin passes: it is not a
 
 from __future__ import annotations
 
-from gateway.core.exchange import Exchange, Header
+from gateway.core.exchange import Exchange, Head, Header
 from gateway.core.reasons import Reason, Refusal
+from gateway.core.snapshot import Snapshot
 
 # What a page needs to read beyond the CORS-safelisted headers: sessions, ids, limits, challenges.
 _EXPOSED = b"mcp-session-id, x-request-id, ratelimit, ratelimit-policy, retry-after, www-authenticate, location, link"
 _PREFLIGHT_SECONDS = b"600"
 
 
-def foreign(exchange: Exchange) -> Refusal | None:
+def foreign(snapshot: Snapshot, head: Head) -> Refusal | None:
     """`origin_refused` for a Host that is not ours or an Origin that is not allowed; None otherwise."""
-    head, snapshot = exchange.head, exchange.snapshot
     if not snapshot.admits_host(head):
         return Refusal(Reason.ORIGIN_REFUSED, "This gateway does not answer to that Host name", rule="host")
     origins = head.values(b"origin")
@@ -31,14 +31,18 @@ def foreign(exchange: Exchange) -> Refusal | None:
     )
 
 
-def preflight(exchange: Exchange) -> list[Header] | None:
-    """The answer to a CORS preflight of a listed origin (its Origin has passed `foreign`), None where it is none."""
+def is_preflight(head: Head) -> bool:
+    return (
+        head.method == "OPTIONS"
+        and head.first(b"origin") is not None
+        and head.first(b"access-control-request-method") is not None
+    )
+
+
+def preflight(exchange: Exchange) -> list[Header]:
+    """The answer to a CORS preflight whose Origin has passed `foreign`."""
     head = exchange.head
-    if head.method != "OPTIONS" or head.first(b"origin") is None:
-        return None
-    method = head.first(b"access-control-request-method")
-    if method is None:
-        return None
+    method = head.first(b"access-control-request-method") or b""
     headers = [*shared(exchange), (b"access-control-allow-methods", method)]
     asked = head.first(b"access-control-request-headers")
     if asked is not None:
