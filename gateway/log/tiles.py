@@ -20,7 +20,7 @@ from gateway.core.reasons import Malformed
 from gateway.log import tlog
 from gateway.log.disk import Disk, make_directory
 from gateway.log.note import Checkpoint, Note, VerifierKey
-from gateway.log.tlog import ENTRIES, TILE_WIDTH, Edge, leaf_hash, tile_path, tile_width
+from gateway.log.tlog import ENTRIES, TILE_WIDTH, Edge, tile_path, tile_width
 
 CrashPoint = Callable[[str], None]
 """Told where the program stands between two effects; a test dies there."""
@@ -113,7 +113,7 @@ def load(
         raise LogDamaged(f"{files.directory}: {error.filename} is missing") from None
     if edge.root() != checkpoint.root:
         raise LogDamaged(f"{files.directory}: the tiles do not hash to the checkpoint's root")  # 2
-    if [leaf_hash(entry) for entry in entries] != edge.levels[0]:
+    if tlog.leaf_hashes(entries) != edge.levels[0]:
         raise LogDamaged(f"{files.directory}: the last entry bundle does not hash to its tile")  # 3
     return checkpoint, signer, edge, entries
 
@@ -149,14 +149,15 @@ class TileLog:
 
     def add(self, entries: Sequence[bytes]) -> None:
         """Integrates durable entries, in memory."""
-        edge = self._edge
-        for entry in entries:
-            self._bundle.append(entry)
-            for tile in edge.append(leaf_hash(entry)):
-                self._done[tile.path] = tile.data
-                if tile.level == 0:
-                    self._done[tile_path(ENTRIES, tile.n)] = tlog.bundle(self._bundle)
-                    self._bundle.clear()
+        for tile in self._edge.append(tlog.leaf_hashes(entries)):
+            self._done[tile.path] = tile.data
+            if tile.level == 0:
+                missing = TILE_WIDTH - len(self._bundle)
+                self._bundle += entries[:missing]
+                entries = entries[missing:]
+                self._done[tile_path(ENTRIES, tile.n)] = tlog.bundle(self._bundle)
+                self._bundle.clear()
+        self._bundle += entries
 
     def publish(self) -> Checkpoint:
         """Writes what is new and the checkpoint over it. Raises OSError; then nothing of it counts."""

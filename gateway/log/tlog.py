@@ -26,6 +26,11 @@ def leaf_hash(entry: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + entry).digest()
 
 
+def leaf_hashes(entries: Sequence[bytes]) -> list[bytes]:
+    sha256 = hashlib.sha256
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
@@ -35,9 +40,11 @@ def fold(hashes: Sequence[bytes]) -> bytes:
     if not hashes:
         return EMPTY_ROOT
     level = list(hashes)
+    sha256 = hashlib.sha256
     while len(level) > 1:
         odd = level.pop() if len(level) & 1 else None
-        level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        pairs = iter(level)
+        level = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
         if odd is not None:
             level.append(odd)
     return level[0]
@@ -109,22 +116,31 @@ class Edge:
         self.size = size
         self.levels: list[list[bytes]] = [list(level) for level in levels] or [[]]
 
-    def append(self, leaf: bytes) -> list[Tile]:
-        """Adds one leaf hash; the tiles that it completed, lowest level first."""
-        self.size += 1
+    def append(self, leaves: Sequence[bytes]) -> list[Tile]:
+        """Adds leaf hashes; the tiles that they completed, each behind those that it is made of."""
         done: list[Tile] = []
-        level, value = 0, leaf
-        while True:
-            if level == len(self.levels):
-                self.levels.append([])
+        lowest = self.levels[0]
+        at = 0
+        while at < len(leaves):
+            part = leaves[at : at + TILE_WIDTH - len(lowest)]
+            lowest += part
+            at += len(part)
+            self.size += len(part)
+            if len(lowest) == TILE_WIDTH:
+                self._complete(done)
+        return done
+
+    def _complete(self, done: list[Tile]) -> None:
+        """Level 0 is full: takes it off, adds its root to the level above, and so on up."""
+        for level in range(len(self.levels) + 1):
             hashes = self.levels[level]
-            hashes.append(value)
             if len(hashes) < TILE_WIDTH:
-                return done
+                return
             done.append(Tile(level, (self.size >> (8 * (level + 1))) - 1, TILE_WIDTH, b"".join(hashes)))
-            value = fold(hashes)
+            if level + 1 == len(self.levels):
+                self.levels.append([])
+            self.levels[level + 1].append(fold(hashes))
             hashes.clear()
-            level += 1
 
     def partial(self) -> Iterator[Tile]:
         """The unfinished tiles that a checkpoint of this size needs."""

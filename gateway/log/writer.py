@@ -4,8 +4,8 @@ The states are volatile, sequenced, integrated, published. What holds:
 1. `submit` gives the next seq and the canonical bytes in the caller's thread, the event loop's; nothing waits there.
 2. A writer thread commits what gathered: one frame, one synced write, one wake-up of the loop for all who wait
    (committer.py). It is told to when somebody waits and two turns of the loop brought no further record, so at once
-   when nothing else goes on, and under load after a millisecond at most. What nobody waits for joins the next commit,
-   at the latest after ten. A second thread makes tiles (integrator.py).
+   when nothing else goes on, and under load after two milliseconds at most. What nobody waits for joins the next
+   commit, at the latest after ten. A second thread makes tiles (integrator.py).
 3. `sequenced` returns only after that write. What was not durable is never acknowledged.
 4. A write that fails makes the log unavailable: whoever waits is refused and its record is dropped as if it had never
    been; what nobody waits for (outcomes, above all) is kept and written with the next free seqs when the disk takes
@@ -61,7 +61,7 @@ CRASH_POINTS = (
 )
 """Every place where a test may kill the process; each lies between two effects on the disk."""
 
-_GATHER_SECONDS = 0.001  # what a waiting call may lose to those that come behind it
+_GATHER_SECONDS = 0.002  # what a waiting call may lose to those that come behind it
 _QUIET_TURNS = 2  # what was read in one turn of the loop reaches `submit` in the next
 _LAZY_SECONDS = 0.01  # what an outcome may wait for a commit that somebody waits for
 

@@ -49,7 +49,7 @@ def test_a_consistency_proof_verifies(log: Path) -> None:
     entries = [entry for _, entry in export.entries(log, export.pin(log))]
     edge = tlog.Edge()
     for entry in entries[:300]:
-        edge.append(tlog.leaf_hash(entry))
+        edge.append([tlog.leaf_hash(entry)])
     proof = export.grow(log, 300)
     assert tlog.verify_consistency(300, 600, proof, edge.root(), export.pin(log).checkpoint.root)
 

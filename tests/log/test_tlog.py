@@ -50,7 +50,7 @@ def tree(hashes: Sequence[bytes]) -> tuple[Edge, tlog.TileReader]:
     """An edge grown leaf by leaf, and a reader of all its tiles."""
     edge, tiles = Edge(), {}
     for value in hashes:
-        for tile in edge.append(value):
+        for tile in edge.append([value]):
             tiles[tile.level, tile.n] = tile.data
     for tile in edge.partial():
         tiles[tile.level, tile.n] = tile.data
@@ -90,15 +90,30 @@ def test_an_edge_can_be_taken_up_where_it_was_left() -> None:
     first, _ = tree(hashes[:300])
     second = Edge(first.size, first.levels)
     for value in hashes[300:]:
-        second.append(value)
+        second.append([value])
     assert second.root() == mth(hashes)
+
+
+@given(st.lists(st.integers(0, 600), max_size=6))
+def test_leaves_make_the_same_tiles_in_whatever_portions_they_come(portions: list[int]) -> None:
+    hashes = leaves(sum(portions))
+    at_once, one_by_one, portioned = Edge(), Edge(), Edge()
+    wanted = at_once.append(hashes)
+    singly = [tile for value in hashes for tile in one_by_one.append([value])]
+    found, at = [], 0
+    for count in portions:
+        found += portioned.append(hashes[at : at + count])
+        at += count
+    assert found == singly == wanted
+    assert portioned.levels == one_by_one.levels == at_once.levels
+    assert portioned.root() == mth(hashes)
 
 
 def test_the_tiles_are_those_of_the_specification() -> None:
     """The example of a tree of 70,000 in c2sp.org/tlog-tiles."""
     edge, full = Edge(), []
     for value in leaves(70_000):
-        full += edge.append(value)
+        full += edge.append([value])
     assert sum(tile.level == 0 for tile in full) == 273
     assert [(tile.level, tile.n) for tile in full if tile.level] == [(1, 0)]
     assert [(tile.level, tile.n, tile.width) for tile in edge.partial()] == [(0, 273, 112), (1, 1, 17), (2, 0, 1)]

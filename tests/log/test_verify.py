@@ -363,7 +363,7 @@ def test_both_code_paths_compute_the_same_tree(size: int) -> None:
     growing = Growing()
     for value in hashes:
         growing.add(value)
-        for tile in edge.append(value):
+        for tile in edge.append([value]):
             tiles[tile.level, tile.n] = tile.data
     for tile in edge.partial():
         tiles[tile.level, tile.n] = tile.data

@@ -1,0 +1,8 @@
+"""No deadline for a single example: a busy machine is no failure."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("log", deadline=None)
+settings.load_profile("log")
