@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.log.disk import RealDisk
+from gateway.log.note import VerifierKey
 from gateway.log.verify import Report, verify
 from gateway.log.writer import LogSettings, Sequencer
 
@@ -114,8 +115,6 @@ def written(data_dir: Path, count: int, **more: Any) -> list[str]:
 
 
 def verified(data_dir: Path, **more: Any) -> Report:
-    from gateway.log.note import VerifierKey
-
     return verify(data_dir / "log", [str(VerifierKey.of(NODE, KEY))], now=time.time(), **more)
 
 
