@@ -12,24 +12,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import json.scanner
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import rfc8785
 
 from gateway.core.reasons import Malformed
 
+Scan: TypeAlias = "Callable[[str, int], tuple[Json, int]]"
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 64  # deeper than any real tool call, far from the interpreter's own limit
 MAX_INTEGER = 2**53 - 1
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-_LONG_INTEGER = re.compile(rb"[0-9]{16}")
+_SPACE = b" \t\n\r"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_DIGITS = 1000  # of an integer in an answer: far beyond any number type, far from quadratic conversion
+
+
+class _TooBig(Exception):
+    """An integer beyond 2^53-1; whether its place tolerates one takes a second look."""
 
 
 class _Big(str):
@@ -40,8 +46,13 @@ class _Big(str):
 
 def parse(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
     """The JSON value of `data`. Raises Malformed, which says what and never quotes the input at length."""
-    value = _decode(data, _DECODER)
-    if _SURROGATE_ESCAPE.search(data) is not None or _LONG_INTEGER.search(data) is not None:
+    try:
+        value = _decode(data, _scan)
+    except _TooBig:
+        if not tolerate:
+            raise Malformed("an integer is beyond 2^53-1") from None  # 4
+        return _settle(_decode(data, _scan_big), tolerate)
+    if b"\\u" in data and _SURROGATE_ESCAPE.search(data) is not None:
         value = _settle(value, tolerate)
     return value
 
@@ -57,7 +68,7 @@ def parse_object(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> dict
 def parse_answer(data: bytes) -> Json:
     """What an upstream said, to be shown rather than judged: as `parse`, but an integer keeps all its digits and a
     surrogate stays what it is (tool schemas carry 64-bit bounds), so that what is written again says the same."""
-    return _decode(data, _EXACT)
+    return _decode(data, _scan_exact)
 
 
 def encode(value: Json) -> bytes:
@@ -73,17 +84,22 @@ def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _decode(data: bytes, decoder: json.JSONDecoder) -> Json:
+def _decode(data: bytes, scan: Scan) -> Json:
     if data.startswith(b"\xef\xbb\xbf"):
         raise Malformed("a byte order mark is not allowed")  # 1
     try:
-        value: Json = decoder.decode(data.decode("utf-8"))
+        text = data.strip(_SPACE).decode("utf-8")
+        value, end = scan(text, 0)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from None  # 1
+    except StopIteration as error:
+        raise Malformed(f"not JSON: a value is expected at character {error.value}") from None  # 2
     except json.JSONDecodeError as error:
         raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None  # 2
     except RecursionError:
         raise Malformed(f"deeper than {MAX_DEPTH} levels") from None  # 6
+    if end != len(text):
+        raise Malformed(f"not JSON: more than one value, at character {end}")  # 2
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:  # nearly always false, and cheap
         _check_depth(value)
     return value
@@ -123,10 +139,17 @@ def _float(text: str) -> float:
     return value
 
 
-def _integer(text: str) -> int | str:
+def _integer(text: str) -> int:
     if len(text) < 16 or (len(text) < 32 and -MAX_INTEGER <= int(text) <= MAX_INTEGER):
         return int(text)
-    return _Big(text)
+    raise _TooBig
+
+
+def _big(text: str) -> int | str:
+    try:
+        return _integer(text)
+    except _TooBig:
+        return _Big(text)
 
 
 def _exact(text: str) -> int:
@@ -135,12 +158,17 @@ def _exact(text: str) -> int:
     return int(text)
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer, strict=True
-)
-_EXACT = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_exact, strict=True
-)
+def _scanner(parse_int: Callable[[str], int | str]) -> Scan:
+    """The C scanner with our hooks, without the layers around it: they would cost as much as the scan."""
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=parse_int, strict=True
+    )
+    return json.scanner.make_scanner(decoder)  # type: ignore[arg-type, return-value]  # its stub is the class itself
+
+
+_scan = _scanner(_integer)
+_scan_big = _scanner(_big)
+_scan_exact = _scanner(_exact)
 
 
 def _settle(value: Json, tolerate: frozenset[str]) -> Json:

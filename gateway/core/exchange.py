@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
@@ -82,10 +83,13 @@ class Handle:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What is asked, as a protocol understood it. `arguments` is `ABSENT` where policy sees none (ruling 16).
+_NONE: Mapping[str, Json] = MappingProxyType({})
 
+
+class Call(NamedTuple):
+    """What is asked, as a protocol understood it. `has_arguments` is False where policy sees none (ruling 16).
+
+    A named tuple: one is made for each request and list item, and a frozen dataclass of so many fields costs thrice.
     `message_id` is the JSON-RPC id as JSON; `reply` says whether the sender waits for one (False: notification or
     response). `listing` names the kind of list whose answer is filtered ("tools", "prompts", "resources", "templates",
     "models"). `judged` answers are read by policy or bound to handles, so they travel with `accept-encoding: identity`.
@@ -97,8 +101,8 @@ class Call:
     resource_id: str
     arguments: Json | None = None
     has_arguments: bool = False
-    resource: Mapping[str, Json] = field(default_factory=dict)
-    context: Mapping[str, Json] = field(default_factory=dict)
+    resource: Mapping[str, Json] = _NONE
+    context: Mapping[str, Json] = _NONE
     message_id: Json = None
     reply: bool = True
     era: str = ""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.core.canonical import Json, parse
 from gateway.core.exchange import Call, Exchange, Header
@@ -37,8 +37,7 @@ class Kind(StrEnum):
     RESPONSE = "response"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message. `params` is empty where it is absent. `answer` is the result or the error object of a response;
     `failed` says which. An error response without an id has the id None."""
 

@@ -9,7 +9,6 @@ A denied JSON-RPC request is answered in place and the socket stays; what is not
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from gateway.core.canonical import Json, parse
 from gateway.core.exchange import Call, Exchange
@@ -48,7 +47,7 @@ def classify(exchange: Exchange, message: str | bytes, resource_id: str) -> Call
     except Malformed as error:
         return Refusal(Reason.MALFORMED, str(error), rule="envelope", rpc_code=jsonrpc.INVALID_REQUEST)  # 2
     asks = found.kind is jsonrpc.Kind.REQUEST
-    return replace(call, era=ENVELOPE, message_id=found.id if asks else None, reply=asks)
+    return call._replace(era=ENVELOPE, message_id=found.id if asks else None, reply=asks)
 
 
 def refuse(exchange: Exchange, refusal: Refusal) -> str | None:

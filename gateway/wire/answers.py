@@ -198,6 +198,7 @@ class Answers:
         """A denied request of the upstream's is an exchange of its own: it leaves a refusal that names its parent."""
         child = replace(
             exchange, id=self._ids.new(), parent=exchange.id, asked=call, decision=decision, intent_seq=None, body=None,
+            fault="",
             refusal=Refusal(Reason.DENIED, decision.reason, rule=decision.rule), status=0, permits=[], limits=[],
         )  # fmt: skip
         try:
