@@ -64,9 +64,10 @@ class Forward:
 
 
 def target(exchange: Exchange) -> str:
-    """The upstream's path, what follows the route's own path, and the caller's query, all as they stand."""
+    """The upstream's path, what follows the route's own path, and the caller's query, all as they stand: an empty query
+    is not the same as none."""
     head = exchange.head
     path = exchange.upstream.path + exchange.route.rest(head.path)
     if not path.startswith("/"):
         path = "/" + path
-    return f"{path}?{head.query}" if head.query else path
+    return path + head.target[len(head.path) :]
