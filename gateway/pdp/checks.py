@@ -7,11 +7,6 @@
 sets otherwise than OPA. 6. `walk` is called with a pattern: its one-argument form answers otherwise than OPA.
 7. Nothing is recursive: a recursive function overflows the stack and ends the process.
 8. A rule has one kind: complete, set or function.
-9. What is negated is a reference, an equality of references, or made of values that are certain to be there. OPA takes
-`not f(input.x)` for undefined when `input.x` is; the engine takes it for true, which may allow what OPA denies.
-10. Before an `else`, a value is not looked up by a variable of its body: the engine does so for every key. A function's
-cannot be undefined there either: OPA goes on to the `else` then, the engine does not.
-11. No set is compared by order: the engine puts sets before objects, OPA behind them.
 """
 
 from __future__ import annotations
@@ -21,50 +16,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.pdp.builtins import ALLOWED, REFUSED, why_refused
 from gateway.pdp.patterns import wrong_with
-from gateway.pdp.syntax import (
-    Body,
-    Node,
-    Path,
-    PolicyRefused,
-    Rule,
-    callee,
-    children,
-    expression,
-    flatten,
-    is_scalar,
-    reference,
-    target,
-    variable,
-    visit,
-    visit_rule,
-)
+from gateway.pdp.syntax import Node, Path, PolicyRefused, Rule, callee, reference, target, visit_rule
 
 PACKAGE = "tollgate"
 ENTRY: Path = (PACKAGE, "decision")
-
-_NEGATED = (
-    "`not` stands before something with a part that may be undefined, where OPA answers otherwise; give the part a name"
-    " first (x := ...), or make a rule of it and write `not rule`"
-)
 
 
 def check_language(rules: Sequence[Rule]) -> None:
     """Rules 3 to 8: whatever the package, this policy means here what it means to OPA. Raises PolicyRefused."""
     known = frozenset(rule.path for rule in rules)
     arity: dict[Path, int] = {rule.path: len(rule.params) for rule in rules if rule.kind == "function"}
-    sets = frozenset(rule.path for rule in rules if rule.kind == "set")
     kinds: dict[Path, str] = {}
     for rule in rules:
         _check_head(rule, kinds)
         for kind, content in visit_rule(rule):
             if kind == "Call":
                 _check_call(rule, content, known, arity)
-            elif kind == "NotExpr" and not _may_be_negated(rule, content["expr"], known):
-                raise rule.refuse(_NEGATED, content["expr"])  # 9
-            elif kind == "BoolExpr" and content["op"] not in ("Eq", "Ne"):
-                _check_order(rule, content, known, sets)
-        for body in rule.bodies[:-1]:
-            _check_before_else(rule, body, known)
     _check_recursion(rules, known)
 
 
@@ -118,77 +85,6 @@ def _check_call(rule: Rule, call: Node, known: frozenset[Path], arity: Mapping[P
         raise rule.refuse(f"{dotted} is called but is no function of this policy", call)
     if given not in (wanted, wanted + 1):  # one more: the answer is unified with the last
         raise rule.refuse(f"{dotted} takes {wanted} arguments, {given} are given", call)
-
-
-def _may_be_negated(rule: Rule, node: Node, known: frozenset[Path]) -> bool:
-    kind, content = expression(node, rule.file)
-    if kind == "Call":
-        return all(_is_certain(rule, part, known) for part in content["params"])
-    if kind in ("BoolExpr", "AssignExpr") and content["op"] == "Eq":
-        sides = (content["lhs"], content["rhs"])
-        return all(_is_certain(rule, side, known) or _is_plain(rule, side, known) for side in sides)
-    if kind in ("BoolExpr", "Membership"):
-        return all(_is_certain(rule, part, known) for part in children(kind, content))
-    return _is_certain(rule, node, known) or _is_plain(rule, node, known)
-
-
-def _is_certain(rule: Rule, node: Node, known: frozenset[Path]) -> bool:
-    """Whether a value is there whatever the input: a literal, a comprehension, a variable of this rule, or of such."""
-    kind, content = expression(node, rule.file)
-    if is_scalar(kind) or kind.endswith("Compr"):
-        return True
-    if kind == "Var":
-        return target(rule.scope, (content["value"],), known) is None
-    if kind in ("Array", "Set", "Object", "UnaryExpr"):
-        return all(_is_certain(rule, part, known) for part in children(kind, content))
-    return False
-
-
-def _is_plain(rule: Rule, node: Node, known: frozenset[Path]) -> bool:
-    """Whether an expression is a reference and nothing in it but the reference can be undefined."""
-    base, parts = flatten(node)
-    return variable(base) is not None and all(isinstance(part, str) or _is_certain(rule, part, known) for part in parts)
-
-
-def _check_before_else(rule: Rule, body: Body, known: frozenset[Path]) -> None:
-    """10."""
-    value = body.value if body.value is not None else rule.value
-    if value is None:
-        return
-    if rule.kind == "function" and not _is_definite(rule, value, known):
-        raise rule.refuse("the value before an `else` may be undefined; make sure of it among the conditions", value)
-    for kind, content in visit(value, rule.file):
-        if kind == "RefBrack":
-            _, parts = flatten({kind: content})
-            for part in parts:
-                if not isinstance(part, str) and any(_is_local(rule, *item, known) for item in visit(part, rule.file)):
-                    text = "the value before an `else` is looked up by a variable; look it up among the conditions"
-                    raise rule.refuse(text, value)
-
-
-def _is_local(rule: Rule, kind: str, content: Node, known: frozenset[Path]) -> bool:
-    return kind == "Var" and target(rule.scope, (content["value"],), known) is None
-
-
-def _is_definite(rule: Rule, node: Node, known: frozenset[Path]) -> bool:
-    """As certain, or made from such by operators and builtins, which answer or fail."""
-    kind, content = expression(node, rule.file)
-    if kind == "Call":
-        builtin = target(rule.scope, callee(content, rule.file), known) is None
-        return builtin and all(_is_definite(rule, part, known) for part in content["params"])
-    if kind in ("Array", "Set", "Object", "UnaryExpr", "BinExpr", "BoolExpr", "ArithExpr", "Membership"):
-        return all(_is_definite(rule, part, known) for part in children(kind, content))
-    return _is_certain(rule, node, known)
-
-
-def _check_order(rule: Rule, comparison: Node, known: frozenset[Path], sets: frozenset[Path]) -> None:
-    """11."""
-    for side in children("BoolExpr", comparison):
-        kind, content = expression(side, rule.file)
-        names = (reference(kind, content) or ([], []))[0]
-        place = target(rule.scope, names, known) if names else None
-        if kind in ("Set", "SetCompr") or (place is not None and place[1:] in sets):
-            raise rule.refuse("a set is compared by order, which OPA does otherwise; compare count(...)", comparison)
 
 
 def _check_recursion(rules: Sequence[Rule], known: frozenset[Path]) -> None:

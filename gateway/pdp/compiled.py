@@ -17,6 +17,7 @@ import regorus  # type: ignore[import-untyped]  # it ships no stubs
 from gateway.pdp.bounds import unbounded_because
 from gateway.pdp.builtins import NONDETERMINISTIC
 from gateway.pdp.checks import PACKAGE, check_entry, check_language
+from gateway.pdp.fidelity import check_fidelity
 from gateway.pdp.reads import paths_read, unique_reads
 from gateway.pdp.sources import Module, PolicySource
 from gateway.pdp.syntax import Path, PolicyRefused, Rule, callee, read_tree, target, visit_rule
@@ -52,6 +53,7 @@ def understand(source: PolicySource) -> tuple[Rule, ...]:
     engine = new_engine(source.modules, source.data)
     rules = read_tree(engine.get_ast_as_json())
     check_language(rules)
+    check_fidelity(rules)
     prepare(engine)
     return rules
 

@@ -238,14 +238,14 @@ def target(scope: Scope, parts: Sequence[str], known: frozenset[Path]) -> Path |
 
 def visit_rule(rule: Rule) -> Iterator[tuple[str, Node]]:
     """Every expression of a rule, outermost first, as (kind, content). References and calls come whole; what is
-    negated comes once more before itself, as NotExpr."""
+    negated comes once more before itself, as NotExpr, and so does an Every."""
     for node in (*rule.params, *rule.dynamic, rule.key, rule.value):
         if node is not None:
             yield from visit(node, rule.file)
     for body in rule.bodies:
         if body.value is not None:
             yield from visit(body.value, rule.file)
-        yield from _visit_statements(body.statements, rule.file)
+        yield from visit_statements(body.statements, rule.file)
 
 
 def visit(node: Node, file: str) -> Iterator[tuple[str, Node]]:
@@ -267,16 +267,16 @@ def visit(node: Node, file: str) -> Iterator[tuple[str, Node]]:
         for name in ("term", "key", "value"):
             if name in content:
                 yield from visit(content[name], file)
-        yield from _visit_statements(content["query"]["stmts"], file)
+        yield from visit_statements(content["query"]["stmts"], file)
     else:
         for part in children(kind, content):
             yield from visit(part, file)
 
 
-def _visit_statements(statements: Sequence[Node], file: str) -> Iterator[tuple[str, Node]]:
+def visit_statements(statements: Sequence[Node], file: str) -> Iterator[tuple[str, Node]]:
     for statement in statements:
         kind, content = literal(statement, file)
-        if kind == "NotExpr":
+        if kind in ("NotExpr", "Every"):
             yield kind, content
         if kind in ("Expr", "NotExpr"):
             yield from visit(content["expr"], file)
@@ -286,7 +286,7 @@ def _visit_statements(statements: Sequence[Node], file: str) -> Iterator[tuple[s
                     yield from visit(content[name], file)
         elif kind == "Every":
             yield from visit(content["domain"], file)
-            yield from _visit_statements(content["query"]["stmts"], file)
+            yield from visit_statements(content["query"]["stmts"], file)
         for modifier in statement.get("with_mods") or ():
             yield from visit(modifier["refr"], file)
             yield from visit(modifier["as"], file)
