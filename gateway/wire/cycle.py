@@ -85,6 +85,7 @@ class Cycle:
     """Owned by its task and its connection. `gone`: nobody is there to be answered."""
 
     __slots__ = (
+        "_begun",
         "_bodiless",
         "_chunked",
         "_declared",
@@ -128,6 +129,7 @@ class Cycle:
         self._transport = transport
         self._flow = flow
         self._waiter: asyncio.Future[None] | None = None
+        self._begun = False
         self._delivered = False
         self._http10 = http10
         self._bodiless = False
@@ -156,8 +158,8 @@ class Cycle:
         """The client is gone (5)."""
         self.gone = True
         self._wake()
-        if self.task is not None and not self.answered:
-            self.task.cancel()
+        if self.task is not None and self._begun and not self.answered:
+            self.task.cancel()  # a task cancelled before its first step would never come to its end in `run`
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -165,8 +167,10 @@ class Cycle:
 
     async def run(self, app: Application, running: set[asyncio.Task[None]]) -> None:
         """The whole task. `running` is told when it ends."""
+        self._begun = True
         try:
-            await app(self.scope, self.receive, self.send)
+            if not self.gone:
+                await app(self.scope, self.receive, self.send)
         except Exception:  # noqa: BLE001 (the task's outermost frame: the application's fault is answered, not lost)
             _log.exception("the application failed")
         finally:
@@ -198,8 +202,8 @@ class Cycle:
     async def send(self, message: Message) -> None:
         if self._flow.write_paused and not self.gone:
             await self._flow.drain()  # 4
-        if self.gone:
-            await asyncio.sleep(0)  # where the cancellation reaches an application that never waits
+        if self.gone or self._transport.is_closing():
+            await asyncio.sleep(0)  # what is written now is dropped and never waits: the loop must get to tell its loss
             return
         if not self.started:
             self._start(message)

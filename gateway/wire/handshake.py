@@ -7,8 +7,10 @@ connection stays counted and under the door's deadlines until it is lost.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -70,6 +72,11 @@ class FrontWebSocket(WebSocketsSansIOProtocol):
             self.scope["scheme"] = "wss" if self.head.scheme == "https" else "ws"
             if self.client is not None and self.head.peer != self.client[0]:
                 self.scope["client"] = (self.head.peer, 0)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if self.transport.is_closing():
+            await asyncio.sleep(0)  # as in cycle.py: the loop must get to tell the loss
+        await super().send(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.door.leave(self)

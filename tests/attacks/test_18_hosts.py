@@ -18,7 +18,8 @@ HOSTS = [
     b"[::1]x", b"[::1]:", b"[::1]:x", b"[1.2.3.4]", b"[zz::1]", b"[::1%25lo]", b"gw%2eexample", b"gw.example%00",
     b"gw.example;x", b"gw.example'", b'gw.example"', b"gw.example<", b"gw.example|x", b"gw.example^", b"gw.example`",
     b"gw.example{", b"gw.example~", b"gw.example!", b"gw.example$", b"gw.example&", b"gw.example(", b"gw.example=",
-    b"\xe4\xbe\x8b.example", b"gw.example\xc2\xa0", b"a" * 64, b"a." * 140, b"undefined:undefined",
+    b"\xe4\xbe\x8b.example", b"gw.example\xc2\xa0", b"a" * 64, b"a." * 140,
+    b".".join([b"a" * 63] * 5), b"undefined:undefined",
 ]  # fmt: skip
 
 

@@ -530,6 +530,39 @@ def test_a_client_that_does_not_read_holds_the_application_not_the_memory() -> N
             wire.sock.recv(1_000_000)
 
 
+def test_an_application_that_never_waits_still_learns_that_its_client_left() -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(200))
+        while True:
+            await send(piece(b"x" * 100, True))
+
+    with listening(endless) as front:
+        for _ in range(20):
+            with front.connect() as wire:
+                wire.send(request())
+        front.until(lambda: not front.front.exchanges and not front.front.door.inside)
+
+
+def test_a_client_that_leaves_before_its_application_begins_leaves_no_exchange() -> None:
+    begun: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(1)
+
+    with listening(app) as front, front.connect() as wire:
+        front.until(lambda: len(front.front.door.inside) == 1)
+        [connection] = front.front.door.inside
+
+        def at_once() -> None:
+            connection.data_received(request())
+            connection.connection_lost(None)
+
+        front.call(at_once)
+        front.until(lambda: not front.front.exchanges)
+        assert begun == []
+        assert wire.closed()
+
+
 # several in one process, and start-up
 
 

@@ -243,3 +243,17 @@ def test_an_open_websocket_stays_however_long_it_is_silent(sockets: Sockets) -> 
         front.move(100_000)
         wire.send(frame(b"still here"))
         assert echoed(wire) == b"still here"
+
+
+def test_an_application_that_never_waits_still_learns_that_its_client_left() -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": b"x" * 100})
+
+    with listening(endless) as front:
+        for _ in range(20):
+            with front.connect() as wire:
+                assert opened(wire).startswith(b"HTTP/1.1 101 ")
+        front.until(lambda: not front.front.exchanges and not front.front.door.inside)
