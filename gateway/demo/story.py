@@ -167,17 +167,29 @@ async def _story(stage: Stage) -> bool:
 
 
 def _invite(app: App, stage: Stage) -> None:
-    call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s","arguments":%s}}'
-    forecast = call % ("get_forecast", '{"city":"Oslo"}')
-    delete = call % ("delete_station", '{"station":"1"}')
-    head = f"curl -s {stage.url}/weather -H 'Authorization: Bearer {stage.reader}' -H 'Content-Type: application/json'"
-    head += " -H 'Accept: application/json, text/event-stream' -H 'MCP-Protocol-Version: 2025-06-18'"
     say("Now you:\n")
     say(f"  console   http://127.0.0.1:{app.admin_port}/login?token={app.access.one_time()}\n")
-    say(f"  allowed   {head} -d '{forecast}'\n")
-    say(f"  denied    {head} -d '{delete}'\n")
-    model = '{"model":"small-1","messages":[{"role":"user","content":"Oslo?"}],"stream":true}'
-    say(f"  streamed  curl -sN {stage.url}/openai/v1/chat/completions -H 'Authorization: Bearer {stage.reader}' \\")
-    say(f"              -H 'Content-Type: application/json' -d '{model}'\n")
+    for name, line in curl_lines(stage.url, stage.reader).items():
+        say(f"  {name:<9} {line}\n")
     say(f"  the log   .venv/bin/tollgate audit tail {stage.log}\n")
     say("Ctrl-C stops everything.")
+
+
+def curl_lines(url: str, key: str) -> dict[str, str]:
+    """Lines to paste into a shell. MCP's stateless era needs no session, so that one line is one call."""
+
+    def tool(name: str, arguments: str) -> str:
+        era = '"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}'
+        params = f'{{"name":"{name}","arguments":{arguments},"_meta":{{{era}}}}}'
+        named = f"-H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: {name}'"
+        named += " -H 'Accept: application/json, text/event-stream'"
+        body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'
+        return f"curl -si {url}/weather {common} {named} -d '{body}'"
+
+    common = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+    model = '{"model":"small-1","messages":[{"role":"user","content":"Oslo?"}],"stream":true}'
+    return {
+        "allowed": tool("get_forecast", '{"city":"Oslo"}'),
+        "denied": tool("delete_station", '{"station":"1"}'),
+        "streamed": f"curl -sN {url}/openai/v1/chat/completions {common} -d '{model}'",
+    }
