@@ -163,7 +163,7 @@ def _scanner(parse_int: Callable[[str], int | str]) -> Scan:
     decoder = json.JSONDecoder(
         object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=parse_int, strict=True
     )
-    return json.scanner.make_scanner(decoder)  # type: ignore[arg-type, return-value]  # its stub is the class itself
+    return json.scanner.make_scanner(decoder)  # type: ignore[arg-type]  # its stub is the class itself
 
 
 _scan = _scanner(_integer)
