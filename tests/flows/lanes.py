@@ -1,11 +1,12 @@
 """A recording upstream, reached straight and through a gateway that allows everything, and what identical means.
 
-`same` is the contract's word (ruling 6): status, concatenated body, end-to-end headers but for those that any hop writes
-for itself.
+`same` is the contract's word (ruling 6): status, concatenated body, end-to-end headers but for those that any hop
+writes for itself.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from rig import Running, gateway, run
 
-from tests.flows.recording import Answer, Play, Upstream, ask, end_to_end_name, request, says, whole
+from tests.flows.recording import Answer, Play, Upstream, ask, end_to_end_name, listening, request, says, whole
 
 CREDENTIAL = frozenset({"authorization", "host"})  # what each way has of its own
 
@@ -49,12 +50,13 @@ class Way:
 @dataclass(frozen=True)
 class Lanes:
     upstream: Upstream
+    sockets: socket.socket  # where a WebSocket server may listen; the route `socket` leads there
     running: Running
     straight: Way
     through: Way
 
     def both(self) -> tuple[tuple[str, Way], tuple[str, Way]]:
-        return (("straight", self.straight), ("through", self.through))
+        return ("straight", self.straight), ("through", self.through)
 
 
 PROTOCOLS = {"plain": "http", "openai": "openai", "anthropic": "anthropic", "mcp": "mcp", "a2a": "a2a"}
@@ -63,22 +65,25 @@ PROTOCOLS = {"plain": "http", "openai": "openai", "anthropic": "anthropic", "mcp
 @contextmanager
 def lanes(folder: Path) -> Iterator[Lanes]:
     """A recording upstream and a gateway before it: a route for each protocol, and a policy that allows everything."""
-    upstream = Upstream()
+    upstream, sockets = Upstream(), listening()
     policy = folder / "policy"
     policy.mkdir()
     (policy / "all.rego").write_text('package tollgate\n\ndecision := {"decision": true, "context": {"rule": "all"}}\n')
     base = f"http://127.0.0.1:{upstream.port}"
+    upstreams = {name: {"url": f"{base}/{name}", "protocol": kind} for name, kind in PROTOCOLS.items()}
+    upstreams["socket"] = {"url": f"http://127.0.0.1:{sockets.getsockname()[1]}", "protocol": "http"}
     settings = {
         "policy": {"bundle": str(policy)},
-        "upstreams": {name: {"url": f"{base}/{name}", "protocol": kind} for name, kind in PROTOCOLS.items()},
+        "upstreams": upstreams,
         "routes": [
-            {"name": name, "match": {"path": f"/to/{name}"}, "upstream": name, "cookies": "pass"} for name in PROTOCOLS
+            {"name": name, "match": {"path": f"/to/{name}"}, "upstream": name, "cookies": "pass"} for name in upstreams
         ],
     }
     with gateway(folder, **settings) as running:
         credential = (("Authorization", f"Bearer {running.issuer.token()}"),)
-        yield Lanes(upstream, running, Way(upstream.port, ""), Way(running.app.port, "/to", credential))
+        yield Lanes(upstream, sockets, running, Way(upstream.port, ""), Way(running.app.port, "/to", credential))
     upstream.listener.close()
+    sockets.close()
 
 
 async def compared(

@@ -136,6 +136,14 @@ class Line:
         self.writer.close()
 
 
+def listening() -> socket.socket:
+    """On a free port. The protocol is named, else asyncio leaves Nagle's algorithm on: small writes then wait 40 ms."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    return listener
+
+
 Play: TypeAlias = "Callable[[Line], Awaitable[None]]"
 
 
@@ -145,11 +153,7 @@ class Upstream:
 
     plays: dict[str, Play] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
-    listener: socket.socket = field(default_factory=socket.socket)
-
-    def __post_init__(self) -> None:
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(64)
+    listener: socket.socket = field(default_factory=listening)
 
     @property
     def port(self) -> int:
