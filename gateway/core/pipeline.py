@@ -66,7 +66,8 @@ class Pipeline:
                     if verdict is CONTINUE:
                         continue
             except asyncio.CancelledError:
-                exchange.result = "client_gone"
+                if exchange.result == "ok":
+                    exchange.result = "client_gone"
                 raise
             except Exception as error:  # noqa: BLE001 (rule 1: a fault refuses)
                 _log.exception("stage %s failed on exchange %s", stage.name, exchange.id)

@@ -20,6 +20,8 @@ from gateway.core.ports import Clock, Protocol
 from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
 from gateway.core.snapshot import Snapshot
 from gateway.wire.answers import Answers
+from gateway.wire.door import GOING_DOWN
+from gateway.wire.front_answer import LEAVING
 from gateway.wire.origins import preflight, shared
 from gateway.wire.ways import Way, Ways, traced
 
@@ -72,18 +74,24 @@ class Gateway:
                 await self._http(exchange, way, scope, receive, send)
             if exchange.fault == "unfinished":
                 exchange.fault = ""
-        except asyncio.CancelledError:
-            self._cut(exchange)
+        except asyncio.CancelledError as error:
+            self._cut(exchange, GOING_DOWN in error.args)
         finally:
             await self._close(exchange)
 
-    def _cut(self, exchange: Exchange) -> None:
-        """The caller went away, or lost its right to the stream; nothing more is sent."""
-        if exchange.fault == "unfinished":
+    def _cut(self, exchange: Exchange, by_us: bool) -> None:
+        """The caller went away, or lost its right to the stream, or we go; nothing more is sent."""
+        if by_us:
+            exchange.result, exchange.fault = "error", GOING_DOWN
+        elif exchange.fault == "unfinished":
             exchange.fault = ""
             exchange.result = "client_gone"
         if exchange.intent_seq is None and exchange.refusal is None:
-            exchange.refusal = Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
+            exchange.refusal = (
+                LEAVING
+                if by_us
+                else Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
+            )
 
     async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = way.refusal
@@ -209,6 +217,8 @@ async def _whole(receive: Receive, limit: int, declared: int | None) -> bytes | 
     size = 0
     while True:
         if message["type"] == "http.disconnect":
+            if isinstance(spoiled := message.get("refusal"), Refusal):
+                return spoiled  # the front found the body malformed, late or too large
             raise asyncio.CancelledError("the caller went away")
         parts.append(message["body"])
         size += len(message["body"])
@@ -226,7 +236,10 @@ async def _stream(exchange: Exchange, receive: Receive) -> AsyncIterator[bytes]:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError("the caller went away")
+            if isinstance(spoiled := message.get("refusal"), Refusal):
+                exchange.refusal, exchange.status = spoiled, spoiled.http_status
+                exchange.result, exchange.fault = "error", "the request's body was refused under way"
+            raise asyncio.CancelledError("no more of the body")
         chunk: bytes = message["body"]
         more = message.get("more_body", False)
         if chunk:
