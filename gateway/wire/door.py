@@ -22,6 +22,7 @@ NEVER = float("inf")
 SWEEP_SECONDS = 0.5  # how coarse a deadline is; shorter only where a limit itself is shorter
 LINGER_SECONDS = 2.0  # how long a refused connection is still read, unseen, so that its answer is not reset away
 RATE_BYTES = 8192  # per second: what a body or a reader must move on average once its first `body_timeout` is over
+GOING_DOWN = "the gateway is going down"  # why a task is cancelled: its caller has not gone, we do
 REFUSED_AT_ONCE = 64  # connections beyond the cap that are told so; the others are dropped without a word
 
 _log = logging.getLogger("tollgate.front")

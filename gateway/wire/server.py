@@ -19,7 +19,7 @@ from uvicorn.lifespan.off import LifespanOff
 
 from gateway.core.ports import Clock
 from gateway.wire.connection import FrontProtocol
-from gateway.wire.door import Door, FrontEvents, FrontLimits
+from gateway.wire.door import GOING_DOWN, Door, FrontEvents, FrontLimits
 
 __all__ = ["CannotListen", "Front", "FrontEvents", "FrontLimits", "make_protocol", "make_server", "server_tls"]
 
@@ -153,7 +153,7 @@ class Front:
             if not isinstance(guest, FrontProtocol):
                 guest.give_way("leaving")  # a WebSocket: close code 1012
         for task in tuple(tasks):
-            task.cancel("the gateway is going down")
+            task.cancel(GOING_DOWN)
         if not await self._empty(CUT_SECONDS):
             for guest in tuple(self.door.inside):
                 guest.abort()

@@ -51,10 +51,3 @@ class Streams:
         while True:
             await asyncio.sleep(IDLE_SECONDS)
             self.sweep()
-
-    def close(self) -> None:
-        """Cancels all that is left when the drain period is over."""
-        for exchange, task in list(self._open.values()):
-            exchange.fault = "the gateway shut down"
-            if task is not None:
-                task.cancel()
