@@ -15,9 +15,10 @@ from gateway.pdp.syntax import Node, text_of
 _ESCAPE = r"\\[.\\/+*?()\[\]{}|^$-]"
 _NAMED = r"\[:\^?[a-z]+:\]"
 _IN_SET = rf"(?:{_NAMED}|{_ESCAPE}|-(?!-)|&(?!&)|~(?!~)|[^\\\[\]&~-])"
-_ATOM = rf"(?:\[\^?{_IN_SET}+\]|{_ESCAPE}|\(\?:|[()|^$.]|[^\\\[\](){{}}*+?|^$.])"
+_ATOM = rf"(?:\[\^?{_IN_SET}+\]|{_ESCAPE}|[).]|[^\\\[\](){{}}*+?|^$.])"
+_BARE = r"(?:\((?:\?:|(?!\?))|[|^$])"
 _TIMES = r"(?:[*+?]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})\??"
-_REGEX = re.compile(rf"(?:\(\?i\))?(?:{_ATOM}(?:{_TIMES})?)*", re.DOTALL)
+_REGEX = re.compile(rf"(?:\(\?i\))?(?:{_BARE}|{_ATOM}(?:{_TIMES})?)*", re.DOTALL)
 _GLOB = re.compile(r"(?:\*(?!\*)|[^*?\[\]{}\\])*", re.DOTALL)
 
 REGULAR = frozenset({"regex.match", "regex.find_n", "regex.find_all_string_submatch_n"})
