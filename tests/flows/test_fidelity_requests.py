@@ -25,7 +25,8 @@ JSON = ("Content-Type", "application/json")
 UTF8 = "café ☃".encode().decode("latin-1")
 PLAIN_HEADERS = [
     ("User-Agent", "agent/1 (a; b)"), ("Accept", "*/*;q=0.1"), ("Accept-Encoding", "gzip, br"), ("X-Same", "1"),
-    ("Accept-Language", "en, nb;q=0.5"), ("Cookie", "a=1; b=2"), ("X-Own", UTF8), ("X-Empty", ""), ("X-Same", "2"),
+    ("Accept-Language", "en, nb;q=0.5"), ("Cookie", "a=1; b=2"), ("X-Own", UTF8), ("X-Empty", ""),
+    ("X-Same", "2"), ("X-Same", "1"),
     ("If-None-Match", '"1", W/"2"'), ("Range", "bytes=0-3"), ("Cache-Control", "no-cache"), ("Referer", "http://a/"),
     ("Idempotency-Key", "k"), ("Prefer", "wait=1"), ("Last-Event-ID", "7"), ("DNT", "1"), ("baggage", "a=1"),
     ("tracestate", "vendor=1"), ("Content-Language", "en"), ("If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT"),

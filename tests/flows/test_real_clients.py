@@ -104,8 +104,8 @@ ALL = [
     a2a("a2a-rest", "a2a/drive.py", REFUSED, binding="HTTP+JSON", version="1.0"),
     a2a("a2a-jsonrpc-0.3", "a2a/drive.py", REFUSED, binding="JSONRPC", version="0.3"),
     a2a("a2a-rest-0.3", "a2a/drive.py", REFUSED, binding="HTTP+JSON", version="0.3"),
-    a2a("javascript-a2a-jsonrpc", NODEA, {}, binding="JSONRPC"),
-    a2a("javascript-a2a-rest", NODEA, {}, binding="HTTP+JSON"),
+    a2a("javascript-a2a-jsonrpc", NODEA, {"class": "JsonRpcTransportError"}, binding="JSONRPC"),
+    a2a("javascript-a2a-rest", NODEA, {"class": "RestA2AErrorImpl"}, binding="HTTP+JSON"),
     llm("openai", "/v1", "/openai/v1", ("llm.chat", "llm.embeddings", "llm.models")),
     llm("anthropic", "", "/anthropic", ("llm.chat", "llm.count_tokens", "llm.models")),
     Client(
