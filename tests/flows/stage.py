@@ -65,8 +65,8 @@ class Stage:
         return {
             "policy": policy(folder),
             "upstreams": {
-                "files": {"url": base, "protocol": "http", "timeouts": times},
-                "tools": {"url": f"{base}/mcp", "protocol": "mcp", "timeouts": times},
+                "files": {"url": base, "protocol": "http", "timeouts": dict(times)},
+                "tools": {"url": f"{base}/mcp", "protocol": "mcp", "timeouts": dict(times)},
                 "sockets": {"url": f"http://127.0.0.1:{self.sockets_port}", "protocol": "http"},
             },
             "routes": [
