@@ -63,6 +63,9 @@ lock:
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra demo --group dev pyproject.toml \
 	  -o config/locks/test.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --group build pyproject.toml \
+	  -o config/locks/image.txt
 
 clean:
 	rm -rf .venv .cache build *.egg-info var
