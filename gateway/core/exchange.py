@@ -196,6 +196,7 @@ class Exchange:
     limits: list[dict[str, Json]] = field(default_factory=list)  # what the record says of limits that applied
     limit_headers: list[Header] = field(default_factory=list)  # RateLimit members, also on an allowed answer
     intent_seq: int | None = None
+    intent: dict[str, Json] | None = None  # the record of it, once it was made
     answer: UpstreamAnswer | None = None
     socket: object | None = None  # an upstream WebSocket, where that is what was opened
     reader: UsageReader | None = None

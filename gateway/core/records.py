@@ -31,13 +31,19 @@ def intent(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     record["upstream"] = {"name": exchange.upstream.name}
     if exchange.limits:
         record["limits"] = list(exchange.limits)
+    exchange.intent = record
     return record
 
 
 def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     """The one closing record: an outcome if an intent was sequenced, else a refusal (ruling 18)."""
     sequenced = exchange.intent_seq is not None
-    record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
+    said_before = exchange.intent
+    if sequenced and said_before is not None and exchange.body_stream is None:
+        # Who asked for what did not change since; the sequencer gives `seq` anew.
+        record = {**said_before, "id": ident, "kind": "outcome", "time": timestamp(now)}
+    else:
+        record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
     refusal = exchange.refusal
     if refusal is not None:
         said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
