@@ -89,7 +89,7 @@ class Answer:
 
     def accept(self, head: ResponseHead) -> None:
         self.status = head.status
-        self.headers = head.headers
+        self.headers = head.headers.copy()  # a filter may change them; the head may be met again
         self._wake()  # takes effect after this packet: what it holds of the body is there by then
 
     def deliver(self, data: bytes) -> int:

@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         "_idle",
         "_interim",
         "_keep",
+        "_known",
+        "_known_as",
         "_left",
         "_loop",
         "_partial",
@@ -79,6 +81,8 @@ class Connection(asyncio.Protocol):
         self._bodiless = False
         self._partial: bytearray | None = None  # the beginning of a head
         self._interim = 0
+        self._known = b""
+        self._known_as: ResponseHead
         self._decoder: Chunked | None = None
         self._left = 0  # body bytes still to come, -1: until the connection ends
         self._idle: float | None = None
@@ -220,7 +224,11 @@ class Connection(asyncio.Protocol):
         self._partial = None
         while True:
             raw = data if end == len(data) else data[:end]
-            head = parse_head(raw)
+            if raw != self._known:
+                head, self._known = parse_head(raw), raw
+                self._known_as = head
+            else:
+                head = self._known_as  # the same bytes are the same head: an upstream repeats itself within a second
             data = data[end:]
             if head.status >= 200:
                 break
