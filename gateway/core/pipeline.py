@@ -70,15 +70,23 @@ class Pipeline:
                     exchange.result = "client_gone"
                 raise
             except Exception as error:  # noqa: BLE001 (rule 1: a fault refuses)
-                _log.exception("stage %s failed on exchange %s", stage.name, exchange.id)
-                exchange.fault = f"{stage.name}: {type(error).__name__}"
-                verdict = Refusal(Reason.FAULT, "The gateway failed; the exchange is recorded", rule=stage.name)
+                return self.faulted(exchange, stage.name, error)
             if not isinstance(verdict, Refusal):
-                exchange.fault = f"{stage.name}: no verdict"
-                verdict = Refusal(Reason.FAULT, "The gateway failed; the exchange is recorded", rule=stage.name)
+                return self.faulted(exchange, stage.name, TypeError("no verdict"))
             exchange.refusal = verdict
             return verdict
         return None
+
+    def faulted(self, exchange: Exchange, where: str, error: Exception) -> Refusal:
+        """What an exception is for the caller: `fault`. The record keeps its place and kind; its text, which may quote
+        what it failed on, is for the operator's log line only."""
+        _log.error("%s failed on exchange %s", where, exchange.id, exc_info=error)
+        exchange.fault = f"{where}: {type(error).__name__}"
+        if exchange.result == "ok":
+            exchange.result = "error"
+        refusal = Refusal(Reason.FAULT, "The gateway failed; the exchange is recorded", rule=where)
+        exchange.refusal = refusal
+        return refusal
 
     def settle(self, exchange: Exchange) -> None:
         """Synchronous on purpose: nothing can cancel it half way. Waiting for durability is nobody's business here."""

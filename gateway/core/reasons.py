@@ -124,3 +124,11 @@ class UpstreamFailed(Exception):
         self.error = error
         self.sent = sent
         self.timeout = timeout
+
+
+def upstream_refusal(upstream: str, error: UpstreamFailed, pseudonym: str) -> Refusal:
+    """What the caller is told of it, with the Proxy-Status that tells one failure from another (RFC 9209)."""
+    status = f"{pseudonym}; error={error.error}; next-hop={upstream}"
+    reason = Reason.UPSTREAM_TIMEOUT if error.timeout else Reason.UPSTREAM_FAILED
+    headers = ((b"proxy-status", status.encode("ascii", "replace")),)
+    return Refusal(reason, f"Upstream {upstream}: {error}", rule=error.error, headers=headers)

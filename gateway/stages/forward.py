@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from gateway.core.exchange import Exchange, Header
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock, UpstreamTargets
-from gateway.core.reasons import Reason, Refusal, UpstreamFailed
+from gateway.core.reasons import UpstreamFailed, upstream_refusal
 
 
 class Forward:
@@ -51,16 +51,10 @@ class Forward:
             )
         except UpstreamFailed as error:
             exchange.result = "timeout" if error.timeout else "upstream_gone"
-            return self.refused(exchange, error)
+            return upstream_refusal(upstream.name, error, self._pseudonym)
         exchange.upstream_ms = (self._clock.monotonic() - started) * 1000
         exchange.upstream_address = answer.address
         return CONTINUE
-
-    def refused(self, exchange: Exchange, error: UpstreamFailed) -> Refusal:
-        status = f"{self._pseudonym}; error={error.error}; next-hop={exchange.upstream.name}"
-        reason = Reason.UPSTREAM_TIMEOUT if error.timeout else Reason.UPSTREAM_FAILED
-        text = f"Upstream {exchange.upstream.name}: {error}"
-        return Refusal(reason, text, rule=error.error, headers=((b"proxy-status", status.encode("ascii", "replace")),))
 
 
 def target(exchange: Exchange) -> str:

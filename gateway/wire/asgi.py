@@ -17,11 +17,11 @@ from gateway.core.exchange import Exchange, Head
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Clock, Protocol
-from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
+from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed, upstream_refusal
 from gateway.core.snapshot import Snapshot
 from gateway.wire.answers import Answers
 from gateway.wire.door import GOING_DOWN
-from gateway.wire.front_answer import LEAVING
+from gateway.wire.front_answer import LEAVING, PROXY
 from gateway.wire.origins import preflight, shared
 from gateway.wire.ways import Way, Ways, traced
 
@@ -76,6 +76,9 @@ class Gateway:
                 exchange.fault = ""
         except asyncio.CancelledError as error:
             self._cut(exchange, GOING_DOWN in error.args)
+        except Exception as error:
+            self._pipeline.faulted(exchange, "answer", error)
+            raise  # the front ends the connection; what was sent cannot be taken back
         finally:
             await self._close(exchange)
 
@@ -95,24 +98,38 @@ class Gateway:
 
     async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = way.refusal
-        if refusal is None:
-            await self._read(exchange, way, scope, receive)
-            refusal = await self._pipeline.admit(exchange)
-        if refusal is None:
-            try:
+        try:
+            if refusal is None:
+                await self._read(exchange, way, scope, receive)
+                refusal = await self._pipeline.admit(exchange)
+            if refusal is None:
                 await self._answers.respond(exchange, send)
                 return
-            except (Malformed, UpstreamFailed) as error:
-                if exchange.status:  # the answer has begun: cut it, the record says why
-                    exchange.fault = f"answer: {error}"
-                    return
-                refusal = self._unusable(exchange, error)
+        except Exception as error:  # noqa: BLE001 (a fault refuses, as in the pipeline)
+            refusal = self._failed(exchange, error)
+            if refusal is None:
+                return
         await self.refuse(exchange, refusal, send)
+
+    def _failed(self, exchange: Exchange, error: Exception) -> Refusal | None:
+        """What the caller is told instead of an answer; None where one has begun: it is cut, the record says why."""
+        if exchange.answer is None or not isinstance(error, Malformed | UpstreamFailed):
+            refusal = self._pipeline.faulted(exchange, "request" if exchange.answer is None else "answer", error)
+            return None if exchange.status else refusal
+        if not exchange.status:
+            return self._unusable(exchange, error)
+        exchange.fault = f"answer: {error}"
+        if exchange.result == "ok":
+            exchange.result = "error"
+        return None
 
     async def _websocket(self, exchange: Exchange, refusal: Refusal | None, receive: Receive, send: Send) -> None:
         if refusal is None:
-            exchange.asked = exchange.protocol.classify(exchange)
-            refusal = await self._pipeline.admit(exchange)
+            try:
+                exchange.asked = exchange.protocol.classify(exchange)
+                refusal = await self._pipeline.admit(exchange)
+            except Exception as error:  # noqa: BLE001 (as above)
+                refusal = self._pipeline.faulted(exchange, "request", error)
         if refusal is None:
             await self._sockets(exchange, receive, send)
             return
@@ -181,7 +198,8 @@ class Gateway:
             *shared(exchange),
         ]
         if b"proxy-status" not in names and not any(name == b"proxy-status" for name, _ in refusal.headers):
-            headers.append((b"proxy-status", b"tollgate; error=http_request_denied; details=" + _quoted(refusal)))
+            error = "proxy_internal_error" if refusal.reason is Reason.FAULT else "http_request_denied"
+            headers.append((b"proxy-status", f'{PROXY}; error={error}; details="{refusal.reason}"'.encode()))
         if refusal.retry_after is not None and b"retry-after" not in names:
             headers.append((b"retry-after", str(refusal.retry_after).encode()))
         if refusal.close:
@@ -189,13 +207,14 @@ class Gateway:
         return status, headers, body
 
     def _unusable(self, exchange: Exchange, error: Malformed | UpstreamFailed) -> Refusal:
-        exchange.result = "error"
         name = exchange.upstream.name
         if isinstance(error, UpstreamFailed):
             exchange.result = "timeout" if error.timeout else "upstream_gone"
-            reason = Reason.UPSTREAM_TIMEOUT if error.timeout else Reason.UPSTREAM_FAILED
-            return Refusal(reason, f"Upstream {name}: {error}", rule=error.error)
-        return Refusal(Reason.UPSTREAM_FAILED, f"Upstream {name} answered what cannot be judged: {error}", "answer")
+        else:
+            exchange.result = "error"
+            text = f"it answered what cannot be judged: {error}"
+            error = UpstreamFailed(text, error="http_protocol_error", sent=True)
+        return upstream_refusal(name, error, PROXY)
 
     async def _close(self, exchange: Exchange) -> None:
         """Settle first (synchronous, nothing can cut it), then let the connection go."""
@@ -262,7 +281,3 @@ async def _document(document: bytes, send: Send) -> None:
         (b"access-control-allow-origin", b"*"),
     ]
     await _reply(send, 200, headers, document)
-
-
-def _quoted(refusal: Refusal) -> bytes:
-    return b'"' + str(refusal.reason).encode() + b'"'
