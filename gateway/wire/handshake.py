@@ -80,6 +80,8 @@ class FrontWebSocket(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.door.leave(self)
+        if self.handshake_complete and self.conn.close_rcvd is None:  # uvicorn says 1005, as if there had been a frame
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
 
     def read_expired(self, now: float) -> None:

@@ -90,6 +90,8 @@ class Sockets:
             exchange.usage.bytes_in, exchange.usage.bytes_out = tally.to_upstream_bytes, tally.to_client_bytes
         if ended.by == "upstream" and ended.code == 1006:
             exchange.result = "upstream_gone"
+        elif ended.by == "client" and ended.code == 1006:
+            exchange.result = "client_gone"  # without a close frame
         elif ended.by == "gateway":
             exchange.result = "timeout" if ended.idle else "error"
             exchange.fault = f"closed by the gateway: {ended.code} {ended.reason}"
