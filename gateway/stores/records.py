@@ -2,8 +2,8 @@
 
 The log is the truth and this file may be deleted at any time: at its start it catches up from the last seq it has, and
 begins anew when it belongs to another log. The rule: it is never on the hot path. The sequencer's thread only hands
-entries over (`committed`); a thread of its own writes them twice a second or when somebody asks. Entries are not kept
-twice: a page is read from the log by seq. SQL is spelled out here; comparison is SQLite's BINARY.
+entries over (`committed`); a thread of its own writes them every two seconds or when somebody asks, in portions
+(portions.py). Entries are not kept twice: a page is read from the log by seq. Comparison is SQLite's BINARY.
 """
 
 from __future__ import annotations
@@ -17,48 +17,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
 import orjson
 
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, Entries, QueryFailed, RecordPage, RecordQuery
+from gateway.stores.portions import PORTION, POSITION, SCHEMA, PortionWriter
+from gateway.stores.search import Search
 from gateway.stores.sqlite import StoreFailed, connect
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    seq INTEGER PRIMARY KEY, exchange TEXT, kind TEXT NOT NULL, time TEXT NOT NULL,
-    subject TEXT, action TEXT, route TEXT, effect TEXT, reason TEXT
-) STRICT;
-CREATE INDEX IF NOT EXISTS by_exchange ON records (exchange);
-CREATE INDEX IF NOT EXISTS by_time ON records (time);
-CREATE INDEX IF NOT EXISTS by_subject ON records (subject, seq);
-CREATE INDEX IF NOT EXISTS by_action ON records (action, seq);
-CREATE INDEX IF NOT EXISTS rare_kinds ON records (kind, seq) WHERE kind NOT IN ('intent', 'outcome');
-CREATE INDEX IF NOT EXISTS denied ON records (seq) WHERE effect = 'deny';
-CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, digest BLOB) STRICT;
-"""
-_INSERT = (
-    "INSERT INTO records (seq, exchange, kind, time, subject, action, route, effect, reason)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_SET_POSITION = "INSERT OR REPLACE INTO position (one, seq, digest) VALUES (1, ?, ?)"
-_POSITION = "SELECT seq, digest FROM position"
-_FIRST_SINCE = "SELECT seq FROM records WHERE time >= ? ORDER BY time LIMIT 1"
-_LAST_UNTIL = "SELECT seq FROM records WHERE time <= ? ORDER BY time DESC LIMIT 1"
-_COLUMNS = ("exchange", "subject", "action", "route", "kind", "effect", "reason")
-
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 2.0
 STEP_SECONDS = 0.05
 PENDING_BYTES = 4 * 1024 * 1024  # more is flushed before its time
 DROP_BYTES = 64 * 1024 * 1024  # more is let go and read again from the log: the disk is stuck
-BATCH = 2048
 RECENT = 8192  # entries kept in memory: the log's files may be a checkpoint behind its commits
 ASK_SECONDS = 2.0  # how long a question may wait for the index, and how long it may search
-TIME_SLACK = 20_000  # records: how far seq order and time order may differ (a record is timed before it is sequenced)
-
-Row: TypeAlias = tuple[int, str | None, str, str, str | None, str | None, str | None, str | None, str | None]
 
 _log = logging.getLogger("tollgate.stores")
 
@@ -87,15 +62,13 @@ class RecordIndex:
         self._executor = ThreadPoolExecutor(1, "tollgate-records")
         self._thread = threading.Thread(target=self._run, name="tollgate-index", daemon=True)
         self._databases: list[sqlite3.Connection] = []
+        self._portions: PortionWriter
 
     def start(self) -> None:
         """Opens the file and begins to catch up with the log, in the background. Raises StoreFailed."""
         self._databases = [self._open(), connect(self._path, "", durable=False)]
+        self._portions = PortionWriter(self._databases[0])
         self._thread.start()
-
-    @property
-    def _writer(self) -> sqlite3.Connection:
-        return self._databases[0]
 
     @property
     def _reader(self) -> sqlite3.Connection:
@@ -105,7 +78,7 @@ class RecordIndex:
         """The sequencer's listener: (seq, entry) in order, after their commit. Costs an append."""
         with self._changed:
             self._pending.extend(entries)
-            self._pending_bytes += sum(len(entry) for _, entry in entries)
+            self._pending_bytes += sum([len(entry) for _, entry in entries])
             self._recent.extend(entries)
             if entries:
                 self._head = entries[-1][0] + 1
@@ -168,36 +141,30 @@ class RecordIndex:
             self._add_all(item for item in batch if item[0] >= self._next)
 
     def _add_all(self, entries: Iterable[tuple[int, bytes]]) -> None:
-        chunk: list[tuple[int, bytes]] = []
+        """Up to the first seq that does not follow the one before: what is missing is read from the log."""
+        portion: list[tuple[int, bytes]] = []
         for item in entries:
-            chunk.append(item)
-            if len(chunk) == BATCH:
-                self._add(chunk)
-                chunk = []
+            if item[0] != self._next + len(portion):
+                break
+            portion.append(item)
+            if len(portion) == PORTION:
+                self._add(portion)
+                portion = []
                 if self._stopping:
                     return
-        if chunk:
-            self._add(chunk)
+        if portion:
+            self._add(portion)
 
-    def _add(self, chunk: list[tuple[int, bytes]]) -> None:
-        rows = [_row(seq, entry) for seq, entry in chunk]
-        last, entry = chunk[-1]
-        self._writer.execute("BEGIN IMMEDIATE")
-        try:
-            self._writer.executemany(_INSERT, rows)
-            self._writer.execute(_SET_POSITION, (last, hashlib.sha256(entry).digest()))
-            self._writer.execute("COMMIT")
-        except sqlite3.Error:
-            self._writer.rollback()
-            raise
-        self._next = last + 1
+    def _add(self, portion: list[tuple[int, bytes]]) -> None:
+        self._portions.add(portion)
+        self._next = portion[-1][0] + 1
         self._head = max(self._head, self._next)
 
     def _open(self) -> sqlite3.Connection:
         """The index of this log: one of another log, or a broken one, is begun anew."""
         try:
-            database = connect(self._path, _SCHEMA, durable=False)
-            found: tuple[int, bytes] | None = database.execute(_POSITION).fetchone()
+            database = connect(self._path, SCHEMA, durable=False)
+            found: tuple[int, bytes] | None = database.execute(POSITION).fetchone()
         except (StoreFailed, sqlite3.DatabaseError) as error:
             _log.warning("the index of records is begun anew: %s", error)
             return self._anew()
@@ -214,7 +181,7 @@ class RecordIndex:
     def _anew(self) -> sqlite3.Connection:
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        return connect(self._path, _SCHEMA, durable=False)
+        return connect(self._path, SCHEMA, durable=False)
 
     # Questions, in the executor's thread.
 
@@ -224,8 +191,7 @@ class RecordIndex:
         try:
             deadline = time.monotonic() + ASK_SECONDS
             self._reader.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-            statement, values = _statement(query, self._reader, limit)
-            seqs: list[int] = [seq for (seq,) in self._reader.execute(statement, values)]
+            seqs = list(islice(Search(query, self._reader, self._records, deadline).seqs(), limit + 1))
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
                 raise QueryFailed("the search took too long; narrow it by exchange, subject, action or time") from None
@@ -245,7 +211,7 @@ class RecordIndex:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._next >= target or bool(self._failed), timeout=ASK_SECONDS)
 
-    def _records(self, seqs: list[int]) -> Iterable[dict[str, Json]]:
+    def _records(self, seqs: Sequence[int]) -> Iterable[dict[str, Json]]:
         """The records of `seqs` (newest first) from memory or the log, neighbours in one reading."""
         with self._changed:
             known = dict(self._recent)
@@ -256,50 +222,6 @@ class RecordIndex:
             if seq not in known:
                 raise QueryFailed(f"record {seq} is in the index but not in the log; restart to build the index anew")
             yield orjson.loads(known[seq])
-
-
-def _row(seq: int, entry: bytes) -> Row:
-    record = orjson.loads(entry)
-    subject, decision, refusal = record.get("subject"), record.get("decision"), record.get("refusal")
-    return (
-        seq,
-        record.get("exchange"),
-        record["kind"],
-        record["time"],
-        subject.get("id") if subject else None,
-        record.get("action"),
-        record.get("route"),
-        decision.get("effect") if decision else None,
-        refusal.get("reason") if refusal else None,
-    )
-
-
-def _statement(query: RecordQuery, reader: sqlite3.Connection, limit: int) -> tuple[str, list[str | int]]:
-    """Fixed fragments chosen by which members are given; every value is bound."""
-    terms: list[str] = []
-    values: list[str | int] = []
-    for column in _COLUMNS:
-        value: str | None = getattr(query, column)
-        if value is not None:
-            terms.append(f"{column} = ?")
-            values.append(value)
-    if query.kind is not None and query.kind not in ("intent", "outcome"):
-        terms.append("kind NOT IN ('intent', 'outcome')")
-    if query.effect == "deny":
-        terms.append("effect = 'deny'")
-    for text, term, edge, bound, slack in (
-        (query.since, "time >= ?", _FIRST_SINCE, "seq >= ?", -TIME_SLACK),
-        (query.until, "time <= ?", _LAST_UNTIL, "seq <= ?", TIME_SLACK),
-    ):
-        if text is not None:
-            found = reader.execute(edge, (text,)).fetchone()
-            terms += [term, bound] if found else ["0"]
-            values += [text, found[0] + slack] if found else []
-    if query.before is not None:
-        terms.append("seq < ?")
-        values.append(query.before)
-    where = f"WHERE {' AND '.join(terms)} " if terms else ""
-    return f"SELECT seq FROM records {where}ORDER BY seq DESC LIMIT ?", [*values, limit + 1]
 
 
 def _runs(seqs: list[int]) -> Iterable[tuple[int, int]]:

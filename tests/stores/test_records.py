@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
+import random
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.core.query import QueryFailed, RecordPage, RecordQuery
-from gateway.stores import records
+from gateway.stores import records, search
 from gateway.stores.records import RecordIndex
 
 
@@ -103,6 +107,86 @@ def test_pages_stay_what_they_were_while_records_arrive(index: RecordIndex, log:
     got = [record["seq"] for page in (first, second, third) for record in page.records]
     assert got == [6, 5, 4, 3, 2, 1, 0]
     assert third.cursor is None
+
+
+def test_pages_of_every_question_hold_what_a_look_at_every_record_finds(
+    tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the plainest oracle: small portions and windows, times out of order, exchanges that stay open."""
+    monkeypatch.setattr(records, "PORTION", 8)
+    monkeypatch.setattr(search, "WINDOW", 16)
+    monkeypatch.setattr(search, "WINDOW_MOST", 64)
+    source = random.Random(7)
+    made: list[dict[str, Any]] = []
+    index = RecordIndex(tmp_path / "index.db", log)
+    index.start()
+    while len(made) < 600:
+        batch = []
+        for _ in range(source.randrange(1, 30)):
+            members: dict[str, Any] = {
+                "exchange": f"x{source.randrange(80)}",
+                "kind": source.choice(["intent", "intent", "outcome", "refusal", "admin"]),
+                "time": f"2026-11-22T12:{(len(made) // 10 + source.randrange(3)) % 60:02d}:00.000000Z",
+                "subject": {"id": source.choice("abcdefgh")},
+                "route": source.choice("wwwwv"),
+                "decision": {"effect": source.choice(["allow", "allow", "deny"])},
+            }
+            batch.append(log.append(**members))
+            made.append(json.loads(batch[-1][1]))
+        index.committed(batch)
+        if source.random() < 0.3:
+            find(index)
+    for _ in range(150):
+        asked: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("exchange", f"x{source.randrange(90)}"), ("kind", source.choice(["intent", "outcome", "recovery"])),
+                ("subject", source.choice("abi")), ("route", source.choice("wv")), ("effect", "deny"),
+                ("since", f"2026-11-22T12:{source.randrange(60):02d}:00.000000Z"),
+                ("until", f"2026-11-22T12:{source.randrange(60):02d}:00.000000Z"), ("before", source.randrange(600)),
+            )
+            if source.random() < 0.3
+        }  # fmt: skip
+        expected = [item["seq"] for item in reversed(made) if meant(item, asked)]
+        limit = source.choice([9, 100, 500])
+        got: list[Any] = []
+        page = find(index, limit=limit, **asked)
+        got += [record["seq"] for record in page.records]
+        while page.cursor is not None:
+            page = find(index, limit=limit, **(asked | {"before": page.cursor}))
+            assert page.records, "a cursor leads to a page"
+            got += [record["seq"] for record in page.records]
+        assert got == expected, asked
+    index.close()
+
+
+def meant(record: dict[str, Any], asked: dict[str, Any]) -> bool:
+    return (
+        all(record[name] == asked[name] for name in ("exchange", "kind", "route") if name in asked)
+        and ("subject" not in asked or record["subject"]["id"] == asked["subject"])
+        and ("effect" not in asked or record["decision"]["effect"] == asked["effect"])
+        and asked.get("since", "") <= record["time"] <= asked.get("until", "3")
+        and record["seq"] < asked.get("before", 1000)
+    )
+
+
+def test_a_hole_in_what_is_handed_over_is_read_from_the_log(index: RecordIndex, log: ListedEntries) -> None:
+    entries = [log.append(exchange="x") for _ in range(10)]
+    index.committed(entries[:3] + entries[6:])
+    assert seqs(index) == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_a_file_of_the_first_layout_is_begun_anew(tmp_path: Path, log: ListedEntries) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.db")) as old:
+        old.execute("CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, digest BLOB)")
+        _, entry = log.append(exchange="x")
+        old.execute("INSERT INTO position VALUES (1, 0, ?)", (hashlib.sha256(entry).digest(),))
+        old.commit()
+    index = RecordIndex(tmp_path / "index.db", log)
+    index.start()
+    index.committed([log.append(exchange="x")])
+    assert seqs(index, exchange="x") == [1, 0]
+    index.close()
 
 
 def test_a_start_catches_up_from_its_last_seq(tmp_path: Path, log: ListedEntries) -> None:
