@@ -25,7 +25,7 @@ _HEADER = struct.Struct(">IQc")
 _SCRIPT = Path(__file__).with_name("child.py")
 
 START_S = 20.0  # a new interpreter, the engine, and up to 64 MiB of data
-MEMORY_BYTES = 1024 * 1024 * 1024
+MEMORY_BYTES = 1024 * 1024 * 1024  # of a child, beyond what it has mapped when it starts
 ANSWER_BYTES = 1024 * 1024
 
 

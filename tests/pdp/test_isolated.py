@@ -190,6 +190,17 @@ def test_a_policy_that_takes_all_memory_ends_its_child_only() -> None:
     story(tell, text, deadline_s=20)
 
 
+@pytest.mark.parametrize("size", [60_000, 3_000_000])
+def test_the_limit_leaves_room_for_the_largest_input_beside_what_the_engine_reserves(size: int) -> None:
+    text = "decision if { some i in numbers.range(1, 2); i == 2; count(input.context.arguments.text) > 2 }"
+
+    async def tell(engine: EmbeddedEngine) -> None:
+        decision = await decide(engine, {"text": "x" * size})
+        assert (decision.allow, decision.fault) == (True, False), decision
+
+    story(tell, text, deadline_s=5)
+
+
 def test_an_error_of_the_policy_leaves_the_child_alive() -> None:
     async def tell(engine: EmbeddedEngine) -> None:
         process = child(engine)
