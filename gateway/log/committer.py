@@ -72,6 +72,7 @@ class Committer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: Owner | None = None
         self._closing = False
+        self._told = False
         self.queue: deque[Item] = deque()
         self.blobs: dict[int, Blobs] = {}
         self.durable = durable  # the seq behind the last durable entry
@@ -92,8 +93,10 @@ class Committer:
         return self._thread.is_alive()
 
     def flush(self) -> None:
-        """Commits what is queued now, as soon as a commit under way is done."""
-        self._tokens.put(None)
+        """Commits what is queued now, as soon as a commit under way is done; several of these are one."""
+        if not self._told:
+            self._told = True
+            self._tokens.put(None)
 
     def close(self) -> None:
         """Ends when everything is written; returns when both threads have ended."""
@@ -105,6 +108,7 @@ class Committer:
         while not (self._closing and not self.queue):
             if not self._closing:
                 self._tokens.get()
+                self._told = False  # before the queue is looked at: what comes now tells again
             wanted = len(self.queue)
             while wanted > 0:
                 batch = [self.queue.popleft() for _ in range(min(wanted, _BATCH_RECORDS))]

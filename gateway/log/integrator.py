@@ -7,8 +7,9 @@ One thread owns the tree.
 3. A disk that fails is tried again every half second; the journal keeps everything meanwhile.
 4. The listener (the query index) gets every entry in order, some time after it is durable; if it raises, it gets the
    same entries again.
-It must never hold the interpreter for long: work is cut in slices and the event loop is let in between, and many small
-commits cost one wake-up.
+It must never hold the interpreter for long: work is cut in slices and the event loop is let in between. It must not
+wake often either: taking the interpreter from a busy event loop costs both more than a record, so all commits of a
+while cost one wake-up.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ from gateway.log.tlog import TILE_WIDTH
 
 _log = logging.getLogger("tollgate.log")
 
-_SLICE = 64  # records, about 0.2 ms of interpreter
-_GATHER_SECONDS = 0.02  # after the first entry, so that more come with it
-_DELIVER_SECONDS = 0.1  # how old the listener's view may get
-_DELIVER_RECORDS = 1024
+_SLICE = 256  # records, about half a millisecond of interpreter; slices end where tiles end
+_PAUSE_SECONDS = 0.001  # between slices; less would take the interpreter back before the loop woke
+_GATHER_SECONDS = 0.2  # after the first entry, so that more come with it: also how old the listener's view may get
 _RETRY_SECONDS = 0.5
 _UNDELIVERED = 65_536  # entries kept for a failing listener; beyond, the oldest are its own to fetch from the log
 
@@ -66,9 +66,9 @@ class Integrator:
         self._asking: deque[Asked] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._idle = False
+        self._urged = False  # told to look after the journal before its time
         self._stopping = False
         self._undelivered: deque[tuple[int, bytes]] = deque(maxlen=_UNDELIVERED)
-        self._deliver_at = 0.0
         self._retry_at: float | None = None
         self.checkpoint = checkpoint
         self.published_at = clock.monotonic()
@@ -81,8 +81,9 @@ class Integrator:
     def put(self, first: int, entries: Sequence[bytes]) -> None:
         """Entries that are durable."""
         self._committed.append((first, entries))
-        if self._idle:
+        if self._idle or (self._journal.short and not self._urged):
             self._idle = False
+            self._urged = True
             self._tokens.put(None)
 
     def ask(self, done: Asked) -> None:
@@ -114,8 +115,9 @@ class Integrator:
             if not (self._committed or self._asking or self._stopping):
                 self._sleep(self._patience())
             self._idle = False
-        if self._committed and not (self._asking or self._stopping):
-            self._sleep(_GATHER_SECONDS)
+        if self._committed and not (self._asking or self._stopping or self._journal.short):
+            due = self._patience()
+            self._sleep(_GATHER_SECONDS if due is None else min(due, _GATHER_SECONDS))
 
     def _sleep(self, seconds: float | None) -> None:
         try:
@@ -125,28 +127,25 @@ class Integrator:
 
     def _patience(self) -> float | None:
         """Seconds until something is due by itself; None if nothing ever is."""
-        due = []
+        due = None
         if self._retry_at is not None:
-            due.append(self._retry_at)
-        else:
-            if self._tiles.size != self.checkpoint.size:
-                due.append(self.published_at + self._every_seconds)
-            if self._undelivered:
-                due.append(self._deliver_at)
-        return max(0.0, min(due) - self._clock.monotonic()) if due else None
+            due = self._retry_at
+        elif self._tiles.size != self.checkpoint.size:
+            due = self.published_at + self._every_seconds
+        return None if due is None else max(0.0, due - self._clock.monotonic())
 
     def _step(self, hurry: bool) -> bool:
         """Takes what is there and does what is due; False if the disk or the listener failed."""
         try:
             self._collect()
-            self._integrate()
+            self._integrate(hurry)
             now = self._clock.monotonic()
             if self._retry_at is not None and not hurry and now < self._retry_at:
                 return False
             new = self._tiles.size - self.checkpoint.size
             if new and (hurry or now >= self.published_at + self._every_seconds):
                 self._publish()
-            if self._undelivered and (hurry or now >= self._deliver_at or len(self._undelivered) >= _DELIVER_RECORDS):
+            if self._undelivered:
                 self._deliver()
             self._journal.prepare()
         except OSError as error:
@@ -160,22 +159,22 @@ class Integrator:
         return False
 
     def _collect(self) -> None:
+        self._urged = False
         for _ in range(len(self._committed)):
             first, entries = self._committed.popleft()
             self._entries.extend(entries)
             if self._listener is not None:
-                if not self._undelivered:
-                    self._deliver_at = self._clock.monotonic() + _DELIVER_SECONDS
                 self._undelivered.extend(enumerate(entries, first))
 
-    def _integrate(self) -> None:
+    def _integrate(self, hurry: bool) -> None:
         entries = self._entries
         while entries:
-            fits = _SLICE - self._tiles.size % _SLICE  # slices end where tiles end
+            fits = _SLICE - self._tiles.size % _SLICE
             part = [entries.popleft() for _ in range(min(fits, len(entries)))]
             self._tiles.add(part)
             self.bytes += sum(map(len, part))
-            time.sleep(0)  # lets the event loop in
+            if entries and not hurry:
+                time.sleep(_PAUSE_SECONDS)  # lets the event loop in
             if self._full() and self._retry_at is None:
                 self._publish()
 

@@ -243,6 +243,11 @@ class Journal:
             self._retired.append(self._active)
         self._active = _Active(path, fd, len(head) + len(data), first)
 
+    @property
+    def short(self) -> bool:
+        """Whether there is no next segment: the one in use would grow."""
+        return not self._spares
+
     def prepare(self) -> None:
         """Makes sure that the next segment is there. Raises OSError."""
         with self._preparing:
