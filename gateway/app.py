@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway import __version__, config
-from gateway.assembly import LOOPBACK_HOSTS, Assembly, close_engine, make_engine, refuse_cold
+from gateway.assembly import LOOPBACK_HOSTS, Assembly, Engines, make_engine, refuse_cold
 from gateway.control.access import Access, checked, token_from
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import Door
@@ -130,7 +130,8 @@ class App:
             load_yaml=lambda data: parse_yaml(data.decode("utf-8")),
             published=self.ring.jwks,
         )
-        self.snapshot: Snapshot = self.assembly.build(settings, settings.listen.port)
+        self.engines = Engines()
+        self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.streams = Streams(lambda: self.snapshot)
@@ -145,6 +146,7 @@ class App:
         self._front = self._make_front()
         self._admin: Front | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
         self._stopped = False
 
     @property
@@ -159,9 +161,11 @@ class App:
         """Serves. The log is there before the first request can be."""
         self.log.start(asyncio.get_running_loop())
         self.index.start()
+        await self.engines.start(self.snapshot)
         await self._front.start()
         if self.settings.listen.port == 0 and not self.settings.public_url:
-            self.snapshot = self.assembly.build(self.settings, self._front.port)
+            self.snapshot = self.assembly.keep(self.assembly.build(self.settings, self._front.port))
+            await self.engines.start(self.snapshot)
         self._admin = self._make_admin()
         await self._admin.start()
         self._activation("accepted", "start")
@@ -175,18 +179,20 @@ class App:
 
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
-        try:
-            refuse_cold(self.settings, settings)
-            snapshot = self.assembly.build(settings, self.port)
-            self.clients.adopt(snapshot.upstreams.values())
-        except Exception as error:
-            self._activation("refused", str(error))
-            raise
-        former, self.snapshot = self.snapshot, snapshot
-        self.settings = settings
-        self.streams.sweep()
-        self._activation("accepted", "reload")
-        await close_engine(former.engine)
+        async with self._reloading:
+            try:
+                refuse_cold(self.settings, settings)
+                candidate = self.assembly.build(settings, self.port)
+                await self.engines.start(candidate.snapshot)
+                self.clients.adopt(candidate.snapshot.upstreams.values())
+            except Exception as error:
+                self.assembly.drop()
+                self._activation("refused", str(error))
+                raise
+            self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
+            self.settings = settings
+            self.streams.sweep()
+            self._activation("accepted", "reload")
 
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
@@ -208,7 +214,7 @@ class App:
         await self.log.close()
         self.index.close()
         self.handles.close()
-        await close_engine(self.snapshot.engine)
+        await self.engines.aclose()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
 

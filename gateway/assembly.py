@@ -1,13 +1,18 @@
 """From the configuration to a Snapshot: one verified revision of routes, upstreams, trust, policy and limits.
 
 Called at the start and at each reload; whatever is wrong raises here, before anything is swapped. What outlives a
-snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key.
+snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key: `build`
+touches none of it, `keep` follows once nothing can refuse the new snapshot any more. `Engines` ends what a policy runs.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway import config
@@ -30,6 +35,16 @@ POLICY_HEADERS = (b"user-agent", b"accept", b"content-type")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A snapshot that is not in force yet, and what it stands on."""
+
+    snapshot: Snapshot
+    limits: Limits
+    sources: list[FileKeys | UrlKeys]
+    api_keys: ApiKeys | None
+
+
 class Assembly:
     """Builds snapshots. `engine` makes a decision point from the policy settings; `load_yaml` reads keys strictly;
     `published` is the key set of `/.well-known/jwks.json`."""
@@ -49,11 +64,12 @@ class Assembly:
         self._load_yaml = load_yaml
         self._published = published
         self._limits: Limits | None = None
+        self._used: list[FileKeys | UrlKeys] = []
         self.api_keys: ApiKeys | None = None
 
-    def build(self, settings: config.Settings, port: int) -> Snapshot:
+    def build(self, settings: config.Settings, port: int) -> Candidate:
         """`port` is the data plane's real one (it may have been asked for as 0). Raises ConfigError, ApiKeyError,
-        PolicyError, OSError: each names what is wrong."""
+        PolicyError, OSError: each names what is wrong. One candidate at a time: `keep` or `drop` it."""
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
         upstreams = {name: _upstream(name, found) for name, found in settings.upstreams.items()}
         routes = tuple(_route(found, settings) for found in settings.routes)
@@ -63,13 +79,7 @@ class Assembly:
         keys = self._keys(settings.trust.api_keys)
         authenticator = Caller(Bearer(issuers, read_token, self._clock), keys, challenges, self._clock)
         engine = self._engine(settings.policy)
-        # Nothing can fail any more: what the running snapshot stands on is let go only now.
-        self._sources.keep([source for _, source in issuers])
-        self.api_keys = keys
-        if self._limits is not None:
-            limits.carry(self._limits)
-        self._limits = limits
-        return Snapshot(
+        snapshot = Snapshot(
             revision=revision(settings, engine),
             routes=RouteTable(routes),
             upstreams=upstreams,
@@ -84,6 +94,21 @@ class Assembly:
             body_bytes=settings.front.body_bytes,
             documents=self._documents(settings, routes, challenges),
         )
+        return Candidate(snapshot, limits, [source for _, source in issuers], keys)
+
+    def keep(self, found: Candidate) -> Snapshot:
+        """The candidate is in force: what the former one stood on alone is let go."""
+        self._used = found.sources
+        self._sources.keep(found.sources)
+        self.api_keys = found.api_keys
+        if self._limits is not None:
+            found.limits.carry(self._limits)
+        self._limits = found.limits
+        return found.snapshot
+
+    def drop(self) -> None:
+        """Nothing came of the last candidate: the running snapshot's keys are the only ones that are looked after."""
+        self._sources.keep(self._used)
 
     def _source(self, found: config.Issuer) -> FileKeys | UrlKeys:
         if found.jwks.file is not None:
@@ -215,6 +240,43 @@ async def close_engine(engine: DecisionPoint) -> None:
     """Ends what an engine has running (its child process, where its policy needs one)."""
     if isinstance(engine, EmbeddedEngine):
         await engine.aclose()
+
+
+class Engines:
+    """The engines of the running snapshot and of former ones. An exchange pins its snapshot from its first byte to its
+    last: an engine is closed when nothing holds its snapshot any more."""
+
+    def __init__(self) -> None:
+        self._open: set[EmbeddedEngine] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self, snapshot: Snapshot) -> None:
+        """Waits for what the engine runs (a child process, where the policy needs one): the first call must not be late
+        for it. Raises EngineFault."""
+        engine = snapshot.engine
+        if isinstance(engine, EmbeddedEngine):
+            self._open.add(engine)
+            weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
+            await engine.started()
+
+    async def aclose(self) -> None:
+        for engine in list(self._open):
+            await self._close(engine)
+        await asyncio.gather(*self._closing)
+
+    def _unused(self, loop: asyncio.AbstractEventLoop, engine: EmbeddedEngine) -> None:
+        """Called wherever the last reference went, perhaps when the loop is over."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._end, engine)
+
+    def _end(self, engine: EmbeddedEngine) -> None:
+        task = asyncio.get_running_loop().create_task(self._close(engine))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, engine: EmbeddedEngine) -> None:
+        self._open.discard(engine)
+        await close_engine(engine)
 
 
 class NeedsRestart(Exception):

@@ -127,9 +127,11 @@ def _hostname(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
-    """One revision of routes, upstreams, trust, policy and limits. `revision` names it in activation records."""
+    """One revision of routes, upstreams, trust, policy and limits. `revision` names it in activation records.
+
+    Weakly referable, so that its engine can be closed when the last exchange that pinned it is over."""
 
     revision: str
     routes: RouteTable

@@ -12,6 +12,7 @@ was late `LATE` times goes to the child from then on.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -119,6 +120,11 @@ class EmbeddedEngine:
         if self._here_bytes == 0:
             self._child().start()
 
+    async def started(self) -> None:
+        """As `start`, and waits for the child. Raises EngineFault."""
+        if self._here_bytes == 0:
+            await asyncio.shield(self._child().start())
+
     async def aclose(self) -> None:
         """Ends the child, where there is one, and this thread's engine (4). What needs the child is then denied."""
         self._threads.__dict__.clear()
@@ -163,8 +169,6 @@ class EmbeddedEngine:
 
     async def _apart(self, key: bytes, within_s: float) -> Decision:
         started = self._monotonic()
-        if within_s <= 0:
-            return self._reader.fault(_WAS_LATE, "late", 0.0)
         try:
             answer = await self._child().ask(key, within_s=within_s)
         except EngineFault as error:

@@ -62,7 +62,7 @@ class Gateway:
         if way.document is not None:
             await _document(way.document, send)
             return
-        exchange = self._open(way)
+        exchange = self._open(way, head)
         if way.preflight and way.refusal is None:
             await _reply(send, 204, preflight(exchange), b"")  # the gateway's own answer: nothing was asked of anybody
             return
@@ -137,7 +137,7 @@ class Gateway:
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
 
-    def _open(self, way: Way) -> Exchange:
+    def _open(self, way: Way, head: Head) -> Exchange:
         ident = self._ids.new()
         plain = ident.replace("-", "")
         trace_id, parent_span_id = way.traced or (plain, "")
@@ -145,7 +145,7 @@ class Gateway:
             id=ident,
             time=self._clock.time(),
             started=self._clock.monotonic(),
-            head=way.head,
+            head=head,
             snapshot=way.snapshot,
             route=way.route,
             upstream=way.upstream,

@@ -22,9 +22,9 @@ CLIENT_ID_CHARACTERS = 128
 @dataclass(frozen=True, slots=True)
 class Way:
     """`refusal` is the door's: Host, Origin, route. `document` is what the gateway itself answers with. `length` is the
-    body's declared length, `traced` the caller's trace and span id."""
+    body's declared length, `traced` the caller's trace and span id. It does not name the head that remembers it: in a
+    circle head and snapshot would stay until the collector comes by."""
 
-    head: Head
     snapshot: Snapshot
     route: Route
     upstream: Upstream
@@ -58,7 +58,6 @@ class Ways:
             refusal = Refusal(Reason.ROUTE_UNKNOWN, "No route leads there; the configuration lists the routes")
         declared = head.first(b"content-length")
         return Way(
-            head=head,
             snapshot=snapshot,
             route=route or NO_ROUTE,
             upstream=upstream,

@@ -79,11 +79,11 @@ def canned() -> Iterator[Canned]:
             thread.join()
 
 
-def open_policy(folder: Path, text: str = OPEN) -> dict[str, str]:
+def open_policy(folder: Path, text: str = OPEN, name: str = "open") -> dict[str, str]:
     """A `policy` section that lets everybody do all but what is called forbidden."""
-    (folder / "open").mkdir(exist_ok=True)
-    (folder / "open" / "decision.rego").write_text(text)
-    return {"bundle": str(folder / "open")}
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "decision.rego").write_text(text)
+    return {"bundle": str(folder / name)}
 
 
 @dataclass(frozen=True)
