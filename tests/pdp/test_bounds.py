@@ -61,6 +61,7 @@ UNBOUNDED = [
     (f"decision if {{ some x in r; some y in r; x == y }}\n\nr contains z if some z in {ARGS}.a", "nests loops"),
     (f"decision if f({ARGS}.a)\n\nf(xs) if {{ some x in xs; g(x, xs) }}\n\ng(x, xs) if x in xs", "nests loops"),
     (f"decision if {{ some i; {ARGS}.a[i] == 1; some j; {ARGS}.b[j] == 2 }}", "nests loops"),
+    (f"decision if {{ i := 1; c := [v | some i; v := {ARGS}.l[i]; {ARGS}.m[_] == v]; c == [i] }}", "nests loops"),
     (f"decision if {{ _ = {ARGS}.a[_]; _ = {ARGS}.b[_] }}", "nests loops"),
     ("decision if { some a in data.x; some b in a; some c in b; some d in data.y; d in c }", "nests loops"),
     ("decision if { some x in data.a; other with input.x as x }\n\nother if input.x == 1", "`with` evaluates rules"),

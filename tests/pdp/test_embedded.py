@@ -248,6 +248,12 @@ def test_large_keys_and_faults_are_not_kept() -> None:
     assert len(asked._cache) == 1
 
 
+def test_a_fault_is_never_kept_whatever_brought_it() -> None:
+    asked = engine(COUNTED)
+    asked._kept(b"key", Decision(False, "late", "late", "embedded", "", fault=True))
+    assert len(asked._cache) == 0
+
+
 def test_nothing_is_kept_where_it_would_be_wrong_or_useless() -> None:
     for text in ("decision if time.now_ns() > 0", "decision if input.context.time", "decision if input"):
         asked = engine(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +17,7 @@ import uvloop
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
 from gateway.pdp.embedded import RULE, EmbeddedEngine, EmbeddedSettings
-from gateway.pdp.isolated import Child, IsolatedEngine
+from gateway.pdp.isolated import MEMORY_BYTES, Child, IsolatedEngine
 from tests.pdp.asking import policy, request, run, settled
 
 # Quick for a short list; for a long one it runs for longer than anybody waits.
@@ -124,6 +126,7 @@ def test_after_a_kill_the_next_question_is_answered_by_another_child() -> None:
     async def tell(engine: EmbeddedEngine) -> None:
         first = child(engine)
         assert (await decide(engine, slow())).rule == "late"
+        assert engine._child()._starting is not None, "it is not started before somebody asks"
         await warm(engine)
         assert (await decide(engine, quick(3))).allow is True
         assert child(engine).process.pid != first.process.pid
@@ -199,6 +202,25 @@ def test_the_limit_leaves_room_for_the_largest_input_beside_what_the_engine_rese
         assert (decision.allow, decision.fault) == (True, False), decision
 
     story(tell, text, deadline_s=5)
+
+
+def test_a_child_has_a_limit_of_memory_and_leaves_no_core() -> None:
+    async def tell(engine: EmbeddedEngine) -> None:
+        pid = child(engine).process.pid
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+        assert MEMORY_BYTES <= soft == hard < 8 * MEMORY_BYTES
+        assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
+
+    story(tell)
+
+
+def test_an_idle_child_lives_on_past_its_alarm() -> None:
+    async def tell(engine: EmbeddedEngine) -> None:
+        assert (await decide(engine, quick(3))).allow is True
+        with pytest.raises(subprocess.TimeoutExpired):
+            await asyncio.to_thread(child(engine).process.wait, 1.0)
+
+    story(tell, deadline_s=0.25)
 
 
 def test_an_error_of_the_policy_leaves_the_child_alive() -> None:
