@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def test_a_full_disk_refuses_every_call_says_so_and_recovers_by_itself(tmp_path:
     run(story(), 120)
 
 
-def test_a_session_that_cannot_be_bound_is_not_shown(tmp_path: Path, small_disk: Path) -> None:
+def test_a_session_that_cannot_be_bound_is_not_shown(tmp_path: Path) -> None:
     """The answer that mints it would otherwise name a session that nobody owns after a restart."""
 
     async def initialize(peer: Any) -> None:
@@ -129,16 +130,15 @@ def test_a_session_that_cannot_be_bound_is_not_shown(tmp_path: Path, small_disk:
 
     async def story() -> None:
         async with staged() as stage:
-            folder = small_disk / "gateway"
-            folder.mkdir()
             stage.plays["/mcp"] = initialize
-            with gateway(folder, **stage.settings(tmp_path)) as gate:
-                filler = fill(small_disk)
+            with gateway(tmp_path, **stage.settings(tmp_path)) as gate:
+                other = sqlite3.connect(tmp_path / "var" / "handles.sqlite", isolation_level=None)
+                other.execute("BEGIN IMMEDIATE")  # whoever holds it: the binding cannot be written
                 status, said = await post(gate, "/tools", message, *KINDS)
                 assert (status, said["id"], said["error"]["data"]["reason"]) == (500, 1, "fault")
                 assert said["headers"]["x-request-id"]
                 assert "mcp-session-id" not in said["headers"]
-                os.unlink(filler)
+                other.close()
                 status, said = await post(gate, "/tools", message, *KINDS)
                 assert (status, said["headers"]["mcp-session-id"]) == (200, "s-1")
 
