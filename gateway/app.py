@@ -276,6 +276,7 @@ class App:
             relays=WebSockets(self.clients.tls, max_message_bytes=self.settings.front.judged_body_bytes),
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
+            answer_headers=answers.headers,
             pipeline=build_message_pipeline(self.log, observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,

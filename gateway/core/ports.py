@@ -159,6 +159,13 @@ class DecisionPoint(Port):
         ...
 
 
+class Answered(Port):
+    """What came back from an upstream and has headers: an answer, or what it said to a WebSocket's opening."""
+
+    @property
+    def headers(self) -> list[Header]: ...
+
+
 class UpstreamAnswer(Port):
     """An upstream's response whose head has arrived. Its connection is reused only if the body was read to its end."""
 

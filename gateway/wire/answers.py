@@ -17,7 +17,7 @@ from gateway.core import records
 from gateway.core.access import ask
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
-from gateway.core.ports import AnswerFilter, Clock, Handles, RecordLog, UpstreamAnswer, UpstreamTargets
+from gateway.core.ports import Answered, AnswerFilter, Clock, Handles, RecordLog, UpstreamAnswer, UpstreamTargets
 from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed
 from gateway.wire.origins import shared
 from gateway.wire.streams import Streams
@@ -49,7 +49,7 @@ class Answers:
         *,
         targets: UpstreamTargets,
         request_headers: Callable[[Exchange], list[Header]],
-        answer_headers: Callable[[UpstreamAnswer, Exchange], list[Header]],
+        answer_headers: Callable[[Answered, Exchange], list[Header]],
         target: Callable[[Exchange], str],
         streams: Streams,
         handles: Handles,
@@ -83,15 +83,16 @@ class Answers:
         if filtering is None:
             whole = answer.complete
             if whole is not None:
-                await self._at_once(exchange, answer.status, self._headers(exchange, answer), whole, send)
+                await self._at_once(exchange, answer.status, self.headers(exchange, answer), whole, send)
             else:
-                await self._stream(exchange, answer, self._headers(exchange, answer), send)
+                await self._stream(exchange, answer, self.headers(exchange, answer), send)
         elif filtering.whole:
             await self._rewritten(exchange, answer, filtering, send)
         else:
-            await self._judged(exchange, answer, filtering, self._headers(exchange, answer), send)
+            await self._judged(exchange, answer, filtering, self.headers(exchange, answer), send)
 
-    def _headers(self, exchange: Exchange, answer: UpstreamAnswer) -> list[Header]:
+    def headers(self, exchange: Exchange, answer: Answered) -> list[Header]:
+        """Of any answer to a caller: the upstream's own, ours, what the limits say, what a browser's page may see."""
         headers = self._answer_headers(answer, exchange)
         if exchange.limit_headers:
             headers.extend(exchange.limit_headers)
@@ -174,7 +175,7 @@ class Answers:
                 parts.append(shown)
         parts.append(await filtering.finish())
         body = b"".join(parts)
-        headers = [item for item in self._headers(exchange, answer) if item[0] != b"content-length"]
+        headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._at_once(exchange, answer.status, headers, body, send)
 

@@ -77,6 +77,8 @@ class FrontWebSocket(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             await asyncio.sleep(0)  # as in cycle.py: the loop must get to tell the loss
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # answered: a refusal is no fault, which is what the library would log
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.door.leave(self)
@@ -97,7 +99,8 @@ class FrontWebSocket(WebSocketsSansIOProtocol):
         """Pings find a reader that has stopped."""
 
     def give_way(self, reason: str) -> None:
-        self.shutdown()
+        if not self.transport.is_closing():
+            self.shutdown()
 
     def abort(self) -> None:
         self.transport.abort()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from gateway.core.exchange import Exchange, Header
-from gateway.core.ports import UpstreamAnswer
+from gateway.core.ports import Answered
 from gateway.wire.http1_head import FRAMING
 
 VIA = (b"via", b"1.1 tollgate")
@@ -104,7 +104,7 @@ class AnswerHeaders:
         self._second = -1
         self._date = b""
 
-    def __call__(self, answer: UpstreamAnswer, exchange: Exchange) -> list[Header]:
+    def __call__(self, answer: Answered, exchange: Exchange) -> list[Header]:
         found: list[Header] = []
         dated = False
         for pair in answer.headers:

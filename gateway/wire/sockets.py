@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
-from gateway.core.ports import Clock, Messages
+from gateway.core.ports import Answered, Clock, Messages
 from gateway.core.reasons import Reason, Refusal, UpstreamFailed
 from gateway.core.snapshot import Snapshot
 from gateway.wire.relay import Answer, Close, Forward, Tally, Verdict, WebSockets
@@ -36,6 +36,7 @@ class Sockets:
         relays: WebSockets,
         messages: Mapping[str, Messages],
         request_headers: Callable[[Exchange], list[Header]],
+        answer_headers: Callable[[Exchange, Answered], list[Header]],
         pipeline: Pipeline,
         current: Callable[[], Snapshot],
         streams: Streams,
@@ -45,6 +46,7 @@ class Sockets:
         self._relays = relays
         self._messages = messages
         self._request_headers = request_headers
+        self._answer_headers = answer_headers
         self._pipeline = pipeline
         self._current = current
         self._streams = streams
@@ -77,7 +79,7 @@ class Sockets:
                 receive,
                 send,
                 socket,
-                headers=[*socket.headers, (b"x-request-id", exchange.id.encode())],
+                headers=self._answer_headers(exchange, socket),
                 on_client_message=talk.from_client,
                 on_upstream_message=_pass,
                 alive=lambda: self._streams.alive(exchange.principal),
@@ -98,12 +100,12 @@ class Sockets:
 
     def child(self, parent: Exchange, asked: Call | Refusal, body: bytes) -> Exchange:
         """A message as an exchange of its own, by the rules in force now."""
-        snapshot = self._current()
+        snapshot, ident = self._current(), self._ids.new()
         route = snapshot.routes.match(parent.head.authority, parent.head.path)
         if route is None or route.name != parent.route.name or route.upstream not in snapshot.upstreams:
             asked = Refusal(Reason.ROUTE_UNKNOWN, "This route was taken away while the socket was open")
         return Exchange(
-            id=self._ids.new(),
+            id=ident,
             time=self._clock.time(),
             started=self._clock.monotonic(),
             head=parent.head,
@@ -116,7 +118,8 @@ class Sockets:
             asked=asked,
             principal=parent.principal,
             trace_id=parent.trace_id,
-            span_id=parent.span_id,
+            span_id=ident.replace("-", "")[16:],
+            parent_span_id=parent.span_id,
         )
 
     async def admit(self, exchange: Exchange) -> Refusal | None:
@@ -128,12 +131,8 @@ class Sockets:
     async def _declined(self, exchange: Exchange, answer: Declined, send: Send) -> None:
         exchange.status = answer.status
         exchange.usage.bytes_out = len(answer.body)
-        headers = [pair for pair in answer.headers if pair[0] not in _FRAMING]
-        headers += [
-            (b"content-length", str(len(answer.body)).encode()),
-            (b"x-request-id", exchange.id.encode()),
-            (b"via", b"1.1 tollgate"),
-        ]
+        headers = [pair for pair in self._answer_headers(exchange, answer) if pair[0] not in _FRAMING]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
         await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": answer.body})
 
