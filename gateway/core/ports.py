@@ -318,8 +318,10 @@ class Limiter(Port):
 class RecordLog(Port):
     """The append-only log (log/): one sequencer. `seq` is given at submit, durability comes with the group commit."""
 
-    def submit(self, record: dict[str, Json]) -> int:
-        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. Raises LogUnavailable."""
+    def submit(self, record: dict[str, Json], *, plain: bool = False) -> int:
+        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. Raises LogUnavailable.
+
+        `plain`: the maker vouches for the record: no float in it, no name that is not ASCII."""
         ...
 
     async def sequenced(self, seq: int) -> None:

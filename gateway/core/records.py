@@ -1,7 +1,8 @@
 """What a record says: from an Exchange to the members of contract section 6.
 
 Pure. `v`, `seq` and `node` are the sequencer's. What is absent is left out; money and floats do not occur here, so the
-log's canonical form has one spelling for each record. Bodies, credentials and header values never get in.
+log's canonical form has one spelling for each record and intents and terminals may be submitted as `plain`. Bodies,
+credentials and header values never get in.
 """
 
 from __future__ import annotations

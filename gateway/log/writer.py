@@ -156,8 +156,8 @@ class Sequencer:
         self.vkey = str(VerifierKey.of(node, key))
         self.recovery = opened.recovery
 
-    def submit(self, record: dict[str, Json]) -> int:
-        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq.
+    def submit(self, record: dict[str, Json], *, plain: bool = False) -> int:
+        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. `plain` as in `encode`.
 
         Raises LogUnavailable; Malformed for a record that has no entry (a fault of the caller's). While the log is down
         outcomes are still taken: their calls are over and must not stay open.
@@ -178,7 +178,7 @@ class Sequencer:
         record["v"] = 1
         record["seq"] = seq
         record["node"] = self._node
-        entry = encode(record)
+        entry = encode(record, plain=plain)
         if len(entry) > ENTRY_BYTES:
             entry, blobs = fit(record)
             if blobs:

@@ -30,7 +30,7 @@ class RecordIntent:
 
     def __call__(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
         try:
-            seq = self._records.submit(records.intent(exchange, self._ids.new(), self._clock.time()))
+            seq = self._records.submit(records.intent(exchange, self._ids.new(), self._clock.time()), plain=True)
         except LogUnavailable as error:
             return _unavailable(error)
         exchange.intent_seq = seq
@@ -55,7 +55,7 @@ class RecordTerminal:
 
     def __call__(self, exchange: Exchange) -> None:
         try:
-            self._records.submit(records.terminal(exchange, self._ids.new(), self._clock.time()))
+            self._records.submit(records.terminal(exchange, self._ids.new(), self._clock.time()), plain=True)
         except LogUnavailable as error:
             # Recovery closes an intent that stays open as `unknown`; a refusal that nobody can write is told here.
             _log.error("no terminal record for exchange %s: %s", exchange.id, error)

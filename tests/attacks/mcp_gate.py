@@ -69,7 +69,7 @@ class Upstreams:
 class Records:
     kept: list[dict[str, Any]] = field(default_factory=list)
 
-    def submit(self, record: dict[str, Any]) -> int:
+    def submit(self, record: dict[str, Any], *, plain: bool = False) -> int:
         self.kept.append(record)
         return len(self.kept) - 1
 
