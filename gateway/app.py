@@ -134,6 +134,7 @@ class App:
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
+        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.streams = Streams(lambda: self.snapshot)
         self.index = RecordIndex(
             settings.data_dir / "records.sqlite",
@@ -210,6 +211,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self.noise.flush()
+        await self.relays.aclose()
         await self.clients.aclose()
         await self.log.close()
         self.index.close()
@@ -273,7 +275,7 @@ class App:
             clock=self.clock,
         )
         sockets = Sockets(
-            relays=WebSockets(self.clients.tls, max_message_bytes=self.settings.front.judged_body_bytes),
+            relays=self.relays,
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,

@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 from gateway.core.exchange import Header
 from gateway.core.snapshot import Upstream
@@ -92,6 +93,7 @@ class WebSockets:
         self._tick_seconds = tick_seconds
         self._ping_seconds = ping_seconds
         self._open: set[_Relay] = set()
+        self._sockets: WeakSet[UpstreamSocket] = WeakSet()  # a relay's end does not wait for the upstream's goodbye
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -101,10 +103,13 @@ class WebSockets:
         self, upstream: Upstream, target: str, headers: Sequence[Header], subprotocols: Sequence[str]
     ) -> UpstreamSocket | Declined:
         """As `websocket.connect`."""
-        return await connect(
+        found = await connect(
             upstream, target, headers, subprotocols,
             tls=self._tls(upstream), max_message_bytes=self._max_message_bytes, entropy=self._entropy,
         )  # fmt: skip
+        if isinstance(found, UpstreamSocket):
+            self._sockets.add(found)
+        return found
 
     async def relay(
         self,
@@ -139,6 +144,12 @@ class WebSockets:
         now = asyncio.get_running_loop().time()
         for relay in tuple(self._open):
             relay.look(now, self._ping_seconds)
+
+    async def aclose(self) -> None:
+        """Nobody is waited for any more: the process ends."""
+        for socket in tuple(self._sockets):
+            socket.abort()
+        await asyncio.sleep(0)  # lets the transports close
 
     def close(self) -> None:
         """Ends all of them with 1012: the drain period is over."""

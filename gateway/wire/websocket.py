@@ -72,9 +72,28 @@ def fitting(reason: str) -> str:
 class UpstreamSocket(asyncio.Protocol):
     """One open WebSocket. One reader, one writer."""
 
-    __slots__ = ("_broken", "_choked", "_closed", "_closer", "_drained", "_loop", "_messages", "_parts", "_paused",
-                 "_pong", "_protocol", "_size", "_text", "_transport", "_waiter", "address", "headers",
-                 "subprotocol", "touched")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_broken",
+        "_choked",
+        "_closed",
+        "_closer",
+        "_drained",
+        "_loop",
+        "_messages",
+        "_parts",
+        "_paused",
+        "_pong",
+        "_protocol",
+        "_size",
+        "_text",
+        "_transport",
+        "_waiter",
+        "address",
+        "headers",
+        "subprotocol",
+        "touched",
+    )  # fmt: skip
 
     def __init__(
         self, transport: asyncio.Transport, address: str, headers: list[Header], subprotocol: str | None,

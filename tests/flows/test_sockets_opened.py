@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,19 @@ def test_a_judged_message_is_a_span_of_its_own_below_its_socket(
     assert {span[1] for span in messages} == {openings[0][1]}
     assert {span[3] for span in messages} == {openings[0][2]}
     assert len({span[2] for span in spans}) == 3
+
+
+def test_an_upstream_that_does_not_say_goodbye_is_not_left_behind_when_the_gateway_stops(tmp_path: Path) -> None:
+    gone = threading.Event()
+
+    def stays(connection: socket.socket) -> None:
+        accepts(upstream.heads, connection)
+        while connection.recv(4096):
+            pass
+        gone.set()
+
+    with canned() as upstream:
+        with gateway(tmp_path, **settings(tmp_path, upstream.url)) as running:
+            upstream.says["/ws"] = stays
+            assert accepted(running).get_all("via") == ["1.1 tollgate"]
+        assert gone.wait(1), "the upstream's connection outlived the gateway"
