@@ -88,11 +88,12 @@ class Assembly:
             limiter=limits,
             public_url=public_url,
             hosts=_hosts(settings, public_url),
-            origins=frozenset(item.lower() for item in settings.origins),
+            origins=frozenset(origin(item) for item in settings.origins),
             policy_headers=(*POLICY_HEADERS, *(item.encode() for item in settings.policy.headers)),
             judged_body_bytes=settings.front.judged_body_bytes,
             body_bytes=settings.front.body_bytes,
             documents=self._documents(settings, routes, challenges),
+            own_origin=origin(public_url),
         )
         return Candidate(snapshot, limits, [source for _, source in issuers], keys)
 
@@ -142,6 +143,16 @@ class Assembly:
             place = "/.well-known/oauth-protected-resource" + route.path
             found[route.host.lower(), place] = json.dumps(metadata).encode()
         return found
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL as browsers write them (RFC 6454 section 6.2): the default port is left out."""
+    parts = urlsplit(url)
+    standard = {"http": 80, "https": 443}
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, standard.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def revision(settings: config.Settings, engine: DecisionPoint) -> str:

@@ -148,6 +148,7 @@ class Snapshot:
     documents: Mapping[tuple[str, str], bytes] = field(
         default_factory=dict
     )  # what the gateway serves, by host and path
+    own_origin: str = ""  # of `public_url`, as a browser writes it
 
     def document(self, head: Head) -> bytes | None:
         """The gateway's own JSON at this address. A host with routes of its own shows only what is its own."""

@@ -59,8 +59,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["extensions"]["tollgate.head"]
         way = self._ways.find(self._current(), head)
-        if way.document is not None:
-            await _document(way.document, send)
+        if way.document is not None and not way.preflight:
+            await _document(way.document, self._ids.new(), send)
             return
         exchange = self._open(way, head)
         if way.preflight and way.refusal is None:
@@ -273,11 +273,12 @@ async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], bo
     await send({"type": "http.response.body", "body": body})
 
 
-async def _document(document: bytes, send: Send) -> None:
+async def _document(document: bytes, ident: str, send: Send) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(document)).encode()),
         (b"cache-control", b"max-age=300"),
         (b"access-control-allow-origin", b"*"),
+        (b"x-request-id", ident.encode()),
     ]
     await _reply(send, 200, headers, document)

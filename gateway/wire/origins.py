@@ -24,7 +24,7 @@ def foreign(snapshot: Snapshot, head: Head) -> Refusal | None:
         return None
     if len(origins) == 1:
         origin = origins[0].decode("latin-1").lower()
-        if origin in snapshot.origins or origin in (snapshot.public_url, f"{head.scheme}://{head.authority}"):
+        if origin in snapshot.origins or origin in (snapshot.own_origin, f"{head.scheme}://{head.authority}"):
             return None
     return Refusal(
         Reason.ORIGIN_REFUSED, "This origin is not allowed; `origins` in the configuration lists them", "origin"

@@ -53,8 +53,11 @@ class Ways:
         upstream = snapshot.upstreams[route.upstream] if route is not None else NO_UPSTREAM
         protocol = self._protocols[upstream.protocol]
         refusal = foreign(snapshot, head)
-        asked = head.method in ("GET", "HEAD") and not head.websocket and refusal is None
-        if refusal is None and route is None:
+        before = is_preflight(head)
+        document = None
+        if refusal is None and not head.websocket and (before or head.method in ("GET", "HEAD")):
+            document = snapshot.document(head)
+        if refusal is None and route is None and document is None:
             refusal = Refusal(Reason.ROUTE_UNKNOWN, "No route leads there; the configuration lists the routes")
         declared = head.first(b"content-length")
         return Way(
@@ -63,8 +66,8 @@ class Ways:
             upstream=upstream,
             protocol=protocol,
             refusal=refusal,
-            document=snapshot.document(head) if asked else None,
-            preflight=is_preflight(head),
+            document=document,
+            preflight=before,
             length=int(declared) if declared is not None else None,
             reads=protocol.reads_body(head, route) if route is not None and not head.websocket else False,
             client_id=(head.first(b"x-request-id") or b"")[:CLIENT_ID_CHARACTERS].decode("latin-1"),
