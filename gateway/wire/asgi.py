@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -31,7 +30,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Scope: TypeAlias = MutableMapping[str, Any]
 Sockets: TypeAlias = Callable[[Exchange, Receive, Send], Awaitable[None]]
 
-_log = logging.getLogger("tollgate.wire")
+UNASKED_BYTES = 64 * 1024  # a judged body up to here is read before its caller is known; the front holds as much anyway
 
 
 class Gateway:
@@ -163,13 +162,17 @@ class Gateway:
         if isinstance(reads, Refusal):
             exchange.asked = reads
             return
+        chunked = length is None and scope["extensions"].get("tollgate.chunked")
         if reads:
+            if (chunked or (length or 0) > UNASKED_BYTES) and (refusal := await _stranger(exchange)) is not None:
+                exchange.asked = refusal  # which Identify is going to say as well
+                return
             body = await _whole(receive, exchange.snapshot.judged_body_bytes, length)
             if isinstance(body, Refusal):
                 exchange.asked = body
                 return
             exchange.body = body
-        elif length != 0 and (length is not None or scope.get("extensions", {}).get("tollgate.chunked")):
+        elif chunked or length:
             exchange.body_bytes = length
             exchange.body_stream = _stream(exchange, receive)
         exchange.asked = asked = exchange.protocol.classify(exchange)
@@ -222,6 +225,13 @@ class Gateway:
         answer, exchange.answer = exchange.answer, None
         if answer is not None:
             await answer.aclose()
+
+
+async def _stranger(exchange: Exchange) -> Refusal | None:
+    """Whether nobody knows the caller: its body is not asked for, and no memory is given to it."""
+    found = exchange.snapshot.authenticator.authenticate(exchange.head, exchange.route)
+    known = await found if isinstance(found, Awaitable) else found
+    return known if isinstance(known, Refusal) else None
 
 
 async def _whole(receive: Receive, limit: int, declared: int | None) -> bytes | Refusal:
