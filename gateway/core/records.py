@@ -74,6 +74,20 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     return record
 
 
+def bare(exchange: Exchange, ident: str, now: float, why: str) -> dict[str, Json]:
+    """A terminal record of what cannot be wrong, where the whole one has no canonical form: `fault` says why."""
+    record: dict[str, Json] = {"exchange": exchange.id, "id": ident, "time": timestamp(now), "fault": why}
+    record["route"] = exchange.route.name
+    record["response"] = {"status": exchange.status}
+    if exchange.intent_seq is not None:
+        record |= {"kind": "outcome", "result": exchange.result}
+    else:
+        record |= {"kind": "refusal"}
+        if exchange.refusal is not None:
+            record["refusal"] = {"reason": str(exchange.refusal.reason)}
+    return record
+
+
 def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, Json]:
     head, call = exchange.head, exchange.asked
     record: dict[str, Json] = {"exchange": exchange.id, "id": ident, "kind": kind, "time": timestamp(now)}

@@ -14,6 +14,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import orjson
 
@@ -27,6 +28,13 @@ DOCUMENT_BYTES = 256 * 1024  # the same for a JSON answer: embeddings are megaby
 TAIL_BYTES = 16 * 1024
 DECODED_BYTES = 32 * 1024 * 1024  # past this a coded answer is a bomb or a library: no longer read
 BYTES_PER_TOKEN = 4
+MOST_TOKENS = 10**12  # of one answer, a million times what any takes; a record has no number above 2^53-1
+_COUNTS = frozenset(
+    {
+        "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+    }
+)  # fmt: skip
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _STEP_BYTES = 256 * 1024
@@ -64,11 +72,12 @@ class Tally:
 
     def take(self, usage: Mapping[str, object], *, final: bool) -> None:
         for name, value in usage.items():
-            if type(value) is int and value >= 0:
-                self._counts[name] = value
+            if name in _COUNTS:
+                if _is_count(value):
+                    self._counts[name] = value
             elif name in ("prompt_tokens_details", "input_tokens_details") and isinstance(value, dict):
                 cached = value.get("cached_tokens")
-                if type(cached) is int and cached >= 0:
+                if _is_count(cached):
                     self._counts["cached_tokens"] = cached
         self.complete = self.complete or final
 
@@ -91,6 +100,10 @@ class Tally:
     def cached_tokens(self) -> int | None:
         found = self._counts.get("cached_tokens")
         return found if found is not None else self._counts.get("cache_read_input_tokens")
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 class EventUsage:

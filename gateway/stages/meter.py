@@ -13,11 +13,23 @@ class Meter:
         self._observer = observer
 
     def __call__(self, exchange: Exchange) -> None:
-        while exchange.permits:
-            exchange.permits.pop().release()
-        if exchange.body is not None:
-            exchange.usage.bytes_in = len(exchange.body)
-        if exchange.reader is not None:
-            exchange.reader.finish(exchange.usage)
-            exchange.reader = None
-        self._observer.finished(exchange)
+        try:
+            _release(exchange)
+            if exchange.body is not None:
+                exchange.usage.bytes_in = len(exchange.body)
+            reader, exchange.reader = exchange.reader, None
+            if reader is not None:
+                reader.finish(exchange.usage)
+        finally:
+            self._observer.finished(exchange)
+
+
+def _release(exchange: Exchange) -> None:
+    """Every one, also when one of them breaks: a permit that stays out is a place that nobody gets again."""
+    permits = exchange.permits
+    try:
+        while permits:
+            permits.pop().release()
+    finally:
+        if permits:
+            _release(exchange)

@@ -15,7 +15,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.ids import Ids
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock, RecordLog
-from gateway.core.reasons import LogUnavailable, Reason, Refusal
+from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal
 
 _log = logging.getLogger("tollgate.record")
 
@@ -54,8 +54,13 @@ class RecordTerminal:
         self._clock = clock
 
     def __call__(self, exchange: Exchange) -> None:
+        ident, now = self._ids.new(), self._clock.time()
         try:
-            self._records.submit(records.terminal(exchange, self._ids.new(), self._clock.time()), plain=True)
+            try:
+                self._records.submit(records.terminal(exchange, ident, now), plain=True)
+            except Malformed as error:  # whatever got in there, it takes nobody's outcome away
+                _log.exception("the record of exchange %s is not one", exchange.id)
+                self._records.submit(records.bare(exchange, ident, now, f"record: {error}"))
         except LogUnavailable as error:
             # Recovery closes an intent that stays open as `unknown`; a refusal that nobody can write is told here.
             _log.error("no terminal record for exchange %s: %s", exchange.id, error)

@@ -116,3 +116,20 @@ def test_an_answer_cut_while_it_is_judged_is_the_upstreams_failure(tmp_path: Pat
         assert said.status == 502
         assert said.value("proxy-status") == "tollgate; error=http_response_incomplete; next-hop=tools"
         assert running.last("outcome")["result"] == "upstream_gone"
+
+
+def test_a_count_too_large_for_the_log_does_not_take_the_outcome_with_it(tmp_path: Path) -> None:
+    with canned() as upstream:
+        upstream.says["/v1/chat/completions"] = answer(b'{"model":"m","usage":{"prompt_tokens":9007199254740993}}')
+        whole = {
+            "policy": open_policy(tmp_path),
+            "upstreams": {"model": {"url": upstream.url, "protocol": "openai"}},
+            "routes": [{"name": "m", "match": {"path": "/m"}, "upstream": "model", "auth": "anonymous"}],
+        }
+        with gateway(tmp_path, **whole) as running:
+            body = b'{"model":"m","messages":[]}'
+            said = say(running.app.port, "POST /m/v1/chat/completions", "Content-Type: application/json", body=body)
+            assert said.status == 200
+            record = running.last("outcome")
+            assert record["exchange"] == said.value("x-request-id")
+            assert record["usage"]["estimated"] is True

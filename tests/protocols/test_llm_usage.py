@@ -259,6 +259,21 @@ def test_what_says_nothing_is_estimated(body: bytes) -> None:
     assert counts(usage_of([body], PLAIN)) == (100, -(-len(body) // 4), None, True)
 
 
+@pytest.mark.parametrize("count", [10**12 + 1, 2**53, 2**64, 10**30, -1, 1.0, True, "9"])
+def test_a_count_that_cannot_be_one_was_not_said(count: Any) -> None:
+    usage = usage_of([json.dumps({"usage": {"prompt_tokens": count, "completion_tokens": 2}}).encode()], PLAIN)
+    assert usage.input_tokens != count
+    assert usage.estimated
+    assert (usage.input_tokens or 0) < 2**53
+
+
+def test_only_counts_that_are_read_are_kept() -> None:
+    found = reader(EVENTS, "", ASKED_BYTES)
+    for number in range(100):
+        found.feed(event(json.dumps({"usage": {f"x{number}": 1, "prompt_tokens": 3, "completion_tokens": 2}})))
+    assert len(found._tally._counts) == 2  # type: ignore[attr-defined]
+
+
 def test_a_lone_surrogate_elsewhere_does_not_hide_usage() -> None:
     body = b'{"text": "\\ud800", "usage": {"prompt_tokens": 90, "completion_tokens": 7}}'
     assert counts(usage_of([body], PLAIN)) == (90, 7, None, False)
