@@ -160,7 +160,7 @@ class Sequencer:
         """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. `plain` as in `encode`.
 
         Raises LogUnavailable; Malformed for a record that has no entry (a fault of the caller's). While the log is down
-        outcomes are still taken: their calls are over and must not stay open.
+        or the queue is full outcomes are still taken: their calls are over and must not stay open.
         """
         kind = _KINDS.get(record.get("kind"))  # type: ignore[arg-type]
         exchange = record.get("exchange", "")
@@ -173,7 +173,7 @@ class Sequencer:
         if (
             seq - committer.durable >= self._queue_records
             or self._accepted - self._integrator.bytes > self._queue_bytes
-        ):
+        ) and record["kind"] != "outcome":  # of these there are no more than calls that were let through
             raise LogUnavailable("more records are waiting to be written than the queue holds")
         record["v"] = 1
         record["seq"] = seq

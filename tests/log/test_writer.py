@@ -221,6 +221,23 @@ def test_a_full_queue_refuses(tmp_path: Path) -> None:
     assert verified(tmp_path).size == 11
 
 
+def test_a_full_queue_still_takes_the_outcomes_of_what_was_forwarded(tmp_path: Path) -> None:
+    log = sequencer(tmp_path, queue_records=10)
+    for number in range(10):
+        log.submit(record("intent", exchange=f"e-{number}"))
+    for number in range(10):
+        log.submit(record("outcome", exchange=f"e-{number}", result="ok"))
+    with pytest.raises(LogUnavailable, match="queue"):
+        log.submit(record("intent", exchange="one more"))
+
+    async def main() -> None:
+        log.start(asyncio.get_running_loop())
+        await log.close()
+
+    run(main)
+    assert verified(tmp_path).size == 20
+
+
 def test_too_many_bytes_on_their_way_to_the_tiles_refuse(tmp_path: Path) -> None:
     log = sequencer(tmp_path, queue_bytes=50_000)
     log.submit(record("admin", text="x" * 60_000))
