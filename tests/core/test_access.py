@@ -1,0 +1,83 @@
+"""The question that policy gets: only what is certain, nothing remembered that belongs to another."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.core.access import access_request, ask
+from gateway.core.exchange import Call, Decision, Exchange, Head, Principal
+from tests.stages.exchanges import exchange
+
+CALL = Call("mcp.tools/call", "tool", "shop/buy", arguments={"n": 1}, has_arguments=True)
+
+
+def document(given: Exchange, call: Call = CALL) -> Any:
+    return access_request(given, call).document
+
+
+def with_headers(given: Exchange, *headers: tuple[bytes, bytes]) -> Exchange:
+    given.head = Head("POST", "/tools", "/tools", "", "gw.test", "http", headers, "192.0.2.7")
+    return given
+
+
+def test_what_is_absent_is_left_out() -> None:
+    found = document(with_headers(exchange()), Call("http.GET", "endpoint", "/x"))
+    assert found["context"].keys() == {"time", "listing", "request"}
+    assert "query" not in found["context"]["request"]
+    assert found["subject"]["properties"].keys() == {"roles", "delegated_by", "issuer"}
+
+
+def test_arguments_that_are_null_are_arguments() -> None:
+    assert document(exchange(), CALL._replace(arguments=None))["context"]["arguments"] is None
+
+
+def test_only_listed_headers_are_seen_and_repeated_ones_stay_apart() -> None:
+    given = with_headers(
+        exchange(), (b"x-tenant", b"a"), (b"authorization", b"Bearer secret"), (b"x-tenant", b"b"), (b"cookie", b"s=1")
+    )
+    given.snapshot.policy_headers = (b"x-tenant",)  # type: ignore[misc]
+    assert document(given)["context"]["request"]["headers"] == {"x-tenant": ["a", "b"]}
+    assert "secret" not in str(document(given))
+
+
+def test_what_a_head_remembers_is_not_used_when_other_headers_are_allowed() -> None:
+    given = with_headers(exchange(), (b"a", b"1"), (b"b", b"2"))
+    given.snapshot.policy_headers = (b"a",)  # type: ignore[misc]
+    assert document(given)["context"]["request"]["headers"] == {"a": ["1"]}
+    given.snapshot.policy_headers = (b"b",)  # type: ignore[misc]
+    assert document(given)["context"]["request"]["headers"] == {"b": ["2"]}
+
+
+def test_the_subject_is_the_exchanges_own_also_where_a_head_is_said_again() -> None:
+    one, other = with_headers(exchange()), exchange(principal=Principal(id="user:idp/bob", type="user"))
+    other.head = one.head
+    assert [document(given)["subject"]["id"] for given in (one, other)] == ["user:idp/ann", "user:idp/bob"]
+
+
+def test_a_calls_own_words_win_over_none_of_ours_but_those_it_may_set() -> None:
+    found = document(exchange(), CALL._replace(context={"listing": True}, resource={"digest": "sha256:x"}))
+    assert found["context"]["listing"] is True
+    assert found["resource"]["properties"] == {"route": "tools", "upstream": "shop", "digest": "sha256:x"}
+
+
+def test_nobody_is_asked_about_who_was_not_identified() -> None:
+    with pytest.raises(RuntimeError):
+        document(exchange(principal=None))
+
+
+def test_further_calls_are_decided_in_order_by_the_pinned_engine() -> None:
+    async def late(yes: bool) -> Decision:
+        await asyncio.sleep(0)
+        return Decision(yes, "", "", "test", "r1")
+
+    def decide(request: Any) -> Any:
+        yes = request.document["resource"]["id"] != "shop/b"
+        return late(yes) if yes else Decision(False, "", "", "test", "r1")
+
+    given = exchange(engine=SimpleNamespace(decide=decide))
+    calls = [CALL._replace(resource_id=f"shop/{name}") for name in "abc"]
+    assert [found.allow for found in asyncio.run(ask(given, calls))] == [True, False, True]
