@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from gateway.core.canonical import Json
@@ -45,12 +46,16 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
 
 
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
-    """Decides further calls of the same caller, in order, with the snapshot the exchange pinned."""
+    """Decides further calls of the same caller, in order, with the snapshot the exchange pinned. As in Decide, an allow
+    with a doubt (a fault, an obligation nobody fulfils) is none."""
     engine = exchange.snapshot.engine
     decisions: list[Decision] = []
     for call in calls:
         answer = engine.decide(access_request(exchange, call))
-        decisions.append(await answer if isinstance(answer, Awaitable) else answer)
+        decision = await answer if isinstance(answer, Awaitable) else answer
+        if decision.allow and (decision.allow is not True or decision.fault or decision.obligations):
+            decision = replace(decision, allow=False)
+        decisions.append(decision)
     return decisions
 
 

@@ -16,7 +16,7 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Answered, Clock, Messages
 from gateway.core.reasons import Reason, Refusal, UpstreamFailed
-from gateway.core.snapshot import Snapshot
+from gateway.core.snapshot import Snapshot, Upstream
 from gateway.wire.relay import Answer, Close, Forward, Tally, Verdict, WebSockets
 from gateway.wire.streams import Streams
 from gateway.wire.websocket import Declined, UpstreamSocket
@@ -102,8 +102,14 @@ class Sockets:
         """A message as an exchange of its own, by the rules in force now."""
         snapshot, ident = self._current(), self._ids.new()
         route = snapshot.routes.match(parent.head.authority, parent.head.path)
-        if route is None or route.name != parent.route.name or route.upstream not in snapshot.upstreams:
-            asked = Refusal(Reason.ROUTE_UNKNOWN, "This route was taken away while the socket was open")
+        if (
+            route is None
+            or route.name != parent.route.name
+            or snapshot.upstreams.get(route.upstream) != parent.upstream
+        ):
+            asked = Refusal(
+                Reason.ROUTE_UNKNOWN, "This route was taken away, or led elsewhere, while the socket was open"
+            )
         return Exchange(
             id=ident,
             time=self._clock.time(),
@@ -176,6 +182,11 @@ class _Talk:
         child, self._open = self._open, None
         if child is not None:
             self._sockets.settle(child)
+
+
+def _same_place(now: Upstream | None, then: Upstream) -> bool:
+    """Whether messages would still go where the open socket leads."""
+    return now is not None and (now.name, now.origin, now.path) == (then.name, then.origin, then.path)
 
 
 async def _pass(message: str | bytes) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.access import access_request, ask
-from gateway.core.exchange import Call, Decision, Exchange, Head, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Head, Obligation, Principal
 from tests.stages.exchanges import exchange
 
 CALL = Call("mcp.tools/call", "tool", "shop/buy", arguments={"n": 1}, has_arguments=True)
@@ -81,3 +81,17 @@ def test_further_calls_are_decided_in_order_by_the_pinned_engine() -> None:
     given = exchange(engine=SimpleNamespace(decide=decide))
     calls = [CALL._replace(resource_id=f"shop/{name}") for name in "abc"]
     assert [found.allow for found in asyncio.run(ask(given, calls))] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        Decision(True, "", "all", "test", "r1", obligations=(Obligation("redact"),)),
+        Decision(True, "", "all", "test", "r1", fault=True),
+        Decision("true", "", "all", "test", "r1"),  # type: ignore[arg-type]
+    ],
+    ids=["obligation", "fault", "text"],
+)
+def test_an_allow_with_a_doubt_shows_no_item(doubtful: Decision) -> None:
+    given = exchange(engine=SimpleNamespace(decide=lambda request: doubtful))
+    assert [found.allow for found in asyncio.run(ask(given, [CALL]))] == [False]

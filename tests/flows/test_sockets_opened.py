@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rig import Running, gateway
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.core.exchange import Exchange
@@ -135,3 +136,17 @@ def test_an_upstream_that_does_not_say_goodbye_is_not_left_behind_when_the_gatew
             upstream.says["/ws"] = stays
             assert accepted(running).get_all("via") == ["1.1 tollgate"]
         assert gone.wait(1), "the upstream's connection outlived the gateway"
+
+
+def test_a_message_is_refused_once_its_route_leads_elsewhere(tmp_path: Path, bases: dict[str, str]) -> None:
+    with canned() as other, gateway(tmp_path, **settings(tmp_path, bases["model"])) as running:
+        with connect(f"ws://127.0.0.1:{running.app.port}/files/echo") as opened:
+            opened.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "x"}))
+            assert json.loads(opened.recv(timeout=10))["method"] == "x"
+            running.reload(upstreams={"files": {"url": other.url, "protocol": "http"}})
+            opened.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "x"}))
+            with pytest.raises(ConnectionClosed) as ended:
+                opened.recv(timeout=10)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1008
+        assert running.last("refusal")["refusal"]["reason"] == "route_unknown"
