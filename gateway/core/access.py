@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from gateway.core.canonical import Json
-from gateway.core.exchange import AccessRequest, Call, Decision, Exchange, Principal
+from gateway.core.exchange import AccessRequest, Call, Decision, Exchange
 
 
 def access_request(exchange: Exchange, call: Call) -> AccessRequest:
@@ -35,9 +35,11 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
     context.update(call.context)
     properties: dict[str, Json] = {"route": route.name, "upstream": route.upstream}
     properties.update(call.resource)
+    if exchange.item_digest and call is exchange.asked:
+        properties["digest"] = exchange.item_digest
     return AccessRequest(
         {
-            "subject": _subject(exchange.principal),
+            "subject": _subject(exchange),
             "action": {"name": call.action},
             "resource": {"type": call.resource_type, "id": call.resource_id, "properties": properties},
             "context": context,
@@ -59,7 +61,8 @@ async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
     return decisions
 
 
-def _subject(principal: Principal | None) -> dict[str, Json]:
+def _subject(exchange: Exchange) -> dict[str, Json]:
+    principal = exchange.principal
     if principal is None:
         raise RuntimeError("policy is asked only about an identified caller")
     properties: dict[str, Json] = {"roles": list(principal.roles), "delegated_by": list(principal.delegated_by)}
@@ -69,6 +72,8 @@ def _subject(principal: Principal | None) -> dict[str, Json]:
         properties["issuer"] = principal.issuer
     if principal.agent is not None:
         properties["agent"] = principal.agent
+    if exchange.vouched is not None:
+        properties["descriptor"] = exchange.vouched
     return {"type": principal.type, "id": principal.id, "properties": properties}
 
 

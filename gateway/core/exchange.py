@@ -7,6 +7,7 @@ that settle can close every one; nothing is acquired that has no field.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -170,50 +171,68 @@ class Usage:
         return found
 
 
-@dataclass(slots=True)
 class Exchange:
-    """One request until its last response byte. Mutable, owned by one task; pins one Snapshot from start to end."""
+    """One request until its last response byte. Mutable, owned by one task; pins one Snapshot from start to end.
 
-    id: str
-    time: float  # epoch seconds when the head was complete
-    started: float  # monotonic seconds of the same moment
-    head: Head
-    snapshot: Snapshot
-    route: Route
-    upstream: Upstream
-    protocol: Protocol
-    client_id: str = ""  # the caller's own X-Request-Id: recorded, never used
-    parent: str = ""
-    body: bytes | None = None  # the whole original body, where it is judged
-    body_stream: AsyncIterator[bytes] | None = None  # else its chunks as they come
-    body_bytes: int | None = None  # declared length of a streamed body, None when chunked
-    asked: Call | Refusal | None = None  # what the protocol made of the request
-    principal: Principal | None = None
-    decision: Decision | None = None
-    refusal: Refusal | None = None
-    fault: str = ""
-    permits: list[Releasable] = field(default_factory=list)
-    limits: list[dict[str, Json]] = field(default_factory=list)  # what the record says of limits that applied
-    limit_headers: list[Header] = field(default_factory=list)  # RateLimit members, also on an allowed answer
-    intent_seq: int | None = None
-    intent: dict[str, Json] | None = None  # the record of it, once it was made
-    answer: UpstreamAnswer | None = None
-    socket: object | None = None  # an upstream WebSocket, where that is what was opened
-    reader: UsageReader | None = None
-    revoked: bool = False  # the caller's credential ended while the answer was still flowing
-    usage: Usage = field(default_factory=Usage)
-    result: str = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
-    status: int = 0  # what the caller was answered
-    request_digest: str = ""  # of the bytes received; known at the end for streamed bodies
-    forwarded_digest: str = ""  # only where a rewrite made it differ
-    response_digest: str = ""
-    filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
-    upstream_address: str = ""
-    upstream_ms: float | None = None
-    first_byte_ms: float | None = None
-    trace_id: str = ""
-    span_id: str = ""
-    parent_span_id: str = ""
+    `time` is epoch seconds when the head was complete, `started` monotonic seconds of the same moment, `client_id` the
+    caller's own X-Request-Id: recorded, never used.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        time: float,
+        started: float,
+        head: Head,
+        snapshot: Snapshot,
+        route: Route,
+        upstream: Upstream,
+        protocol: Protocol,
+        *,
+        client_id: str = "",
+        parent: str = "",
+        refusal: Refusal | None = None,
+        trace_id: str = "",
+        span_id: str = "",
+        parent_span_id: str = "",
+        body: bytes | None = None,
+        asked: Call | Refusal | None = None,
+        principal: Principal | None = None,
+    ) -> None:
+        self.id, self.time, self.started = id, time, started
+        self.head, self.snapshot, self.protocol = head, snapshot, protocol
+        self.route, self.upstream = route, upstream
+        self.client_id, self.parent, self.refusal = client_id, parent, refusal
+        self.trace_id, self.span_id, self.parent_span_id = trace_id, span_id, parent_span_id
+        self.body = body  # the whole original body, where it is judged
+        self.body_stream: AsyncIterator[bytes] | None = None  # else its chunks as they come
+        self.body_bytes: int | None = None  # declared length of a streamed body, None when chunked
+        self.asked = asked  # what the protocol made of the request
+        self.principal = principal
+        self.descriptor: dict[str, Json] | None = None  # what the record says of the descriptors that counted
+        self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
+        self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
+        self.decision: Decision | None = None
+        self.fault = ""
+        self.permits: list[Releasable] = []
+        self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
+        self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
+        self.intent_seq: int | None = None
+        self.intent: dict[str, Json] | None = None  # the record of it, once it was made
+        self.answer: UpstreamAnswer | None = None
+        self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
+        self.reader: UsageReader | None = None
+        self.revoked = False  # the caller's credential ended while the answer was still flowing
+        self.usage = Usage()
+        self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
+        self.status = 0  # what the caller was answered
+        self.request_digest = ""  # of the bytes received; known at the end for streamed bodies
+        self.forwarded_digest = ""  # only where a rewrite made it differ
+        self.response_digest = ""
+        self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
+        self.upstream_address = ""
+        self.upstream_ms: float | None = None
+        self.first_byte_ms: float | None = None
 
     @property
     def call(self) -> Call:
@@ -221,3 +240,11 @@ class Exchange:
         if not isinstance(self.asked, Call):
             raise RuntimeError(f"exchange {self.id} was not classified")
         return self.asked
+
+    def child(self, ident: str, asked: Call, decision: Decision) -> Exchange:
+        """An exchange of its own for what came up within this one; nothing was acquired for it, nothing is sent yet."""
+        child = copy(self)
+        child.id, child.parent, child.asked, child.decision = ident, self.id, asked, decision
+        child.refusal, child.intent_seq, child.intent, child.body = None, None, None, None
+        child.fault, child.status, child.permits, child.limits = "", 0, [], []
+        return child

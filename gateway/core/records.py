@@ -105,7 +105,10 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
         record["subject"] = subject
     if isinstance(call, Call):
         record["action"] = call.action
-        record["resource"] = {"id": call.resource_id, "type": call.resource_type}
+        resource: dict[str, Json] = {"id": call.resource_id, "type": call.resource_type}
+        record["resource"] = resource
+        if exchange.item_digest:
+            resource["digest"] = exchange.item_digest
     decision = exchange.decision
     if decision is not None:
         record["decision"] = {
@@ -116,6 +119,8 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
             "revision": decision.revision,
             "rule": decision.rule,
         }
+    if exchange.descriptor is not None:
+        record["descriptor"] = exchange.descriptor
     request: dict[str, Json] = {"method": head.method, "path": head.path, "peer": head.peer}
     body = exchange.body
     if body is not None:

@@ -80,17 +80,17 @@ class Committer:
         self.waited_for: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.failure_taken = threading.Event()
         self.resumed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tollgate-log-commit", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="tollgate-log-commit", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
         self._owner = owner
         self._integrator.start()
-        self._thread.start()
+        self._worker.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._worker.is_alive()
 
     def flush(self) -> None:
         """Commits what is queued now, as soon as a commit under way is done; several of these are one."""
@@ -102,7 +102,7 @@ class Committer:
         """Ends when everything is written; returns when both threads have ended."""
         self._closing = True
         self._tokens.put(None)
-        self._thread.join()
+        self._worker.join()
 
     def _run(self) -> None:
         while not (self._closing and not self.queue):

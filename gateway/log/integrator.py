@@ -73,10 +73,10 @@ class Integrator:
         self.checkpoint = checkpoint
         self.published_at = clock.monotonic()
         self.bytes = 0  # of entries integrated since the start
-        self._thread = threading.Thread(target=self._run, name="tollgate-log-integrate", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="tollgate-log-integrate", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def put(self, first: int, entries: Sequence[bytes]) -> None:
         """Entries that are durable."""
@@ -95,7 +95,7 @@ class Integrator:
         """Drains, publishes a last checkpoint, ends; returns when it has ended."""
         self._stopping = True
         self._tokens.put(None)
-        self._thread.join()
+        self._worker.join()
 
     def _run(self) -> None:
         while True:

@@ -60,7 +60,7 @@ class RecordIndex:
         self._stopping = False
         self._failed = ""
         self._executor = ThreadPoolExecutor(1, "tollgate-records")
-        self._thread = threading.Thread(target=self._run, name="tollgate-index", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="tollgate-index", daemon=True)
         self._databases: list[sqlite3.Connection] = []
         self._portions: PortionWriter
 
@@ -68,7 +68,7 @@ class RecordIndex:
         """Opens the file and begins to catch up with the log, in the background. Raises StoreFailed."""
         self._databases = [self._open(), connect(self._path, "", durable=False)]
         self._portions = PortionWriter(self._databases[0])
-        self._thread.start()
+        self._worker.start()
 
     @property
     def _reader(self) -> sqlite3.Connection:
@@ -99,8 +99,8 @@ class RecordIndex:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._worker.is_alive():
+            self._worker.join()
         self._executor.shutdown(wait=True)
         for database in self._databases:
             database.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from gateway.core import records
@@ -197,11 +196,8 @@ class Answers:
 
     def _note(self, exchange: Exchange, call: Call, decision: Decision) -> None:
         """A denied request of the upstream's is an exchange of its own: it leaves a refusal that names its parent."""
-        child = replace(
-            exchange, id=self._ids.new(), parent=exchange.id, asked=call, decision=decision, intent_seq=None, body=None,
-            fault="",
-            refusal=Refusal(Reason.DENIED, decision.reason, rule=decision.rule), status=0, permits=[], limits=[],
-        )  # fmt: skip
+        child = exchange.child(self._ids.new(), call, decision)
+        child.refusal = Refusal(Reason.DENIED, decision.reason, rule=decision.rule)
         try:
             self._log.submit(records.terminal(child, self._ids.new(), self._clock.time()))
         except LogUnavailable as error:

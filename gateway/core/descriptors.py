@@ -1,0 +1,77 @@
+"""What upstreams say of themselves (agent cards, tools, prompts), as the registry keeps it, and what callers say.
+
+The words: a *descriptor* is such a description; its digest is over canonical JSON; a *pin* is the approved digest. An
+item is `verified` when its digest is the approved one (signed by somebody trusted, approved by an administrator, or
+the first that was seen, as the upstream's configuration says), `unverified` before that, `quarantined` when what was
+seen is not what was approved, and `blocked` when an administrator said so. Anything but `verified` is not reached
+where the configuration requires descriptors; `blocked` is never reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from typing import Protocol as Port
+
+from gateway.core.canonical import Json
+
+if TYPE_CHECKING:
+    from gateway.core.exchange import Exchange
+    from gateway.core.pipeline import Verdict
+
+
+class Standing(StrEnum):
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    QUARANTINED = "quarantined"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One descriptor. `kind` is agent, tool, prompt, resource or resource_template; `name` its own (an agent's: the
+    upstream's). `digest` is of what was seen last ("" before anything was), `approved` the pin ("" for none), `by` who
+    approved or signed it. `document` and `approved_document` are the two texts a reader compares. `seen` and `changed`
+    are epoch seconds."""
+
+    kind: str
+    upstream: str
+    name: str
+    standing: Standing
+    digest: str = ""
+    approved: str = ""
+    by: str = ""
+    why: str = ""
+    document: Json = None
+    approved_document: Json = None
+    seen: float = 0.0
+    changed: float = 0.0
+
+
+class Registry(Port):
+    """Every descriptor that was ever seen, and what is thought of it (stores/agents.py). Read from memory, written
+    durably. A store that cannot be read or is damaged refuses to open: nothing is verified by accident."""
+
+    def find(self, kind: str, upstream: str, name: str) -> Described | None:
+        """From memory: on the hot path."""
+        ...
+
+    def items(self, kind: str | None = None, upstream: str | None = None) -> Sequence[Described]:
+        """In order of kind, upstream, name."""
+        ...
+
+    async def save(self, items: Sequence[Described]) -> None:
+        """Durable, and seen by `find`, when it returns: all of them or none."""
+        ...
+
+
+class DescriptorCheck(Port):
+    """One question of the Verify stage: may this exchange go on, as far as descriptors are concerned?"""
+
+    def check(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
+        """CONTINUE or a Refusal (`descriptor_unverified`, `descriptor_changed`, `unauthenticated`). What counted goes
+        into `exchange.descriptor`, `exchange.item_digest` and `exchange.vouched`. What was verified before must cost
+        next to nothing; it awaits only what must be fetched."""
+        ...
