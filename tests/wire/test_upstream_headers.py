@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, cast
 
 import pytest
@@ -183,6 +182,6 @@ def test_set_cookie_comes_back_only_where_the_route_passes_cookies() -> None:
 
 def test_what_an_exchange_is_given_is_never_changed() -> None:
     found = exchange([(b"x-b", b"1")], call=Call("a", "t", "i", headers=((b"x-c", b"2"),)))
-    before = copy.deepcopy((found.head, found.asked, found.limit_headers))
+    before = repr((found.head, found.asked, found.limit_headers))
     request_headers(found)
-    assert before == (found.head, found.asked, found.limit_headers)
+    assert before == repr((found.head, found.asked, found.limit_headers))
