@@ -10,16 +10,13 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from gateway import __version__, config
-from gateway.assembly import LOOPBACK_HOSTS, Assembly, Engines, make_engine, refuse_cold
-from gateway.control.access import Access, checked, token_from
-from gateway.control.app import Admin, make_admin
-from gateway.control.guard import Door
+from gateway import config
+from gateway.assembly import Assembly, Engines, make_engine, refuse_cold
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -44,8 +41,7 @@ from gateway.stages.meter import Meter
 from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
-from gateway.telemetry import Gauge, Metrics, Observers
-from gateway.telemetry_traces import Traces, otlp_exporter
+from gateway.telemetry import Metrics, Observers
 from gateway.trust.jwks import KeySources
 from gateway.trust.keys import KeyRing
 from gateway.wire.answers import Answers
@@ -53,7 +49,7 @@ from gateway.wire.asgi import Gateway
 from gateway.wire.fetch import fetch
 from gateway.wire.headers import AnswerHeaders, request_headers
 from gateway.wire.relay import WebSockets
-from gateway.wire.server import Front, FrontLimits, server_tls
+from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
 from gateway.wire.upstream import Clients
@@ -119,9 +115,9 @@ class App:
         self.ids = Ids(self.clock.time)
         self.ring = KeyRing(settings.data_dir / "keys")
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
-        self.access = Access(_admin_token(settings.admin), self.clock)
-        self.metrics = Metrics(self.clock, self._gauges())
-        self.traces = _traces(settings, self.node, self.clock)
+        self.access = admin_access(settings.admin, self.clock)
+        self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())
+        self.traces = traces(settings, self.node, self.clock)
         self.sources = KeySources(fetch, self.clock)
         self.assembly = Assembly(
             clock=self.clock,
@@ -294,63 +290,22 @@ class App:
             ids=self.ids,
             clock=self.clock,
         )
-        settings = self.settings
-        tls = settings.tls
-        return Front(
-            gateway,
-            host=settings.listen.host,
-            port=settings.listen.port,
-            limits=_front_limits(settings),
-            events=self.noise,
-            clock=self.clock,
-            tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
-            ws_message_bytes=settings.front.judged_body_bytes,
-        )
+        return data_plane(gateway, self.settings, self.noise, self.clock)
 
     def _make_admin(self) -> Front:
-        settings, tls = self.settings.admin, self.settings.tls
-        public_url = settings.public_url or f"http://{settings.listen}"
-        hosts = LOOPBACK_HOSTS if settings.listen.loopback else frozenset()
-        name = urlsplit(public_url).hostname or ""
-        plane = Admin(
-            door=Door(public_url, hosts | {f"[{name}]" if ":" in name else name}, settings.metrics == "open"),
+        return admin_plane(
+            self.settings,
             access=self.access,
             snapshot=lambda: self.snapshot,
             ready=self.ready,
             status=self.status,
             records=self.index,
-            metrics=self.metrics.expose,
+            metrics=self.metrics,
             log=self.log,
-            log_folder=self.settings.data_dir / "log",
+            events=self.noise,
             ids=self.ids,
             clock=self.clock,
-            version=__version__,
         )
-        return Front(
-            make_admin(plane),
-            host=settings.listen.host,
-            port=settings.listen.port,
-            limits=FrontLimits(),
-            events=self.noise,
-            clock=self.clock,
-            tls=server_tls(str(tls.cert), str(tls.key)) if tls and not settings.listen.loopback else None,
-        )
-
-    def _gauges(self) -> list[Gauge]:
-        return [
-            Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
-            Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
-            Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
-        ]
-
-    def _unsequenced(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        return [((), float(self.log.unsequenced))]
-
-    def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        return [((self.snapshot.engine.revision,), 1.0)]
-
-    def _inflight(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        return [((name,), float(count)) for name, count in self.clients.in_flight().items()]
 
     def _poll_api_keys(self) -> None:
         if self.assembly.api_keys is not None:
@@ -387,31 +342,3 @@ def recorded_origin(data_dir: Path) -> str | None:
     """The name this data directory's log was begun with."""
     path = data_dir / "log" / "origin"
     return path.read_text().strip() if path.exists() else None
-
-
-def _admin_token(settings: config.Admin) -> str:
-    token = settings.token
-    if token.file is not None:
-        return token_from(token.file)
-    return checked(token.reveal(), token.source)
-
-
-def _traces(settings: config.Settings, node: str, clock: Clock) -> Traces | None:
-    otlp = settings.telemetry.otlp
-    return Traces(clock, otlp_exporter(otlp.endpoint), node, otlp.sample) if otlp is not None else None
-
-
-def _front_limits(settings: config.Settings) -> FrontLimits:
-    front = settings.front
-    return FrontLimits(
-        header_bytes=front.header_bytes,
-        headers=front.headers,
-        body_bytes=front.body_bytes,
-        head_timeout=front.head_timeout,
-        body_timeout=front.body_timeout,
-        keepalive=front.keepalive,
-        half_open_per_peer=front.half_open_per_peer,
-        connections=front.connections,
-        exchanges=front.exchanges,
-        trusted_proxies=settings.trusted_proxies,
-    )

@@ -1,0 +1,141 @@
+"""The two planes as listeners: whom they admit, with which limits and TLS, and what the admin plane can show.
+
+What happens to a request is app.py's (`build_pipeline`); this file takes the finished application of each plane and
+gives it a door. It starts nothing, and knows no policy: it only reads the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from gateway import __version__, config
+from gateway.assembly import LOOPBACK_HOSTS
+from gateway.control.access import Access, checked, token_from
+from gateway.control.app import Admin, make_admin
+from gateway.control.guard import Door
+from gateway.core.canonical import Json
+from gateway.core.ids import Ids
+from gateway.core.ports import Clock
+from gateway.core.snapshot import Snapshot
+from gateway.log.noise import Noise
+from gateway.log.writer import Sequencer
+from gateway.stores.records import RecordIndex
+from gateway.telemetry import Gauge, Metrics
+from gateway.telemetry_traces import Traces, otlp_exporter
+from gateway.wire.asgi import Gateway
+from gateway.wire.server import Front, FrontLimits, server_tls
+from gateway.wire.upstream import Clients
+
+
+def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock: Clock) -> Front:
+    """Raises CannotListen for TLS files that cannot be used."""
+    tls = settings.tls
+    return Front(
+        gateway,
+        host=settings.listen.host,
+        port=settings.listen.port,
+        limits=_limits(settings),
+        events=events,
+        clock=clock,
+        tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
+        ws_message_bytes=settings.front.judged_body_bytes,
+    )
+
+
+def admin_plane(
+    settings: config.Settings,
+    *,
+    access: Access,
+    snapshot: Callable[[], Snapshot],
+    ready: Callable[[], list[str]],
+    status: Callable[[], dict[str, Json]],
+    records: RecordIndex,
+    metrics: Metrics,
+    log: Sequencer,
+    events: Noise,
+    ids: Ids,
+    clock: Clock,
+) -> Front:
+    """Raises CannotListen for TLS files that cannot be used."""
+    admin, tls = settings.admin, settings.tls
+    public_url = admin.public_url or f"http://{admin.listen}"
+    hosts = LOOPBACK_HOSTS if admin.listen.loopback else frozenset()
+    name = urlsplit(public_url).hostname or ""
+    plane = Admin(
+        door=Door(public_url, hosts | {f"[{name}]" if ":" in name else name}, admin.metrics == "open"),
+        access=access,
+        snapshot=snapshot,
+        ready=ready,
+        status=status,
+        records=records,
+        metrics=metrics.expose,
+        log=log,
+        log_folder=settings.data_dir / "log",
+        ids=ids,
+        clock=clock,
+        version=__version__,
+    )
+    return Front(
+        make_admin(plane),
+        host=admin.listen.host,
+        port=admin.listen.port,
+        limits=FrontLimits(),
+        events=events,
+        clock=clock,
+        tls=server_tls(str(tls.cert), str(tls.key)) if tls and not admin.listen.loopback else None,
+    )
+
+
+def admin_access(settings: config.Admin, clock: Clock) -> Access:
+    """The token from its file (made when it is not there) or from where the configuration says. Raises TokenRefused."""
+    token = settings.token
+    return Access(token_from(token.file) if token.file is not None else checked(token.reveal(), token.source), clock)
+
+
+def traces(settings: config.Settings, node: str, clock: Clock) -> Traces | None:
+    otlp = settings.telemetry.otlp
+    return Traces(clock, otlp_exporter(otlp.endpoint), node, otlp.sample) if otlp is not None else None
+
+
+class Gauges:
+    """What is read off the running parts when somebody asks for metrics."""
+
+    def __init__(
+        self, log: Callable[[], Sequencer], snapshot: Callable[[], Snapshot], clients: Callable[[], Clients]
+    ) -> None:
+        self._log = log
+        self._snapshot = snapshot
+        self._clients = clients
+
+    def all(self) -> list[Gauge]:
+        return [
+            Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
+            Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
+            Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
+        ]
+
+    def _unsequenced(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((), float(self._log().unsequenced))]
+
+    def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((self._snapshot().engine.revision,), 1.0)]
+
+    def _inflight(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        return [((name,), float(count)) for name, count in self._clients().in_flight().items()]
+
+
+def _limits(settings: config.Settings) -> FrontLimits:
+    front = settings.front
+    return FrontLimits(
+        header_bytes=front.header_bytes,
+        headers=front.headers,
+        body_bytes=front.body_bytes,
+        head_timeout=front.head_timeout,
+        body_timeout=front.body_timeout,
+        keepalive=front.keepalive,
+        half_open_per_peer=front.half_open_per_peer,
+        connections=front.connections,
+        exchanges=front.exchanges,
+        trusted_proxies=settings.trusted_proxies,
+    )
