@@ -24,6 +24,8 @@ _OWNED_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "date", "expect", "host", "keep-alive", "proxy-connection", "te"}
     | {"traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "via", "x-request-id"}
 )
+# How a protocol can let a deny look: JSON-RPC has a way to say "no such thing", and only mcp has tools that fail.
+_DENIES = {"mcp": ("error", "hidden", "tool_error"), "a2a": ("error", "hidden")}
 
 
 def check(settings: Settings, at: Reading) -> None:
@@ -101,8 +103,10 @@ def _routes(settings: Settings, at: Reading) -> None:
             continue
         if upstream.protocol != "http" and route.body == "opaque":  # 5
             at.at(f"{key}.body", f"opaque on a route to {upstream.protocol}", "its messages must be read to be judged")
-        if route.deny_as == "tool_error" and upstream.protocol != "mcp":
-            at.at(f"{key}.deny_as", f"tool_error on a route to {upstream.protocol}", "it is for mcp")
+        looks = _DENIES.get(upstream.protocol, ("error",))
+        if route.deny_as not in looks:
+            what = f"{route.deny_as} on a route to {upstream.protocol}, which cannot say it"
+            at.at(f"{key}.deny_as", what, f"use {' or '.join(looks)}")
 
 
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:

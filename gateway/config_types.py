@@ -255,7 +255,9 @@ class Route:
     )
     body: str = option(Choice(("json", "opaque")), "", "json: read by policy; opaque: streamed unseen", example="json")
     cookies: str = option(Choice(("strip", "pass")), "strip", "whether the upstream sees them", shown="strip")
-    deny_as: str = option(Choice(("error", "hidden", "tool_error")), "error", "how a deny looks", shown="error")
+    deny_as: str = option(
+        Choice(("error", "hidden", "tool_error")), "error", "hidden: mcp, a2a; tool_error: mcp", shown="error"
+    )
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
     )
@@ -273,7 +275,9 @@ class Limit:
     rate: Rate | None = option(
         Text("a rate like 100/minute", values.RATE, values.parse_rate), None, "over time", shown="100/minute"
     )
-    burst: int | None = option(Whole(1, 1_000_000_000), None, "at once on top of an even rate", shown="20")
+    burst: int | None = option(
+        Whole(1, 1_000_000_000), None, "how many at once from rest; default the rate's number", shown="20"
+    )
     concurrent: int | None = option(Whole(1, 1_000_000), None, "instead of rate: at the same time", example="50")
 
 

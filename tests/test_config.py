@@ -324,6 +324,30 @@ def test_options_fit_the_protocol() -> None:
 
 
 @pytest.mark.parametrize(
+    ("protocol", "accepted"),
+    [
+        ("mcp", ("error", "hidden", "tool_error")),
+        ("a2a", ("error", "hidden")),
+        ("openai", ("error",)),
+        ("anthropic", ("error",)),
+        ("http", ("error",)),
+    ],
+)
+def test_a_deny_may_only_look_as_the_protocol_can_say_it(protocol: str, accepted: tuple[str, ...]) -> None:
+    for deny_as in ("error", "hidden", "tool_error"):
+        text = MINIMAL.replace("protocol: mcp", f"protocol: {protocol}")
+        text = text.replace("upstream: weather}", f"upstream: weather, deny_as: {deny_as}}}")
+        if deny_as in accepted:
+            assert settings(text).routes[0].deny_as == deny_as
+        else:
+            said = only(text)
+            assert said.startswith(
+                f"gateway.yaml:4: routes.weather.deny_as: {deny_as} on a route to {protocol}, which cannot say it; "
+            )
+            assert said.endswith("use " + " or ".join(accepted))
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "ftp://a",
