@@ -17,6 +17,7 @@ from typing import Any
 from gateway import config
 from gateway.assembly import Assembly, Engines, make_engine, refuse_cold
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
+from gateway.assembly_trust import configured_key_sets, fetch_rules, make_fetcher
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -46,7 +47,6 @@ from gateway.trust.jwks import KeySources
 from gateway.trust.keys import KeyRing
 from gateway.wire.answers import Answers
 from gateway.wire.asgi import Gateway
-from gateway.wire.fetch import fetch
 from gateway.wire.headers import AnswerHeaders, request_headers
 from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
@@ -118,7 +118,8 @@ class App:
         self.access = admin_access(settings.admin, self.clock)
         self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())
         self.traces = traces(settings, self.node, self.clock)
-        self.sources = KeySources(fetch, self.clock)
+        self.fetcher = make_fetcher(settings)
+        self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
@@ -179,6 +180,7 @@ class App:
         async with self._reloading:
             try:
                 refuse_cold(self.settings, settings)
+                rules = fetch_rules(settings)
                 candidate = self.assembly.build(settings, self.port)
                 await self.engines.start(candidate.snapshot)
                 self.clients.adopt(candidate.snapshot.upstreams.values())
@@ -187,6 +189,7 @@ class App:
                 self._activation("refused", str(error))
                 raise
             self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
+            self.fetcher.adopt(*rules)
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")

@@ -149,6 +149,7 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add(("trust.api_keys.file", settings.trust.api_keys.file))
     for issuer in settings.trust.issuers:
         add((f"trust.issuers.{issuer.name}.jwks.file", issuer.jwks.file))
+    add(("trust.fetch.ca", settings.trust.fetch.ca))
     for name, upstream in settings.upstreams.items():
         if upstream.tls is not None:
             add((f"upstreams.{name}.tls.ca", upstream.tls.ca))

@@ -158,11 +158,25 @@ class ApiKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """What the gateway may fetch on its own, beyond https on port 443 of public addresses."""
+
+    allow: tuple[str, ...] = option(
+        ListOf(Text("an origin, a host, an address or a block", parse=values.parse_fetchable)),
+        (),
+        "origins, hosts, addresses, blocks; this file's own URLs need none",
+        shown="[]",
+    )
+    ca: Path | None = option(_PATH, None, "PEM to believe instead of the system's", example="/etc/tollgate/ca.pem")
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     LATER: ClassVar[Mapping[str, str]] = {"signers": "verified agent cards and tool manifests are"}
 
     issuers: tuple[Issuer, ...] = option(ListOf(Of(Issuer)), (), "who may say who a caller is", example="idp")
     api_keys: ApiKeys | None = option(Of(ApiKeys), None, "hashed keys; gone from the file is revoked")
+    fetch: Fetch = option(Of(Fetch), Fetch(), "what may be fetched: keys, cards, metadata, webhooks")
 
 
 @dataclass(frozen=True, slots=True)

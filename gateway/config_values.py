@@ -163,6 +163,21 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text)
 
 
+def parse_fetchable(text: str) -> str:
+    """An origin, a host name, an address or a block of addresses (not of all there are)."""
+    if "://" in text:
+        return parse_origin(text)
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        if re.fullmatch(r"[0-9.:/a-fA-F]*[:/][0-9.:/a-fA-F]*|[0-9.]+", text):
+            raise
+        return parse_host(text)
+    if network.prefixlen == 0:
+        raise ValueError("every address there is: list those that are yours")
+    return str(network)
+
+
 def parse_origin(text: str) -> str:
     """`https://app.example[:port]`: a scheme, a host, perhaps a port, nothing else; lower case."""
     found = parse_url(text)
