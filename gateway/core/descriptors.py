@@ -9,7 +9,7 @@ where the configuration requires descriptors; `blocked` is never reached.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -32,9 +32,10 @@ class Standing(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Described:
     """One descriptor. `kind` is agent, tool, prompt, resource or resource_template; `name` its own (an agent's: the
-    upstream's). `digest` is of what was seen last ("" before anything was), `approved` the pin ("" for none), `by` who
-    approved or signed it. `document` and `approved_document` are the two texts a reader compares. `seen` and `changed`
-    are epoch seconds."""
+    upstream's). Besides there is `list` (its name tools, prompts, ...): that this list was pinned whole; and `caller`
+    (no upstream, the name a subject's id), of which the registry knows only whether it is blocked. `digest` is of what
+    was seen last ("" before anything was), `approved` the pin ("" for none), `by` who approved or signed it.
+    `document` and `approved_document` are the two texts a reader compares. `seen` and `changed` are epoch seconds."""
 
     kind: str
     upstream: str
@@ -55,7 +56,7 @@ class Registry(Port):
     durably. A store that cannot be read or is damaged refuses to open: nothing is verified by accident."""
 
     def find(self, kind: str, upstream: str, name: str) -> Described | None:
-        """From memory: on the hot path."""
+        """From memory. What is blocked has the standing `blocked`, whatever was saved."""
         ...
 
     def items(self, kind: str | None = None, upstream: str | None = None) -> Sequence[Described]:
@@ -63,7 +64,27 @@ class Registry(Port):
         ...
 
     async def save(self, items: Sequence[Described]) -> None:
-        """Durable, and seen by `find`, when it returns: all of them or none."""
+        """Durable, and seen by `find`, when it returns: all of them or none. A block is not touched by it: saved as
+        `blocked`, an item keeps the standing it had below."""
+        ...
+
+    def subscribe(self, told: Callable[[Sequence[Described]], None]) -> None:
+        """Whoever keeps something derived is told, in the event loop, of each change right after it is durable."""
+        ...
+
+
+class Blocks(Port):
+    """The kill switch's memory, kept by the same store: what an administrator blocked stays so until it is lifted,
+    whatever is seen, fetched or approved meanwhile."""
+
+    async def block(self, kind: str, upstream: str, name: str, why: str, by: str) -> None:
+        """Durable, and seen by `find`, when it returns. The item need not have been seen before."""
+        ...
+
+    async def unblock(self, kind: str, upstream: str, name: str) -> None: ...
+
+    def blocked(self, kind: str) -> frozenset[tuple[str, str]]:
+        """(upstream, name) of all that is blocked of that kind."""
         ...
 
 

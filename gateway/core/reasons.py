@@ -24,6 +24,8 @@ class Reason(StrEnum):
     UNSUPPORTED_MEDIA = "unsupported_media"
     CLIENT_TIMEOUT = "client_timeout"
     ROUTE_UNKNOWN = "route_unknown"
+    DESCRIPTOR_UNVERIFIED = "descriptor_unverified"
+    DESCRIPTOR_CHANGED = "descriptor_changed"
     DENIED = "denied"
     RATE_LIMITED = "rate_limited"
     TOO_LARGE = "too_large"
@@ -58,6 +60,8 @@ TABLE: Mapping[Reason, Shown] = {
     Reason.UNSUPPORTED_MEDIA: Shown(415, 415, -32600, "This content type cannot be judged"),
     Reason.CLIENT_TIMEOUT: Shown(408, 408, -32600, "The request did not arrive in time"),
     Reason.ROUTE_UNKNOWN: Shown(404, 404, -32600, "No route leads there"),
+    Reason.DESCRIPTOR_UNVERIFIED: Shown(403, 200, -31403, "Nobody trusted vouches for this description"),
+    Reason.DESCRIPTOR_CHANGED: Shown(403, 200, -31403, "The description is not the one that was approved"),
     Reason.DENIED: Shown(403, 200, -31403, "Denied by policy"),
     Reason.RATE_LIMITED: Shown(429, 200, -31429, "Too many requests"),
     Reason.TOO_LARGE: Shown(413, 413, -32600, "The request is too large"),
