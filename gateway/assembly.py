@@ -23,7 +23,7 @@ from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstrea
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
-from gateway.identity.challenge import Challenges
+from gateway.identity.challenge import WELL_KNOWN, Challenges
 from gateway.ledger.limits import Limits, LimitSettings
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
@@ -72,12 +72,13 @@ class Assembly:
         PolicyError, OSError: each names what is wrong. One candidate at a time: `keep` or `drop` it."""
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
         upstreams = {name: _upstream(name, found) for name, found in settings.upstreams.items()}
-        routes = tuple(_route(found, settings) for found in settings.routes)
-        limits = Limits([_limit(found) for found in settings.limits], self._clock)
         challenges = Challenges(public_url)
+        routes = tuple(_route(found, settings, challenges) for found in settings.routes)
+        limits = Limits([_limit(found) for found in settings.limits], self._clock)
         issuers = [(_issuer(found), self._source(found)) for found in settings.trust.issuers]
         keys = self._keys(settings.trust.api_keys)
-        authenticator = Caller(Bearer(issuers, read_token, self._clock), keys, challenges, self._clock)
+        bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
+        authenticator = Caller(bearer, keys, challenges, self._clock)
         engine = self._engine(settings.policy)
         snapshot = Snapshot(
             revision=revision(settings, engine),
@@ -92,7 +93,7 @@ class Assembly:
             policy_headers=(*POLICY_HEADERS, *(item.encode() for item in settings.policy.headers)),
             judged_body_bytes=settings.front.judged_body_bytes,
             body_bytes=settings.front.body_bytes,
-            documents=self._documents(settings, routes, challenges),
+            documents=self._documents(settings, routes),
             own_origin=origin(public_url),
         )
         return Candidate(snapshot, limits, [source for _, source in issuers], keys)
@@ -125,23 +126,13 @@ class Assembly:
             return self.api_keys
         return ApiKeys(found.file, self._load_yaml, self._clock)
 
-    def _documents(
-        self, settings: config.Settings, routes: tuple[Route, ...], challenges: Challenges
-    ) -> dict[tuple[str, str], bytes]:
+    def _documents(self, settings: config.Settings, routes: tuple[Route, ...]) -> dict[tuple[str, str], bytes]:
         """What the gateway itself serves: its keys, and RFC 9728 metadata for each route that asks for a credential."""
         found = {("", "/.well-known/jwks.json"): json.dumps(self._published()).encode()}
         servers = [item.issuer for item in settings.trust.issuers]
         for route in routes:
-            if route.auth != "required" or not servers:
-                continue
-            metadata = {
-                "resource": challenges.resource_url(route),
-                "authorization_servers": servers,
-                "bearer_methods_supported": ["header"],
-                "resource_name": route.name,
-            }
-            place = "/.well-known/oauth-protected-resource" + route.path
-            found[route.host.lower(), place] = json.dumps(metadata).encode()
+            if route.auth == "required" and servers:
+                found[route.host.lower(), WELL_KNOWN + route.path] = json.dumps(_metadata(route, servers)).encode()
         return found
 
 
@@ -192,11 +183,12 @@ def _upstream(name: str, found: config.Upstream) -> Upstream:
     )
 
 
-def _route(found: config.Route, settings: config.Settings) -> Route:
+def _route(found: config.Route, settings: config.Settings, challenges: Challenges) -> Route:
     judged = settings.upstreams[found.upstream].protocol != "http"
+    path = "" if found.match.path == "/" else found.match.path
     return Route(
         name=found.name,
-        path="" if found.match.path == "/" else found.match.path,
+        path=path,
         host=found.match.host,
         upstream=found.upstream,
         auth=found.auth,
@@ -204,7 +196,25 @@ def _route(found: config.Route, settings: config.Settings) -> Route:
         cookies=found.cookies,
         deny_as=found.deny_as,
         audit=found.audit,
+        resource=challenges.resource_url(path, found.match.host),
+        metadata=challenges.metadata_url(path, found.match.host),
+        scopes=found.scopes,
+        action_scopes=tuple(found.action_scopes.items()),
     )
+
+
+def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
+    """RFC 9728 section 2. An issuer that is no URL has no metadata of its own to be found, so it is not named."""
+    found: dict[str, Json] = {
+        "resource": route.resource,
+        "authorization_servers": [name for name in issuers if name.startswith(("https://", "http://"))],
+        "bearer_methods_supported": ["header"],
+        "resource_name": route.name,
+    }
+    scopes = dict.fromkeys((*route.scopes, *(scope for _, scopes in route.action_scopes for scope in scopes)))
+    if scopes:
+        found["scopes_supported"] = list(scopes)
+    return found
 
 
 def _limit(found: config.Limit) -> LimitSettings:

@@ -2,7 +2,8 @@
 
 1. Listening beyond loopback needs TLS or a TLS proxy, and the public https URL. 2. Names are unique where they are
 compared. 3. Every reference leads somewhere. 4. No two routes match the same requests. 5. A protocol's options fit the
-protocol. 6. Files that are read at start are there. 7. A credential cannot break the framing of a request.
+protocol. 6. Files that are read at start are there. 7. A credential cannot break the framing of a request. 8. Scopes
+are asked for where somebody is asked who it is, and never `offline_access`, which is between a client and its issuer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gateway.config_values import Address
 
 if TYPE_CHECKING:
     from gateway.config_schema import Reading
-    from gateway.config_types import Issuer, Settings, Upstream
+    from gateway.config_types import Issuer, Route, Settings, Upstream
 
 # Headers the gateway or the connection owns: a configured credential must not set them.
 _OWNED_HEADERS = frozenset(
@@ -26,6 +27,8 @@ _OWNED_HEADERS = frozenset(
 )
 # How a protocol can let a deny look: JSON-RPC has a way to say "no such thing", and only mcp has tools that fail.
 _DENIES = {"mcp": ("error", "hidden", "tool_error"), "a2a": ("error", "hidden")}
+# The first word of the actions that a protocol's requests have; the models' protocols have the rest.
+_ACTIONS = {"mcp": ("mcp",), "a2a": ("a2a", "http"), "http": ("http", "ws")}
 
 
 def check(settings: Settings, at: Reading) -> None:
@@ -107,6 +110,20 @@ def _routes(settings: Settings, at: Reading) -> None:
         if route.deny_as not in looks:
             what = f"{route.deny_as} on a route to {upstream.protocol}, which cannot say it"
             at.at(f"{key}.deny_as", what, f"use {' or '.join(looks)}")
+        _scopes(key, route, upstream, at)
+
+
+def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
+    if route.auth == "anonymous" and (route.scopes or route.action_scopes):  # 8
+        what = "scopes" if route.scopes else "action_scopes"
+        at.at(f"{key}.{what}", "scopes of callers who need no credential", "set auth: required")
+    if any("offline_access" in scopes for scopes in (route.scopes, *route.action_scopes.values())):  # 8
+        at.at(f"{key}.scopes", "offline_access is no scope of a resource", "take it out")
+    families = _ACTIONS.get(upstream.protocol, ("llm", "http", "ws"))
+    for action in route.action_scopes:
+        if action.partition(".")[0] not in families:  # 5
+            known = " or ".join(f"{family}..." for family in families)
+            at.at(f"{key}.action_scopes.{action}", f"no action of {upstream.protocol}", f"write {known}")
 
 
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:

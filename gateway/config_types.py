@@ -29,6 +29,7 @@ _BASE_URL = Text("an http or https URL that does not end with a slash", parse=va
 _PATH = Text("a path on this machine", r"[^\x00]+", Path)
 _CLAIM = Text("the name of a claim", r"[^\x00-\x1f]{1,256}")
 _WORD = Text("a text", r"[^\x00-\x1f]{1,1024}")
+_SCOPES = ListOf(Text("a scope: visible characters, no quote, no backslash", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"))
 
 
 def _one_of(*names: str) -> str:
@@ -274,6 +275,13 @@ class Route:
     )
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
+    )
+    scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
+    action_scopes: Mapping[str, tuple[str, ...]] = option(
+        MapOf(_SCOPES, r"[a-z0-9]+\.[A-Za-z0-9/._-]{1,128}", "an action as records name it, like mcp.tools/call"),
+        {},
+        "what an action needs besides",
+        example="{mcp.tools/call: [weather.call]}",
     )
 
 

@@ -40,6 +40,7 @@ class Head:
     headers: tuple[Header, ...]
     peer: str
     websocket: bool = False
+    certificate: str = ""  # of the TLS connection's client: base64url of its SHA-256 (RFC 8705's x5t#S256)
     # What was derived from this head alone, by whom: a connection that sends the same bytes again has the same Head.
     # A fact must depend on nothing else than the head and what its entry is compared with before it is used.
     facts: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -60,7 +61,10 @@ class Principal:
     """The authenticated caller. `id` is `<type>:<issuer>/<sub>`, `key:<id>` or `anonymous` (contract, ruling 1).
 
     `expires` is epoch seconds after which open streams end. `credential` is the digest that the live set is asked
-    about, never the credential itself; `key` the thumbprint of the issuer's key that vouched for it.
+    about, never the credential itself; `key` the thumbprint of the issuer's key that vouched for it. `scopes` is what
+    the credential may be used for; `audiences` the resources it was issued for, None where that is the whole gateway.
+    `proof` is the thumbprint of the key without which the credential is nobody's (RFC 9449, 9421), `certificate` the
+    digest of the client certificate likewise (RFC 8705): whoever is identified has shown that it holds them.
     """
 
     id: str
@@ -74,6 +78,10 @@ class Principal:
     credential: str = ""
     routes: frozenset[str] | None = None  # API keys may be bound to routes; None: not bound
     key: str = ""
+    scopes: frozenset[str] = frozenset()
+    audiences: frozenset[str] | None = None
+    proof: str = ""
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,13 @@ class Authenticator(Port):
         """The principal, or `unauthenticated`, `identity_unavailable`, `malformed`. Never raises for input."""
         ...
 
-    def insufficient(self, route: Route, text: str) -> Refusal:
-        """`scope_insufficient` with its challenge: the caller is known, its credential does not cover this route."""
+    def once(self, exchange: Exchange, principal: Principal) -> Refusal | None:
+        """Asked once per exchange, of a principal with a `proof`: whether that proof is new, and fits the body."""
+        ...
+
+    def insufficient(self, route: Route, text: str, scopes: Sequence[str] = ()) -> Refusal:
+        """`scope_insufficient` with its challenge: the caller is known, its credential does not cover this. `scopes`
+        are all that the operation needs, for the challenge to name in one."""
         ...
 
     def alive(self, principal: Principal) -> bool:
@@ -119,9 +124,28 @@ class TrustedKeys(Port):
 
     def verify(self, token: SignedToken, algorithms: frozenset[str]) -> Vouched | Distrust: ...
 
+    def proves(
+        self, key: str, algorithm: str, signed: bytes, signature: bytes, now: float
+    ) -> Vouched | Distrust:
+        """Whether the key with this thumbprint signed these bytes. `now` is epoch seconds: the key must be in force."""
+        ...
+
     def holds(self, key: str) -> bool:
         """Whether a key with this thumbprint is among them."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A JWT that brought its own public key and was signed with it (RFC 9449, section 4): whoever made it holds that
+    key, and nothing else is known of it. `key` is its RFC 7638 thumbprint."""
+
+    key: str
+    claims: dict[str, Json]
+
+
+ReadProof: TypeAlias = "Callable[[bytes], Proof]"
+"""Bytes to a verified Proof. Raises Malformed, whose text never quotes the proof."""
 
 
 class KeySource(Port):

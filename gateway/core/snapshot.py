@@ -60,7 +60,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way in. `path` is "" for a route matched by host alone (the transparent form, the path is kept)."""
+    """One way in. `path` is "" for a route matched by host alone (the transparent form, the path is kept).
+
+    `resource` is the address that callers use, which a token's audience may name (RFC 8707), `metadata` that of its
+    RFC 9728 document. `scopes` are needed for every call, `action_scopes` for that action besides.
+    """
 
     name: str
     path: str
@@ -71,6 +75,15 @@ class Route:
     cookies: str = "strip"
     deny_as: str = "error"
     audit: str = "strict"
+    resource: str = ""
+    metadata: str = ""
+    scopes: tuple[str, ...] = ()
+    action_scopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def needs(self, action: str) -> tuple[str, ...]:
+        """All scopes of one operation, so that one challenge can name them."""
+        more = [scope for name, scopes in self.action_scopes if name == action for scope in scopes]
+        return tuple(dict.fromkeys((*self.scopes, *more)))
 
     def rest(self, path: str) -> str:
         """What of the caller's path goes behind the upstream's: `/weather/x` gives `/x`, `/weather` nothing."""

@@ -35,7 +35,7 @@ _KEY = re.compile(rb"tg_([a-z0-9-]{1,63})_[A-Za-z0-9_-]{43}")
 _ID = re.compile(r"[a-z0-9-]{1,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_MEMBERS = frozenset({"id", "sha256", "subject", "type", "org", "roles", "agent", "routes", "expires"})
+_MEMBERS = frozenset({"id", "sha256", "subject", "type", "org", "roles", "agent", "routes", "scopes", "expires"})
 _log = logging.getLogger("tollgate.identity")
 
 
@@ -170,6 +170,7 @@ def _entry(item: Mapping[str, object], where: str) -> tuple[bytes, _Entry]:
         expires=_expiry(item.get("expires"), where),
         credential=hashed,
         routes=None if routes is None else frozenset(routes),
+        scopes=frozenset(_texts(item, "scopes", where) or ()),
     )
     return ident.encode(), _Entry(bytes.fromhex(hashed), principal)
 

@@ -4,7 +4,8 @@ Rules, in the order of the code:
 1. The token is read strictly (trust/jose.py) and is an access token by `typ`. 2. `iss` is exactly one configured
 issuer; that issuer's keys and algorithms alone count. 3. The signature is right. Nothing below is looked at before, so
 nobody learns from us what an unsigned token would be told. 4. `exp` is there and not passed, `nbf` and `iat` have
-come, within a leeway of at most a minute, and they are in order. 5. `aud` names this gateway. 6. A token bound to a key
+come, within a leeway of at most a minute, and they are in order. 5. `aud` names this gateway, or the resources of its
+routes (RFC 8707): then it counts for these alone. 6. A token bound to a key
 (`cnf`) is refused: that its sender has the key cannot be checked here. 7. Subject, organisation, roles, agent and
 delegation come from the claims that the configuration names, and count only as far as that issuer may say them. A claim
 of a wrong type refuses the token.
@@ -13,9 +14,10 @@ of a wrong type refuses the token.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Principal
@@ -25,6 +27,7 @@ from gateway.core.reasons import Malformed
 LEEWAY_LIMIT_SECONDS = 60.0  # threats row 74
 NAME_LIMIT = 256  # characters of a subject, an organisation, a role
 ROLES_LIMIT = 256
+SCOPES_LIMIT = 256
 DELEGATION_LIMIT = 8
 
 _TYPES = frozenset({"", "jwt", "at+jwt"})
@@ -98,10 +101,18 @@ class _Reject(Exception):
 class Bearer:
     """Judges tokens. Raises ValueError for settings that two issuers could both claim, or that are too lenient."""
 
-    __slots__ = ("_by_issuer", "_by_name", "_clock", "_read")
+    __slots__ = ("_by_issuer", "_by_name", "_clock", "_read", "_resources")
 
-    def __init__(self, issuers: Sequence[tuple[IssuerSettings, KeySource]], read: ReadToken, clock: Clock) -> None:
+    def __init__(
+        self,
+        issuers: Sequence[tuple[IssuerSettings, KeySource]],
+        read: ReadToken,
+        clock: Clock,
+        resources: Iterable[str] = (),
+    ) -> None:
+        """`resources` are the addresses of the routes that take tokens."""
         self._read = read
+        self._resources = _spellings(resources)
         self._clock = clock
         self._by_issuer: dict[str, tuple[IssuerSettings, KeySource, frozenset[str]]] = {}
         self._by_name: dict[str, KeySource] = {}
@@ -138,12 +149,12 @@ class Bearer:
             return Rejected(UNVERIFIED, f"token_{signed}")  # 3
         try:
             expires = self._check_times(claims, settings)  # 4
-            _check_audience(claims, settings)  # 5
+            audiences = self._check_audience(claims, settings)  # 5
             if "cnf" in claims:
                 raise _Reject(
                     "The access token is bound to a key, which is not supported: use an unbound one", "cnf"
                 )  # 6
-            return Accepted(self._principal(claims, settings, digest, expires, signed.key), source, keys)
+            return Accepted(self._principal(claims, settings, digest, expires, signed.key, audiences), source, keys)
         except _Reject as reason:
             return reason.verdict
 
@@ -165,8 +176,26 @@ class Bearer:
                 raise _Reject("The access token is not valid yet, or its dates contradict each other", "token_dates")
         return expires + settings.leeway
 
+    def _check_audience(self, claims: Mapping[str, Json], settings: IssuerSettings) -> frozenset[str] | None:
+        """Rule 5: a string or a list of them (RFC 7519 section 4.1.3), compared exactly. None: the whole gateway."""
+        named = _audience(claims)
+        if not settings.audiences.isdisjoint(named):
+            return None
+        found = frozenset(self._resources[name] for name in named if name in self._resources)
+        if not found:
+            raise _Reject(
+                "The access token is for another audience: ask its issuer for one for this gateway", "token_audience"
+            )
+        return found
+
     def _principal(
-        self, claims: Mapping[str, Json], settings: IssuerSettings, digest: str, expires: float, key: str
+        self,
+        claims: Mapping[str, Json],
+        settings: IssuerSettings,
+        digest: str,
+        expires: float,
+        key: str,
+        audiences: frozenset[str] | None,
     ) -> Principal:
         """Rule 7."""
         subject = _name(claims.get(settings.subject), settings.subject)
@@ -183,6 +212,8 @@ class Bearer:
             expires=expires,
             credential=digest,
             key=key,
+            scopes=_scopes(claims),
+            audiences=audiences,
         )
 
     def _delegation(self, claims: Mapping[str, Json], settings: IssuerSettings) -> tuple[str, ...]:
@@ -222,16 +253,34 @@ def _date(claims: Mapping[str, Json], name: str) -> float | None:
     return float(value)
 
 
-def _check_audience(claims: Mapping[str, Json], settings: IssuerSettings) -> None:
-    """Rule 5: a string or a list of them (RFC 7519 section 4.1.3), compared exactly."""
+def _audience(claims: Mapping[str, Json]) -> list[str]:
     value = claims.get("aud")
-    named = [value] if isinstance(value, str) else value
-    if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
+    named = value if isinstance(value, list) else [value]
+    texts = [item for item in named if isinstance(item, str)]
+    if not texts or len(texts) != len(named):
         raise _Reject("The access token names no audience", "token_audience")
-    if settings.audiences.isdisjoint(item for item in named if isinstance(item, str)):
-        raise _Reject(
-            "The access token is for another audience: ask its issuer for one for this gateway", "token_audience"
-        )
+    return texts
+
+
+def _spellings(resources: Iterable[str]) -> dict[str, str]:
+    """Audience to resource. A resource that is an origin alone is also written with the slash that URL parsers add."""
+    found = {resource: resource for resource in resources}
+    for resource in tuple(found):
+        if not urlsplit(resource).path:
+            found[resource + "/"] = resource
+    return found
+
+
+def _scopes(claims: Mapping[str, Json]) -> frozenset[str]:
+    """RFC 9068's `scope`, or `scp` as some issuers call it: words with spaces between, or a list of them."""
+    name = "scope" if "scope" in claims else "scp"
+    value = claims.get(name)
+    if value is None:
+        return frozenset()
+    words = value.split(" ") if isinstance(value, str) else value
+    if not isinstance(words, list) or len(words) > SCOPES_LIMIT:
+        raise _Reject(f"{name} of the access token is not a list of scopes", "token_claim")
+    return frozenset(_name(word, name) for word in words if word != "")
 
 
 def _name(value: Json, claim: str) -> str:

@@ -6,13 +6,14 @@ else is an access token; either may come in any of the three. 3. A route that le
 without a credential: a bad one is 401 there too. 4. A verified token is remembered by its digest for at most
 `REMEMBER_SECONDS`, never past its expiry, and only while its issuer's keys are the very ones it was verified with; the
 time is monotonic, so a turned clock prolongs nothing. 5. The credential itself is kept nowhere and appears in no text.
+6. A token that was issued for some resources only is nobody's at any other route, remembered or not.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from hashlib import sha256
 from typing import TypeAlias
 from urllib.parse import unquote_plus
@@ -56,7 +57,7 @@ class Caller:
         digest: bytes | None = head.facts.get("credential")
         if digest is not None:  # this very head was read before, and its credential was good then
             known = self._known(digest)
-            if known is not None:
+            if known is not None and (known.audiences is None or route.resource in known.audiences):
                 return known
         value: bytes | None = None
         for header in head.headers:
@@ -76,8 +77,8 @@ class Caller:
             head.facts["credential"] = sha256(credential).digest()
         return verdict
 
-    def insufficient(self, route: Route, text: str) -> Refusal:
-        return self._challenges.scope_insufficient(route, text)
+    def insufficient(self, route: Route, text: str, scopes: Sequence[str] = ()) -> Refusal:
+        return self._challenges.scope_insufficient(route, text, scopes)
 
     def alive(self, principal: Principal) -> bool:
         """Answers for principals of former snapshots too: nothing here depends on who authenticated them."""
@@ -96,7 +97,7 @@ class Caller:
         digest = sha256(credential).digest()
         known = self._known(digest)
         if known is not None:
-            return known
+            return self._meant(known, route)
         if not credential.startswith(b"tg_"):  # 2
             return self._verify(credential, digest, route)
         found = self._api_keys.judge(credential, digest) if self._api_keys is not None else None
@@ -132,12 +133,19 @@ class Caller:
     def _settle(self, verdict: Accepted | Rejected | Wanting, digest: bytes, route: Route) -> Principal | Refusal:
         if isinstance(verdict, Accepted):
             self._remember(digest, verdict)
-            return verdict.principal
+            return self._meant(verdict.principal, route)
         if isinstance(verdict, Rejected):
             return self._challenges.invalid(route, verdict.text, verdict.rule)
         if not verdict.available:
             return self._challenges.unavailable(verdict.issuer)
         return self._challenges.invalid(route, UNVERIFIED, "token_key")
+
+    def _meant(self, principal: Principal, route: Route) -> Principal | Refusal:
+        """Rule 6: what opens one route's resource must not open another's, which may trust its callers with more."""
+        if principal.audiences is None or route.resource in principal.audiences:
+            return principal
+        text = f"The access token is for another resource: ask its issuer for one for {route.resource}"
+        return self._challenges.invalid(route, text, "token_audience")
 
     def _remember(self, digest: bytes, verdict: Accepted) -> None:
         """Rule 4. Only what was verified gets in, so strangers cannot push others out."""

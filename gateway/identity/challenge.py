@@ -1,12 +1,14 @@
 """How a caller is told that it is nobody here: 401, 400 and 503, with RFC 6750's challenge and RFC 9728's pointer.
 
 The text says what to do, and of what was wrong only what its sender may know anyway; no byte of a credential and no
-name of a key gets in. Addresses come from `public_url` and the route, never from the request.
+name of a key gets in. Addresses come from `public_url` and the route, never from the request. A challenge names all
+scopes that the operation needs: a client that must ask for more asks once.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway.core.reasons import Reason, Refusal
@@ -28,14 +30,14 @@ class Challenges:
         self._base = public_url.rstrip("/")
         self._scheme_port = (parts.scheme, f":{parts.port}" if parts.port else "")
 
-    def metadata_url(self, route: Route) -> str:
+    def metadata_url(self, path: str, host: str) -> str:
         """Where the metadata of a route's protected resource is (RFC 9728 section 3.1). A route that is matched by its
         own host name is a resource of that host."""
-        return self._origin(route) + WELL_KNOWN + route.path
+        return self._origin(host) + WELL_KNOWN + path
 
-    def resource_url(self, route: Route) -> str:
+    def resource_url(self, path: str, host: str) -> str:
         """What that metadata must call itself (`resource`): the address that callers use."""
-        return self._origin(route) + route.path
+        return self._origin(host) + path
 
     def missing(self, route: Route) -> Refusal:
         """Nothing was presented: no error code, as RFC 6750 section 3.1 asks."""
@@ -47,8 +49,8 @@ class Challenges:
     def malformed(self, route: Route, text: str, rule: str) -> Refusal:
         return self._refuse(Reason.MALFORMED, route, text, "invalid_request", rule)
 
-    def scope_insufficient(self, route: Route, text: str, rule: str = "") -> Refusal:
-        return self._refuse(Reason.SCOPE_INSUFFICIENT, route, text, "insufficient_scope", rule)
+    def scope_insufficient(self, route: Route, text: str, scopes: Sequence[str] = (), rule: str = "") -> Refusal:
+        return self._refuse(Reason.SCOPE_INSUFFICIENT, route, text, "insufficient_scope", rule, scopes)
 
     def unavailable(self, issuer: str) -> Refusal:
         return Refusal(
@@ -58,14 +60,18 @@ class Challenges:
             retry_after=UNAVAILABLE_RETRY_SECONDS,
         )
 
-    def _origin(self, route: Route) -> str:
-        if not route.host:
+    def _origin(self, host: str) -> str:
+        if not host:
             return self._base
         scheme, port = self._scheme_port
-        return f"{scheme}://{route.host}{port}"
+        return f"{scheme}://{host}{port}"
 
-    def _refuse(self, reason: Reason, route: Route, text: str, error: str, rule: str) -> Refusal:
-        said = [f'resource_metadata="{self.metadata_url(route)}"']
+    def _refuse(
+        self, reason: Reason, route: Route, text: str, error: str, rule: str, scopes: Sequence[str] = ()
+    ) -> Refusal:
+        said = [f'resource_metadata="{self.metadata_url(route.path, route.host)}"']
+        if scopes or route.scopes:
+            said.insert(0, f'scope="{" ".join(scopes or route.scopes)}"')
         if error:
             said[:0] = [f'error="{error}"', f'error_description="{_DESCRIPTION.sub("", text)}"']
         challenge = ("Bearer " + ", ".join(said)).encode("ascii", "replace")

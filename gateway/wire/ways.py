@@ -54,9 +54,11 @@ class Ways:
         protocol = self._protocols[upstream.protocol]
         refusal = foreign(snapshot, head)
         before = is_preflight(head)
-        document = None
-        if refusal is None and not head.websocket and (before or head.method in ("GET", "HEAD")):
-            document = snapshot.document(head)
+        document = snapshot.document(head) if refusal is None and not head.websocket else None
+        if document is not None and not before and head.method not in ("GET", "HEAD"):
+            refusal = Refusal(
+                Reason.METHOD_NOT_ALLOWED, "This document is only read", "document", headers=((b"allow", b"GET, HEAD"),)
+            )
         if refusal is None and route is None and document is None:
             refusal = Refusal(Reason.ROUTE_UNKNOWN, "No route leads there; the configuration lists the routes")
         declared = head.first(b"content-length")
@@ -66,7 +68,7 @@ class Ways:
             upstream=upstream,
             protocol=protocol,
             refusal=refusal,
-            document=document,
+            document=document if refusal is None else None,
             preflight=before,
             length=int(declared) if declared is not None else None,
             reads=protocol.reads_body(head, route) if route is not None and not head.websocket else False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ class Callers:
     def authenticate(self, head: object, route: object) -> Any:
         return self.answer
 
-    def insufficient(self, route: object, text: str) -> Refusal:
+    def insufficient(self, route: object, text: str, scopes: Sequence[str] = ()) -> Refusal:
         return Refusal(Reason.SCOPE_INSUFFICIENT, text)
 
 
