@@ -40,6 +40,7 @@ from gateway.stages.identify import Identify
 from gateway.stages.ledger import Ledger
 from gateway.stages.meter import Meter
 from gateway.stages.record import RecordIntent, RecordTerminal
+from gateway.stages.scopes import Scopes
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
@@ -70,6 +71,7 @@ def build_pipeline(
     return Pipeline(
         admit=(
             Identify(handles),
+            Scopes(),
             Decide(),
             Ledger(),
             RecordIntent(log, ids, clock),
@@ -85,7 +87,7 @@ def build_pipeline(
 def build_message_pipeline(log: RecordLog, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
     return Pipeline(
-        admit=(Decide(), Ledger(), RecordIntent(log, ids, clock)),
+        admit=(Scopes(), Decide(), Ledger(), RecordIntent(log, ids, clock)),
         settle=(Meter(observer), RecordTerminal(log, ids, clock)),
     )
 
