@@ -11,12 +11,15 @@ A JWK set:
 7. A strict JSON object with `keys`, at most `SET_LIMIT_KEYS`. 8. No symmetric and no private key anywhere, or the set
 is refused. 9. A `kid` occurs once, or the set is refused. 10. What is not for verifying signatures, or of a kind not in
 `ALGORITHMS`, is skipped (RFC 7517 section 5). 11. What is for us but weak, off its curve or at odds with itself (alg,
-kty, crv, use, key_ops) refuses the set. 12. A key serves only the algorithms of its own allow-list.
+kty, crv, use, key_ops) refuses the set. 12. A key serves only the algorithms of its own allow-list. 13. A key that says
+it is revoked is skipped; one with a time (`nbf`, `exp`) says when it is in force.
+Detached signatures of documents are read and made in jose_detached.py, with what stands here.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -65,9 +68,9 @@ _MODELS = {name: JWSRegistry.algorithms["Ed25519" if name == "EdDSA" else name] 
 
 _COMPACT = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
-_KID = re.compile(r"[A-Za-z0-9._~:@+/=#-]{1,256}")
-_TYP = re.compile(r"[A-Za-z0-9.+/_-]{1,64}")
-_FORBIDDEN = frozenset(  # rule 4; so is every name that begins with x5
+KID = re.compile(r"[A-Za-z0-9._~:@+/=#-]{1,256}")
+TYP = re.compile(r"[A-Za-z0-9.+/_-]{1,64}")
+FORBIDDEN = frozenset(  # rule 4; so is every name that begins with x5
     ("crit", "jwk", "jku", "b64", "zip", "enc", "epk", "apu", "apv", "iv", "tag", "p2s", "p2c")
 )
 _PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
@@ -100,26 +103,26 @@ def read_token(data: bytes) -> Token:
     found = _COMPACT.fullmatch(data)
     if found is None:
         raise Malformed("the token is not three base64url parts")  # 2
-    header = parse_object(_decode(found[1]))  # 2, 3
-    if not _FORBIDDEN.isdisjoint(header) or any(name.startswith("x5") for name in header):
+    header = parse_object(decoded(found[1]))  # 2, 3
+    if not FORBIDDEN.isdisjoint(header) or any(name.startswith("x5") for name in header):
         raise Malformed("the token header has a member that is not allowed (crit, jwk, jku, x5*, b64, zip, JWE)")  # 4
     algorithm = header.get("alg")
     if algorithm == "Ed25519":
         algorithm = "EdDSA"
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise Malformed("the token's algorithm is not one of " + ", ".join(sorted(ALGORITHMS)))  # 5
-    typ = _plain(header, "typ", _TYP) or ""  # 6
+    typ = plain(header, "typ", TYP) or ""  # 6
     return Token(
         algorithm=algorithm,
-        kid=_plain(header, "kid", _KID),
+        kid=plain(header, "kid", KID),
         type=typ.lower().removeprefix("application/"),
         signed=data[: found.end(2)],
-        payload=_decode(found[2]),
-        signature=_decode(found[3]),
+        payload=decoded(found[2]),
+        signature=decoded(found[3]),
     )
 
 
-def _plain(members: Mapping[str, Json], name: str, shape: re.Pattern[str]) -> str | None:
+def plain(members: Mapping[str, Json], name: str, shape: re.Pattern[str]) -> str | None:
     value = members.get(name)
     if name not in members:
         return None
@@ -128,7 +131,8 @@ def _plain(members: Mapping[str, Json], name: str, shape: re.Pattern[str]) -> st
     return value
 
 
-def _decode(part: bytes) -> bytes:
+def decoded(part: bytes) -> bytes:
+    """Canonical base64url, strictly. Raises Malformed."""
     try:
         raw = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
     except ValueError:
@@ -140,12 +144,17 @@ def _decode(part: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class VerifyKey:
-    """A public key that kept rules 8 to 12. `thumbprint` is RFC 7638's."""
+    """A public key that kept rules 8 to 13. `thumbprint` is RFC 7638's; the times are epoch seconds."""
 
     kid: str | None
     thumbprint: str
     algorithms: frozenset[str]
     key: _JoseKey = field(repr=False)
+    not_before: float = 0.0
+    expires: float = math.inf
+
+    def in_force(self, now: float) -> bool:
+        return self.not_before <= now < self.expires  # 13
 
     def verifies(self, token: SignedToken) -> bool:
         if token.algorithm not in self.algorithms:
@@ -181,6 +190,9 @@ class KeySet:
     def holds(self, key: str) -> bool:
         return key in self._thumbprints
 
+    def named(self, kid: str) -> VerifyKey | None:
+        return self._by_kid.get(kid)
+
     def _find(self, token: SignedToken) -> VerifyKey | None:
         """By kid; a token without one is tried only where there is no choice to make."""
         if token.kid is not None:
@@ -208,7 +220,7 @@ def read_jwks(data: bytes) -> KeySet:
         if not isinstance(jwk, dict):
             raise Malformed(f"{where} is not an object")
         try:
-            kid = _plain(jwk, "kid", _KID)
+            kid = plain(jwk, "kid", KID)
             if kid is not None and kid in seen:
                 raise Malformed(f"kid {kid} occurs twice")  # 9
             seen.update([kid] if kid is not None else [])
@@ -217,16 +229,18 @@ def read_jwks(data: bytes) -> KeySet:
             skipped.append(f"{where}: {reason}")
         except Malformed as error:
             raise Malformed(f"{where}: {error}") from None
-    if not keys:
+    if not keys and not any(why.endswith(": revoked") for why in skipped):  # who revoked its last key has said so
         raise Malformed("the key set has no key for verifying signatures" + "".join(f"; {why}" for why in skipped))
     return KeySet(keys, skipped)
 
 
 def read_jwk(jwk: Mapping[str, Json]) -> VerifyKey:
-    """Rules 8, 10, 11 and 12 for one key."""
+    """Rules 8 and 10 to 13 for one key."""
     kind = jwk.get("kty")
     if kind == "oct" or _PRIVATE.intersection(jwk):
         raise Malformed("a symmetric or private key stands in a public set")  # 8
+    if jwk.get("revoked") not in (None, False):
+        raise _Skip("revoked")  # 13
     _check_purpose(jwk)
     curve = jwk.get("crv", "") if kind != "RSA" else ""
     able = _BY_KIND.get((str(kind), str(curve)))
@@ -243,7 +257,15 @@ def read_jwk(jwk: Mapping[str, Json]) -> VerifyKey:
             key = RSAKey.import_key(_rsa(jwk))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise Malformed(str(error) if isinstance(error, Malformed) else "not a valid public key") from None  # 11
-    return VerifyKey(_plain(jwk, "kid", _KID), key.thumbprint(), algorithms, key)
+    begins, ends = _moment(jwk, "nbf", 0.0), _moment(jwk, "exp", math.inf)
+    return VerifyKey(plain(jwk, "kid", KID), key.thumbprint(), algorithms, key, begins, ends)
+
+
+def _moment(jwk: Mapping[str, Json], name: str, default: float) -> float:
+    found = jwk.get(name, default)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise Malformed(f"{name} is not a number of seconds")  # 13
+    return float(found)
 
 
 def _check_purpose(jwk: Mapping[str, Json]) -> None:
@@ -276,7 +298,7 @@ def _octets(jwk: Mapping[str, Json], name: str, length: int = 0) -> bytes:
     value = jwk.get(name)
     if not isinstance(value, str) or len(value) > 2048 or _BASE64URL.fullmatch(value) is None:
         raise Malformed(f"{name} is not base64url")
-    raw = _decode(value.encode())
+    raw = decoded(value.encode())
     if length and len(raw) != length:
         raise Malformed(f"{name} is not {length} bytes")
     return raw
@@ -320,6 +342,9 @@ class Signer:
     algorithm: str
     key: _JoseKey = field(repr=False)
 
+    def sign(self, data: bytes) -> bytes:
+        return _MODELS[self.algorithm].sign(data, self.key)
+
     def jwk(self) -> dict[str, Json]:
         """The public half."""
         found = self.key.as_dict(private=False)
@@ -329,8 +354,9 @@ class Signer:
         return {**members, "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
 
-def signer(private: PrivateKey, kid: str = "") -> Signer:
-    """Ed25519 signs EdDSA, P-256 ES256 and so on, RSA RS256. `kid` defaults to the RFC 7638 thumbprint."""
+def signer(private: PrivateKey, kid: str = "", *, pss: bool = False) -> Signer:
+    """Ed25519 signs EdDSA, P-256 ES256 and so on, RSA RS256 (`pss`: PS256). `kid` defaults to the RFC 7638
+    thumbprint."""
     key: _JoseKey
     if isinstance(private, Ed25519PrivateKey):
         algorithm, key = "EdDSA", OKPKey.import_key(private)
@@ -338,16 +364,16 @@ def signer(private: PrivateKey, kid: str = "") -> Signer:
         algorithm = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}[private.curve.name]
         key = ECKey.import_key(private)
     else:
-        algorithm, key = "RS256", RSAKey.import_key(private)
+        algorithm, key = "PS256" if pss else "RS256", RSAKey.import_key(private)
     return Signer(kid or key.thumbprint(), algorithm, key)
 
 
 def sign_compact(claims: Mapping[str, Json], by: Signer, *, typ: str = "at+jwt") -> str:
     """A compact JWS over the canonical JSON of `claims`."""
     header: dict[str, Json] = {"alg": by.algorithm, "kid": by.kid, "typ": typ}
-    signed = b".".join(_encode(encode(part)) for part in (header, dict(claims)))
-    return (signed + b"." + _encode(_MODELS[by.algorithm].sign(signed, by.key))).decode()
+    signed = b".".join(encoded(encode(part)) for part in (header, dict(claims)))
+    return (signed + b"." + encoded(by.sign(signed))).decode()
 
 
-def _encode(raw: bytes) -> bytes:
+def encoded(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
