@@ -17,7 +17,7 @@ from typing import Any
 from gateway import config
 from gateway.assembly import Assembly, Engines, make_engine, refuse_cold
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
-from gateway.assembly_trust import configured_key_sets, fetch_rules, make_fetcher
+from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -41,6 +41,7 @@ from gateway.stages.ledger import Ledger
 from gateway.stages.meter import Meter
 from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
+from gateway.stages.verify import Verify
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
@@ -63,6 +64,7 @@ def build_pipeline(
     clients: Clients,
     sockets: Sockets,
     handles: Handles,
+    descriptors: Descriptors,
     observer: Observer,
     ids: Ids,
     clock: Clock,
@@ -72,6 +74,7 @@ def build_pipeline(
         admit=(
             Identify(handles),
             Scopes(),
+            Verify(descriptors.checks),
             Decide(),
             Ledger(),
             RecordIntent(log, ids, clock),
@@ -134,7 +137,6 @@ class App:
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
-        self.streams = Streams(lambda: self.snapshot)
         self.index = RecordIndex(
             settings.data_dir / "records.sqlite",
             EntryReader(settings.data_dir / "log"),
@@ -142,6 +144,9 @@ class App:
         )
         self.log = self._open_log()
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
+        self.descriptors = Descriptors(settings, self.clock)
+        self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
+        self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
         self.noise = Noise(self.log, self.ids, self.clock)
         self._front = self._make_front()
         self._admin: Front | None = None
@@ -217,6 +222,7 @@ class App:
         await self.log.close()
         self.index.close()
         self.handles.close()
+        self.descriptors.close()
         await self.engines.aclose()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
@@ -288,7 +294,9 @@ class App:
         )
         gateway = Gateway(
             current=lambda: self.snapshot,
-            pipeline=build_pipeline(self.log, self.clients, sockets, self.handles, observer, self.ids, self.clock),
+            pipeline=build_pipeline(
+                self.log, self.clients, sockets, self.handles, self.descriptors, observer, self.ids, self.clock
+            ),
             protocols=protocols,
             answers=answers,
             sockets=sockets,

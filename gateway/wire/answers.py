@@ -179,10 +179,10 @@ class Answers:
         await self._at_once(exchange, answer.status, headers, body, send)
 
     def _still_alive(self, exchange: Exchange) -> None:
-        if not self._streams.alive(exchange.principal):
+        if why := self._streams.ended(exchange):
             exchange.revoked = True
             exchange.result = "error"
-            raise Malformed("the caller's credential ended while its stream was open")
+            raise Malformed(why)
 
     def _ask(self, exchange: Exchange) -> Callable[[Sequence[Call]], Awaitable[list[Decision]]]:
         async def asked(calls: Sequence[Call]) -> list[Decision]:

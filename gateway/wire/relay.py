@@ -120,14 +120,15 @@ class WebSockets:
         headers: Sequence[Header],
         on_client_message: Judge,
         on_upstream_message: Judge,
-        alive: Callable[[], bool],
+        barred: Callable[[], str],
         tally: Tally,
         idle_seconds: float | None = None,
     ) -> Ended:
         """Accepts the caller's upgrade with `headers` and the upstream's subprotocol; joins the two until one ends.
+        `barred` tells why the caller's right to the socket is gone, "" while it is there.
 
         Raises what a judge raises, after closing both with 1011."""
-        relay = _Relay(receive, send, socket, on_client_message, on_upstream_message, alive, tally, idle_seconds)
+        relay = _Relay(receive, send, socket, on_client_message, on_upstream_message, barred, tally, idle_seconds)
         self._open.add(relay)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._tick)
@@ -162,11 +163,11 @@ class WebSockets:
 
 
 class _Relay:
-    __slots__ = ("_alive", "_down", "_ended", "_idle", "_moved", "_pinged", "_receive", "_send", "_socket", "_tally",
+    __slots__ = ("_barred", "_down", "_ended", "_idle", "_moved", "_pinged", "_receive", "_send", "_socket", "_tally",
                  "_up")  # fmt: skip
 
     def __init__(
-        self, receive: Receive, send: Send, socket: UpstreamSocket, up: Judge, down: Judge, alive: Callable[[], bool],
+        self, receive: Receive, send: Send, socket: UpstreamSocket, up: Judge, down: Judge, barred: Callable[[], str],
         tally: Tally, idle: float | None,
     ) -> None:  # fmt: skip
         loop = asyncio.get_running_loop()
@@ -175,7 +176,7 @@ class _Relay:
         self._socket = socket
         self._up = up
         self._down = down
-        self._alive = alive
+        self._barred = barred
         self._tally = tally
         self._idle = idle
         self._moved = loop.time()  # the last message in either direction
@@ -210,8 +211,8 @@ class _Relay:
 
     def look(self, now: float, ping_seconds: float) -> None:
         socket = self._socket
-        if not self._alive():  # 2
-            self.finish(Ended("gateway", 1008, "the credential ended"))
+        if why := self._barred():  # 2
+            self.finish(Ended("gateway", 1008, why))
         elif self._idle is not None and now - self._moved > self._idle:
             self.finish(Ended("gateway", 1001, "idle for too long", idle=True))
         elif not socket.held and now - max(socket.touched, self._pinged) > ping_seconds:
@@ -286,8 +287,8 @@ class _Relay:
     async def _judged(self, judge: Judge, message: str | bytes) -> Verdict:
         """Anything but Forward and Answer has ended the relay when it comes back; no verdict is a fault."""
         self._moved = asyncio.get_running_loop().time()
-        if not self._alive():  # 2
-            self.finish(Ended("gateway", 1008, "the credential ended"))
+        if why := self._barred():  # 2
+            self.finish(Ended("gateway", 1008, why))
             return Close(1008, "")
         verdict = await judge(message)
         if isinstance(verdict, Close):

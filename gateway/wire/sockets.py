@@ -82,7 +82,7 @@ class Sockets:
                 headers=self._answer_headers(exchange, socket),
                 on_client_message=talk.from_client,
                 on_upstream_message=_pass,
-                alive=lambda: self._streams.alive(exchange.principal),
+                barred=lambda: self._streams.ended(exchange),
                 tally=tally,
                 idle_seconds=exchange.upstream.timeouts.stream_idle,
             )

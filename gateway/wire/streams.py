@@ -1,5 +1,7 @@
 """The open streams of the process: whoever may no longer call loses its stream within a second (ruling 4).
 
+Two things end one: the caller's credential ended, or what it calls, or itself, was blocked.
+
 One background loop asks twice a second for all of them; a stream that moves is asked at each event too. Nothing here is
 touched by an answer that came in one piece.
 """
@@ -10,27 +12,33 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gateway.core.exchange import Exchange, Principal
+from gateway.core.exchange import Exchange
 from gateway.core.snapshot import Snapshot
 
 IDLE_SECONDS = 0.5
 
 
 class Streams:
-    def __init__(self, current: Callable[[], Snapshot]) -> None:
+    def __init__(self, current: Callable[[], Snapshot], barred: Callable[[Exchange], str]) -> None:
+        """`barred` tells why an exchange may not go on, whoever's it is; "" while it may."""
         self._current = current
+        self._barred = barred
         self._open: dict[str, tuple[Exchange, asyncio.Task[object] | None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def alive(self, principal: Principal | None) -> bool:
-        """By the newest snapshot, not the pinned one: a revocation must reach what is already under way."""
-        return principal is not None and self._current().authenticator.alive(principal)
+    def ended(self, exchange: Exchange) -> str:
+        """Why this stream may not go on, "" while it may. By the newest snapshot, not the pinned one: a revocation must
+        reach what is already under way."""
+        principal = exchange.principal
+        if principal is None or not self._current().authenticator.alive(principal):
+            return "revoked: the caller's credential ended while its stream was open"
+        return self._barred(exchange)
 
     @contextmanager
     def watched(self, exchange: Exchange) -> Iterator[None]:
-        """While open, the current task is cancelled once the exchange's principal is no longer alive."""
+        """While open, the current task is cancelled once the exchange may not go on."""
         self._open[exchange.id] = (exchange, asyncio.current_task())
         try:
             yield
@@ -40,10 +48,10 @@ class Streams:
     def sweep(self) -> None:
         """Ends what must end now. Called by `watch`, and by whoever revokes and does not want to wait."""
         for exchange, task in list(self._open.values()):
-            if not exchange.revoked and not self.alive(exchange.principal):
+            if not exchange.revoked and (why := self.ended(exchange)):
                 exchange.revoked = True
                 exchange.result = "error"
-                exchange.fault = "revoked: the caller's credential ended while its stream was open"
+                exchange.fault = why
                 if task is not None:
                     task.cancel()
 

@@ -47,9 +47,9 @@ class Door:
         self.tally = Tally()
         self.ended: list[Ended | BaseException] = []
 
-    def still(self) -> bool:
+    def barred(self) -> str:
         self.asked += 1
-        return self.alive
+        return "" if self.alive else "the right to it is gone"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -69,7 +69,7 @@ class Door:
                     headers=found.headers,
                     on_client_message=self.up,
                     on_upstream_message=self.down,
-                    alive=self.still,
+                    barred=self.barred,
                     tally=self.tally,
                     idle_seconds=self.idle,
                 )
@@ -513,7 +513,7 @@ def test_a_revocation_reaches_an_idle_socket_and_one_that_moves() -> None:
                         await client.send("b")
                     with pytest.raises(ConnectionClosed):
                         await client.recv()
-                    assert client.close_code == 1008
+                    assert (client.close_code, client.close_reason) == (1008, "the right to it is gone")
                 await until(lambda: bool(door.ended))
                 assert door.tally.to_upstream == 1
 
@@ -682,7 +682,7 @@ def test_a_relay_that_is_cancelled_closes_both_sides() -> None:
                     headers=[],
                     on_client_message=allow,
                     on_upstream_message=allow,
-                    alive=lambda: True,
+                    barred=lambda: "",
                     tally=Tally(),
                 )
             )
@@ -717,7 +717,7 @@ def test_a_caller_that_left_before_its_upgrade_is_no_fault() -> None:
                 headers=[],
                 on_client_message=allow,
                 on_upstream_message=allow,
-                alive=lambda: True,
+                barred=lambda: "",
                 tally=Tally(),
             )
             assert ended == Ended("client", 1006, "")
