@@ -140,6 +140,36 @@ def test_secrets_are_compared_in_constant_time() -> None:
     assert not wrong, wrong
 
 
+CLIENTS = {"httpx", "httpx2", "requests", "aiohttp", "urllib3", "urllib.request", "http.client", "websockets", "ftplib"}
+CLIENTS |= {"smtplib", "hvac", "socks", "pycurl"}
+DIALLING = {"open_connection", "create_connection", "open_unix_connection", "create_unix_connection", "sock_connect"}
+DIALLING |= {"connect_ex", "create_datagram_endpoint", "urlopen", "getaddrinfo", "gethostbyname"}
+# Who else may: upstreams are wire's, `cli` speaks to the admin plane, the demo calls itself.
+MAY_DIAL = {"wire", "cli", "demo"}
+MAY_DIAL_FOR_ONE_REASON = {"trust/fetcher.py": {"getaddrinfo"}}
+
+
+def dialled(path: Path) -> Iterator[tuple[int, str]]:
+    for line, module in imports(path):
+        if any(module == client or module.startswith(f"{client}.") for client in CLIENTS):
+            yield line, module
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "sock" for keyword in node.keywords):
+            continue  # or it is handed a socket that is connected
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called in DIALLING:
+            yield node.lineno, called
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.relative_to(GATEWAY).parts[0] not in MAY_DIAL], ids=name
+)
+def test_nobody_fetches_but_the_guarded_fetcher(path: Path) -> None:
+    """threats.md row 38: a room that needs a document from elsewhere is handed a `Fetcher`."""
+    allowed = MAY_DIAL_FOR_ONE_REASON.get(str(path.relative_to(GATEWAY)), set())
+    assert [found for found in dialled(path) if found[1] not in allowed] == []
+
+
 def test_nothing_is_unfinished() -> None:
     marks = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
     wrong = [
