@@ -10,12 +10,13 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Engines, make_engine, refuse_cold
+from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.core.canonical import Json
@@ -54,7 +55,7 @@ from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
-from gateway.wire.upstream import Clients
+from gateway.wire.upstream import Clients, Targets
 
 _log = logging.getLogger("tollgate")
 
@@ -178,7 +179,7 @@ class App:
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
             ("api keys", self._every(0.5, self._poll_api_keys)),
-            ("noise", self._every(1.0, self.noise.flush)),
+            ("noise", self._every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
 
@@ -188,9 +189,12 @@ class App:
             try:
                 refuse_cold(self.settings, settings)
                 rules = fetch_rules(settings)
-                candidate = self.assembly.build(settings, self.port)
+                materials, targets = await asyncio.to_thread(self._read, settings)
+                if self._stopped:
+                    raise RuntimeError("the gateway is going down")
+                candidate = self.assembly.build(settings, self.port, materials)
                 await self.engines.start(candidate.snapshot)
-                self.clients.adopt(candidate.snapshot.upstreams.values())
+                self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
             except Exception as error:
                 self.assembly.drop()
                 self._activation("refused", str(error))
@@ -200,6 +204,15 @@ class App:
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")
+
+    def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
+        """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
+        try:
+            materials = self.assembly.read(settings)
+            return materials, self.clients.make(materials.upstreams.values())
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # an engine may only be let go in the thread that made it
+            raise
 
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
@@ -211,6 +224,10 @@ class App:
             return
         self._stopped = True
         await self._front.drain(grace_seconds)
+        async with self._reloading:  # one that is under way finds that all is over
+            await self._close()
+
+    async def _close(self) -> None:
         if self._admin is not None:
             await self._admin.drain(1.0)
         for task in self._background:
@@ -320,15 +337,18 @@ class App:
             clock=self.clock,
         )
 
-    def _poll_api_keys(self) -> None:
+    async def _poll_api_keys(self) -> None:
         if self.assembly.api_keys is not None:
-            self.assembly.api_keys.poll()
+            await asyncio.to_thread(self.assembly.api_keys.poll)
 
-    async def _every(self, seconds: float, job: Callable[[], None]) -> None:
+    async def _flush_noise(self) -> None:
+        self.noise.flush()
+
+    async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
-                job()
+                await job()
             except Exception:  # noqa: BLE001 (a background loop: one failure must not end it)
                 _log.exception("a background job failed")
 

@@ -1,8 +1,9 @@
 """From the configuration to a Snapshot: one verified revision of routes, upstreams, trust, policy and limits.
 
 Called at the start and at each reload; whatever is wrong raises here, before anything is swapped. What outlives a
-snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key: `build`
-touches none of it, `keep` follows once nothing can refuse the new snapshot any more. `Engines` ends what a policy runs.
+snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key. What
+takes long, compiling the policy and reading files, is `read`, in a thread while the running snapshot serves; `build`
+follows in the event loop and touches no state; `keep` once nothing can refuse the new snapshot any more.
 """
 
 from __future__ import annotations
@@ -36,13 +37,22 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
+class Materials:
+    """What was read and compiled for a snapshot."""
+
+    engine: DecisionPoint
+    upstreams: dict[str, Upstream]
+    sources: list[FileKeys | UrlKeys]
+    api_keys: ApiKeys | None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A snapshot that is not in force yet, and what it stands on."""
 
     snapshot: Snapshot
     limits: Limits
-    sources: list[FileKeys | UrlKeys]
-    api_keys: ApiKeys | None
+    materials: Materials
 
 
 class Assembly:
@@ -64,26 +74,40 @@ class Assembly:
         self._load_yaml = load_yaml
         self._published = published
         self._limits: Limits | None = None
-        self._used: list[FileKeys | UrlKeys] = []
-        self.api_keys: ApiKeys | None = None
+        self._kept: Materials | None = None
 
-    def build(self, settings: config.Settings, port: int) -> Candidate:
-        """`port` is the data plane's real one (it may have been asked for as 0). Raises ConfigError, ApiKeyError,
-        PolicyError, OSError: each names what is wrong. One candidate at a time: `keep` or `drop` it."""
+    @property
+    def api_keys(self) -> ApiKeys | None:
+        """Those of the snapshot in force."""
+        return self._kept.api_keys if self._kept is not None else None
+
+    def read(self, settings: config.Settings) -> Materials:
+        """May run in a thread: what is in force is looked at only, but for the registry of key sources and the API
+        keys, which bear it. One at a time: `build` and `keep`, or `drop`. Raises ApiKeyError, PolicyRefused, OSError:
+        each names what is wrong."""
+        return Materials(
+            engine=self._engine(settings.policy),
+            upstreams={name: _upstream(name, found) for name, found in settings.upstreams.items()},
+            sources=[self._source(found) for found in settings.trust.issuers],
+            api_keys=self._keys(settings.trust.api_keys),
+        )
+
+    def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
+        """`port` is the data plane's real one (it may have been asked for as 0). Without materials, from those in
+        force."""
+        materials = materials or self._kept or self.read(settings)
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
-        upstreams = {name: _upstream(name, found) for name, found in settings.upstreams.items()}
         challenges = Challenges(public_url)
         routes = tuple(_route(found, settings, challenges) for found in settings.routes)
         limits = Limits([_limit(found) for found in settings.limits], self._clock)
-        issuers = [(_issuer(found), self._source(found)) for found in settings.trust.issuers]
-        keys = self._keys(settings.trust.api_keys)
+        issuers = list(zip(map(_issuer, settings.trust.issuers), materials.sources, strict=True))
+        keys, engine = materials.api_keys, materials.engine
         bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
         authenticator = Caller(bearer, keys, challenges, self._clock)
-        engine = self._engine(settings.policy)
         snapshot = Snapshot(
             revision=revision(settings, engine),
             routes=RouteTable(routes),
-            upstreams=upstreams,
+            upstreams=materials.upstreams,
             authenticator=authenticator,
             engine=engine,
             limiter=limits,
@@ -96,13 +120,12 @@ class Assembly:
             documents=self._documents(settings, routes),
             own_origin=origin(public_url),
         )
-        return Candidate(snapshot, limits, [source for _, source in issuers], keys)
+        return Candidate(snapshot, limits, materials)
 
     def keep(self, found: Candidate) -> Snapshot:
         """The candidate is in force: what the former one stood on alone is let go."""
-        self._used = found.sources
-        self._sources.keep(found.sources)
-        self.api_keys = found.api_keys
+        self._kept = found.materials
+        self._sources.keep(found.materials.sources)
         if self._limits is not None:
             found.limits.carry(self._limits)
         self._limits = found.limits
@@ -110,7 +133,7 @@ class Assembly:
 
     def drop(self) -> None:
         """Nothing came of the last candidate: the running snapshot's keys are the only ones that are looked after."""
-        self._sources.keep(self._used)
+        self._sources.keep(self._kept.sources if self._kept is not None else ())
 
     def _source(self, found: config.Issuer) -> FileKeys | UrlKeys:
         if found.jwks.file is not None:
@@ -265,10 +288,10 @@ async def close_engine(engine: DecisionPoint) -> None:
 
 class Engines:
     """The engines of the running snapshot and of former ones. An exchange pins its snapshot from its first byte to its
-    last: an engine is closed when nothing holds its snapshot any more."""
+    last: an engine is closed when nothing holds a snapshot of its any more."""
 
     def __init__(self) -> None:
-        self._open: set[EmbeddedEngine] = set()
+        self._open: dict[EmbeddedEngine, int] = {}  # how many snapshots stand on it
         self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self, snapshot: Snapshot) -> None:
@@ -276,7 +299,7 @@ class Engines:
         for it. Raises EngineFault."""
         engine = snapshot.engine
         if isinstance(engine, EmbeddedEngine):
-            self._open.add(engine)
+            self._open[engine] = self._open.get(engine, 0) + 1
             weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
             await engine.started()
 
@@ -291,12 +314,16 @@ class Engines:
             loop.call_soon_threadsafe(self._end, engine)
 
     def _end(self, engine: EmbeddedEngine) -> None:
+        left = self._open.get(engine, 0) - 1
+        if left > 0:
+            self._open[engine] = left
+            return
         task = asyncio.get_running_loop().create_task(self._close(engine))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def _close(self, engine: EmbeddedEngine) -> None:
-        self._open.discard(engine)
+        self._open.pop(engine, None)
         await close_engine(engine)
 
 

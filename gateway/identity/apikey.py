@@ -17,6 +17,7 @@ import hmac
 import logging
 import os
 import re
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def mint(ident: str, entropy: Callable[[int], bytes] = os.urandom) -> tuple[str,
 class ApiKeys:
     """The keys of one file. Raises ApiKeyError or OSError when the file cannot be used at the start."""
 
-    __slots__ = ("_clock", "_load", "_stamp", "_table", "path", "problem")
+    __slots__ = ("_clock", "_load", "_reading", "_stamp", "_table", "path", "problem")
 
     def __init__(self, path: Path, load: Load, clock: Clock) -> None:
         self.path = path
@@ -72,6 +73,7 @@ class ApiKeys:
         self._clock = clock
         self._stamp: tuple[int, ...] = ()
         self._table: _Table = {}
+        self._reading = threading.Lock()
         self.problem = ""
         self._reload()
 
@@ -92,9 +94,11 @@ class ApiKeys:
         return entry is not None and (entry.principal is principal or entry.principal == principal)
 
     def poll(self) -> None:
-        """Reads the file again if it changed; on trouble the former keys stay (rule 2)."""
+        """Reads the file again if it changed; on trouble the former keys stay (rule 2). In any thread, for a large file
+        takes seconds: who asks meanwhile is answered by the former keys."""
         try:
-            self._reload()
+            with self._reading:
+                self._reload()
             self.problem = ""
         except Exception as error:  # noqa: BLE001 (background: a bad file must not end the watch)
             if str(error) != self.problem:
@@ -105,7 +109,7 @@ class ApiKeys:
         """Runs until cancelled."""
         while True:
             await sleep(POLL_SECONDS)
-            self.poll()
+            await asyncio.to_thread(self.poll)
 
     def _reload(self) -> None:
         stat = self.path.stat()

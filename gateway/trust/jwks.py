@@ -232,5 +232,5 @@ class KeySources:
                 self.poll()
                 await sleep(POLL_SECONDS)
         finally:
-            for source in self._sources.values():
+            for source in list(self._sources.values()):  # a thread may be reading a new configuration
                 source.close()

@@ -1,16 +1,17 @@
 """The upstreams' clients: one per upstream, shared by all snapshots that mean the same one (`UpstreamTargets`).
 
 The rule it keeps: a pool survives a reload exactly when nothing about its upstream changed. Any other is retired: what
-is under way on it ends as it may, nothing new is kept open. Contexts and certificates are read in `adopt`, so that a
-bad file refuses the new configuration and touches nothing of the running one.
+is under way on it ends as it may, nothing new is kept open. Contexts and certificates are read in `make`, so that a bad
+file refuses the new configuration and touches nothing of the running one.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol as Port
+from typing import TypeAlias
 
 from gateway.core.ports import HttpClient
 from gateway.core.snapshot import Upstream
@@ -36,28 +37,37 @@ class _Target:
     tls: ssl.SSLContext | None  # for WebSockets: these speak HTTP/1.1 whatever the route's `http` says
 
 
+Targets: TypeAlias = Mapping[str, _Target]
+
+
 class Clients:
     def __init__(self, limits: PoolLimits | None = None) -> None:
         self._limits = limits or PoolLimits()
         self._targets: dict[str, _Target] = {}
         self._retired: list[_Target] = []
 
-    def adopt(self, upstreams: Iterable[Upstream]) -> None:
-        """Makes these the current ones. Raises OSError or SSLError for a TLS file, RuntimeError where an upstream asks
-        for HTTP/2 and the extra is not installed, ValueError for a host that is none; then nothing has changed."""
-        upstreams = tuple(upstreams)
+    def make(self, upstreams: Iterable[Upstream]) -> Targets:
+        """Clients for these, the running ones where nothing changed. May run in a thread. Raises OSError or SSLError
+        for a TLS file, RuntimeError where an upstream asks for HTTP/2 and the extra is not installed, ValueError for a
+        host that is none; nothing has changed, then or otherwise."""
         targets: dict[str, _Target] = {}
         for upstream in upstreams:
             old = self._targets.get(upstream.name)
             targets[upstream.name] = old if old is not None and old.upstream == upstream else self._made(upstream)
+        return targets
+
+    def adopt(self, upstreams: Iterable[Upstream], targets: Targets | None = None) -> None:
+        """Makes these the current ones, with what `make` gave for them. Raises what `make` does where it was not."""
+        upstreams = tuple(upstreams)
+        made = dict(targets if targets is not None else self.make(upstreams))
         self._retired = [target for target in self._retired if target.client.in_flight]
         for name, target in self._targets.items():
-            if targets.get(name) is not target:
+            if made.get(name) is not target:
                 target.client.retire()
                 self._retired.append(target)
         for upstream in upstreams:
-            targets[upstream.name].upstream = upstream
-        self._targets = targets
+            made[upstream.name].upstream = upstream
+        self._targets = made
 
     def client(self, upstream: Upstream) -> HttpClient:
         return self._target(upstream).client

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import json
 import os
 import socket
 import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 import yaml
 from rig import Running, gateway, until
 
+from gateway.pdp.syntax import PolicyRefused
 from tests.flows.canned import OPEN, Said, answer, canned, open_policy, say
 from tests.flows.test_faults import CALL, settings
 
@@ -111,3 +115,46 @@ def test_the_processes_of_former_policies_end_when_nothing_stands_on_them_any_mo
             assert say(running.app.port, "GET /files/x").status == 200
         until(lambda: children() == before + 1, what="the end of the former engines' processes")
     assert children() == before
+
+
+def test_exchanges_go_on_while_a_large_policy_is_compiled(tmp_path: Path) -> None:
+    """Two to three seconds of compiling on one processor: whoever calls meanwhile waits for none of it."""
+    rule = '\ndecision := false if {{ input.action.name == "a{0}"; startswith(input.subject.id, "{0}") }}\n'
+    large = OPEN + "".join(rule.format(number) for number in range(5000))
+    with canned() as upstream, gateway(tmp_path, **settings(tmp_path, upstream.url)) as running:
+        policy = open_policy(tmp_path, large, "large")
+        calling = threading.Event()
+        ended = threading.Event()
+        answered: list[tuple[float, int]] = []
+
+        def call() -> None:
+            while not ended.is_set():
+                answered.append((time.monotonic(), say(running.app.port, "GET /files/x").status))
+                calling.set()
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        try:
+            assert calling.wait(10)
+            began = time.monotonic()
+            running.reload(policy=policy)
+            took = time.monotonic() - began
+        finally:
+            ended.set()
+            caller.join(10)
+        moments = [moment for moment, _ in answered if began <= moment <= began + took]
+        assert {status for _, status in answered} == {200}
+        assert len(moments) > 10
+        assert max(later - earlier for earlier, later in pairwise([began, *moments, began + took])) < took / 2
+
+
+def test_what_a_refused_policy_leaves_behind_is_let_go_where_it_was_made(tmp_path: Path) -> None:
+    """The engine may not be dropped in another thread than its own; a traceback would carry it there."""
+    with canned() as upstream, gateway(tmp_path, **settings(tmp_path, upstream.url)) as running:
+        before = dict(running.settings)
+        for number, wrong in enumerate(("package tollgate\n\ndecision := {", "package tollgate\n\ndecision := http.send({})")):
+            with pytest.raises(PolicyRefused, match=r"decision\.rego"):
+                running.reload(policy=open_policy(tmp_path, wrong, f"wrong{number}"))
+        running.settings = before
+        gc.collect()
+        assert say(running.app.port, "GET /files/x").status == 200
