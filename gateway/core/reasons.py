@@ -109,6 +109,10 @@ class Malformed(ValueError):
     """A document that is not strict JSON, or not what its protocol asks for; `args[0]` says what is wrong and where."""
 
 
+class Unverified(Malformed):
+    """A descriptor that nobody trusted vouches for; `args[0]` says what is wrong with each signature."""
+
+
 class LogUnavailable(Exception):
     """Nothing can be sequenced: the caller must be refused with `audit_unavailable`."""
 
