@@ -113,8 +113,20 @@ class Unverified(Malformed):
     """A descriptor that nobody trusted vouches for; `args[0]` says what is wrong with each signature."""
 
 
+class Spoiled(Exception):
+    """A streamed body is not what was promised of it, found where only an exception gets out; `refusal` says what."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
 class LogUnavailable(Exception):
     """Nothing can be sequenced: the caller must be refused with `audit_unavailable`."""
+
+
+class StoreFailed(Exception):
+    """A store cannot be read or written; `args[0]` says which, why, and what to do: for the operator only."""
 
 
 class EngineFault(Exception):
@@ -132,6 +144,12 @@ class UpstreamFailed(Exception):
         self.error = error
         self.sent = sent
         self.timeout = timeout
+
+
+def store_refusal(error: StoreFailed) -> Refusal:
+    """Who a session or task belongs to could not be read or written down: nothing is shown that nobody would own."""
+    text = "What belongs to whom cannot be recorded now; try again"
+    return Refusal(Reason.AUDIT_UNAVAILABLE, text, rule=type(error).__name__, retry_after=1)
 
 
 def upstream_refusal(upstream: str, error: UpstreamFailed, pseudonym: str) -> Refusal:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from gateway.core.exchange import Call, Exchange, Principal
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Handles
-from gateway.core.reasons import Reason, Refusal
+from gateway.core.reasons import Reason, Refusal, StoreFailed, store_refusal
 
 
 class Identify:
@@ -46,7 +46,10 @@ class Identify:
 
     async def _owns(self, exchange: Exchange, principal: Principal, call: Call) -> Verdict:
         for handle in call.handles:
-            owner = await self._handles.owner(handle, route=exchange.route.name, upstream=exchange.upstream.name)
+            try:
+                owner = await self._handles.owner(handle, route=exchange.route.name, upstream=exchange.upstream.name)
+            except StoreFailed as error:
+                return store_refusal(error)
             if owner is None:
                 return Refusal(Reason.SESSION_UNKNOWN, "This session or task is not known here", rule=handle.kind)
             if owner != principal.id:

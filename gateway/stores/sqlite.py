@@ -18,7 +18,10 @@ from typing import TypeAlias
 
 from gateway.core.exchange import Handle
 from gateway.core.ports import Clock
+from gateway.core.reasons import StoreFailed
 from gateway.stores.memory import Bounds, HandleTable, Key
+
+__all__ = ["SqliteHandles", "StoreFailed", "connect"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS handles (
@@ -36,10 +39,6 @@ _TOUCH_SECONDS = 3600.0  # a use is written down at most hourly: age is counted 
 Change: TypeAlias = tuple[str, tuple[str | float, ...]]
 
 _log = logging.getLogger("tollgate.stores")
-
-
-class StoreFailed(Exception):
-    """The store cannot be read or written; `args[0]` says which file, why, and what to do."""
 
 
 def connect(path: Path, schema: str, *, durable: bool) -> sqlite3.Connection:

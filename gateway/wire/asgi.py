@@ -16,7 +16,15 @@ from gateway.core.exchange import Exchange, Head
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Clock, Protocol
-from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed, upstream_refusal
+from gateway.core.reasons import (
+    Malformed,
+    Reason,
+    Refusal,
+    StoreFailed,
+    UpstreamFailed,
+    store_refusal,
+    upstream_refusal,
+)
 from gateway.core.snapshot import Snapshot
 from gateway.wire.answers import Answers
 from gateway.wire.door import GOING_DOWN
@@ -112,12 +120,12 @@ class Gateway:
 
     def _failed(self, exchange: Exchange, error: Exception) -> Refusal | None:
         """What the caller is told instead of an answer; None where one has begun: it is cut, the record says why."""
-        if exchange.answer is None or not isinstance(error, Malformed | UpstreamFailed):
+        if exchange.answer is None or not isinstance(error, Malformed | StoreFailed | UpstreamFailed):
             refusal = self._pipeline.faulted(exchange, "request" if exchange.answer is None else "answer", error)
             return None if exchange.status else refusal
         if not exchange.status:
             return self._unusable(exchange, error)
-        exchange.fault = f"answer: {error}"
+        exchange.fault = "answer: StoreFailed" if isinstance(error, StoreFailed) else f"answer: {error}"
         if exchange.result == "ok":
             exchange.result = "error"
         return None
@@ -209,8 +217,11 @@ class Gateway:
             headers.append((b"connection", b"close"))
         return status, headers, body
 
-    def _unusable(self, exchange: Exchange, error: Malformed | UpstreamFailed) -> Refusal:
+    def _unusable(self, exchange: Exchange, error: Malformed | StoreFailed | UpstreamFailed) -> Refusal:
         name = exchange.upstream.name
+        if isinstance(error, StoreFailed):
+            exchange.result = "error"
+            return store_refusal(error)
         if isinstance(error, UpstreamFailed):
             exchange.result = "timeout" if error.timeout else "upstream_gone"
         else:

@@ -135,7 +135,16 @@ def test_a_session_that_cannot_be_bound_is_not_shown(tmp_path: Path) -> None:
                 other = sqlite3.connect(tmp_path / "var" / "handles.sqlite", isolation_level=None)
                 other.execute("BEGIN IMMEDIATE")  # whoever holds it: the binding cannot be written
                 status, said = await post(gate, "/tools", message, *KINDS)
-                assert (status, said["id"], said["error"]["data"]["reason"]) == (500, 1, "fault")
+                error = said["error"]
+                assert (status, said["id"], error["code"], error["data"]["reason"]) == (
+                    200,
+                    1,
+                    -31503,
+                    "audit_unavailable",
+                )
+                assert said["headers"]["retry-after"] == "1"
+                assert "handles.sqlite" not in json.dumps(said)
+                assert (await asyncio.to_thread(gate.last, "outcome"))["result"] == "error"
                 assert said["headers"]["x-request-id"]
                 assert "mcp-session-id" not in said["headers"]
                 other.close()

@@ -152,7 +152,9 @@ def test_what_a_refused_policy_leaves_behind_is_let_go_where_it_was_made(tmp_pat
     """The engine may not be dropped in another thread than its own; a traceback would carry it there."""
     with canned() as upstream, gateway(tmp_path, **settings(tmp_path, upstream.url)) as running:
         before = dict(running.settings)
-        for number, wrong in enumerate(("package tollgate\n\ndecision := {", "package tollgate\n\ndecision := http.send({})")):
+        for number, wrong in enumerate(
+            ("package tollgate\n\ndecision := {", "package tollgate\n\ndecision := http.send({})")
+        ):
             with pytest.raises(PolicyRefused, match=r"decision\.rego"):
                 running.reload(policy=open_policy(tmp_path, wrong, f"wrong{number}"))
         running.settings = before

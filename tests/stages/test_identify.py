@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.exchange import Call, Exchange, Handle, Principal
 from gateway.core.pipeline import CONTINUE
-from gateway.core.reasons import Reason, Refusal
+from gateway.core.reasons import Reason, Refusal, StoreFailed
 from gateway.stages.identify import Identify
 from gateway.stores.memory import MemoryHandles
 from tests.stages.exchanges import ANN, Clock, exchange
@@ -87,3 +87,14 @@ def test_one_handle_of_another_among_ones_own_is_enough() -> None:
     asyncio.run(handles.bind(other, route="tools", subject="user:idp/bob", upstream="shop"))
     both = IN_SESSION._replace(handles=(SESSION, other))
     assert verdict(exchange(asked=both, authenticator=Callers(ANN)), handles).reason is Reason.SESSION_FOREIGN
+
+
+class Broken:
+    async def owner(self, handle: Handle, *, route: str, upstream: str) -> str | None:
+        raise StoreFailed("/var/handles.sqlite cannot be read")
+
+
+def test_when_nobody_can_say_whose_session_it_is_the_call_waits() -> None:
+    found = verdict(exchange(principal=None, authenticator=Callers(ANN), asked=IN_SESSION), Broken())
+    assert (found.reason, found.retry_after) == (Reason.AUDIT_UNAVAILABLE, 1)
+    assert "sqlite" not in found.text
