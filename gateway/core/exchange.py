@@ -221,6 +221,7 @@ class Exchange:
         self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
         self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
+        self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault = ""
         self.permits: list[Releasable] = []
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied

@@ -124,9 +124,7 @@ class TrustedKeys(Port):
 
     def verify(self, token: SignedToken, algorithms: frozenset[str]) -> Vouched | Distrust: ...
 
-    def proves(
-        self, key: str, algorithm: str, signed: bytes, signature: bytes, now: float
-    ) -> Vouched | Distrust:
+    def proves(self, key: str, algorithm: str, signed: bytes, signature: bytes, now: float) -> Vouched | Distrust:
         """Whether the key with this thumbprint signed these bytes. `now` is epoch seconds: the key must be in force."""
         ...
 
@@ -357,6 +355,19 @@ class Observer(Port):
     """Metrics and traces (telemetry): told once per finished exchange, must only count or queue."""
 
     def finished(self, exchange: Exchange) -> None: ...
+
+
+class UpstreamCredentials(Port):
+    """Who the gateway is for one upstream, where that takes more than a fixed header (identity/upstream_tokens.py)."""
+
+    def headers(self, exchange: Exchange) -> tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal]:
+        """What this exchange's request is sent with; at once when it is at hand. Never the caller's own credential.
+        `upstream_failed` where none can be had, `denied` where this caller has none. Never raises for what is remote."""
+        ...
+
+    def rejected(self, exchange: Exchange) -> None:
+        """The upstream answered 401: what was given may not be given again if it can be had anew."""
+        ...
 
 
 class UpstreamTargets(Port):

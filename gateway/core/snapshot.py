@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.core.exchange import Head, Header
-    from gateway.core.ports import Authenticator, DecisionPoint, Limiter
+    from gateway.core.ports import Authenticator, DecisionPoint, Limiter, UpstreamCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Upstream:
     """Where calls go. `path` is the URL's path without a trailing change; `authority` is what Host says upstream.
 
     `credentials` are headers set on every forwarded request; their values are secrets (never printed: repr is off).
+    `source` gives them where they are not fixed; two upstreams that differ in it alone share their connections.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Upstream:
     timeouts: Timeouts = Timeouts()
     tls: UpstreamTls = UpstreamTls()
     credentials: tuple[Header, ...] = field(default=(), repr=False)
+    source: UpstreamCredentials | None = field(default=None, compare=False, repr=False)
 
     @property
     def origin(self) -> str:

@@ -5,8 +5,8 @@ Rules, in the order of the code:
 issuer; that issuer's keys and algorithms alone count. 3. The signature is right. Nothing below is looked at before, so
 nobody learns from us what an unsigned token would be told. 4. `exp` is there and not passed, `nbf` and `iat` have
 come, within a leeway of at most a minute, and they are in order. 5. `aud` names this gateway, or the resources of its
-routes (RFC 8707): then it counts for these alone. 6. A token bound to a key
-(`cnf`) is refused: that its sender has the key cannot be checked here. 7. Subject, organisation, roles, agent and
+routes (RFC 8707): then it counts for these alone. 6. What a token is bound to
+(`cnf`) stands on the principal; whether its sender has that is asked for each request (possession.py). 7. Subject, organisation, roles, agent and
 delegation come from the claims that the configuration names, and count only as far as that issuer may say them. A claim
 of a wrong type refuses the token.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from gateway.core.canonical import Json
 from gateway.core.exchange import Principal
 from gateway.core.ports import Clock, Distrust, KeySource, ReadToken, TrustedKeys
 from gateway.core.reasons import Malformed
+from gateway.identity.possession import confirmation
 
 LEEWAY_LIMIT_SECONDS = 60.0  # threats row 74
 NAME_LIMIT = 256  # characters of a subject, an organisation, a role
@@ -150,11 +151,13 @@ class Bearer:
         try:
             expires = self._check_times(claims, settings)  # 4
             audiences = self._check_audience(claims, settings)  # 5
-            if "cnf" in claims:
-                raise _Reject(
-                    "The access token is bound to a key, which is not supported: use an unbound one", "cnf"
-                )  # 6
-            return Accepted(self._principal(claims, settings, digest, expires, signed.key, audiences), source, keys)
+            bound = confirmation(claims["cnf"]) if "cnf" in claims else ("", "")
+            if bound is None:
+                raise _Reject("The access token is bound to something that cannot be checked here", "cnf")  # 6
+            principal = self._principal(claims, settings, digest, expires, signed.key, audiences)
+            if any(bound):
+                principal = replace(principal, proof=bound[0], certificate=bound[1])
+            return Accepted(principal, source, keys)
         except _Reject as reason:
             return reason.verdict
 

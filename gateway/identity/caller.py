@@ -1,12 +1,14 @@
 """The Authenticator: which credential was presented, and whose it is.
 
-1. One credential: `Authorization: Bearer`, `x-api-key` or `api-key`; the same in two of them is one, two different ones
-are 400, and so is one in the query (contract, ruling 2; RFC 6750 section 2.3). 2. `tg_` begins an API key, anything
+1. One credential: `Authorization: Bearer` or `DPoP`, `x-api-key` or `api-key`; the same in two of them is one, two
+different ones are 400, and so is one in the query (contract, ruling 2; RFC 6750 section 2.3). Without any, a message
+signature is one, where signatures are configured. 2. `tg_` begins an API key, anything
 else is an access token; either may come in any of the three. 3. A route that lets anonymous callers in does so only
 without a credential: a bad one is 401 there too. 4. A verified token is remembered by its digest for at most
 `REMEMBER_SECONDS`, never past its expiry, and only while its issuer's keys are the very ones it was verified with; the
 time is monotonic, so a turned clock prolongs nothing. 5. The credential itself is kept nowhere and appears in no text.
-6. A token that was issued for some resources only is nobody's at any other route, remembered or not.
+6. A token that was issued for some resources only is nobody's at any other route, remembered or not. 7. What a token is
+bound to is proved for each request anew (possession.py), remembered or not.
 """
 
 from __future__ import annotations
@@ -18,18 +20,20 @@ from hashlib import sha256
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
-from gateway.core.exchange import Head, Principal
+from gateway.core.exchange import Exchange, Head, Principal
 from gateway.core.ports import Clock, KeySource, TrustedKeys
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import UNVERIFIED, Accepted, Bearer, Rejected, Wanting
 from gateway.identity.challenge import Challenges
+from gateway.identity.possession import Possession
 
 CREDENTIAL_LIMIT_BYTES = 16 * 1024  # threats row 44: not even a digest is computed of more
 REMEMBER_SECONDS = 60.0
 REMEMBER_TOKENS = 10_000  # about 10 MB; the oldest goes first
 
+UNPROVED = "The access token is bound to a key or certificate, which cannot be proved here: use an unbound one"
 ANONYMOUS = Principal(id="anonymous", type="anonymous")
 
 _HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
@@ -43,9 +47,18 @@ _Remembered: TypeAlias = "tuple[Principal, float, KeySource, TrustedKeys]"
 class Caller:
     """Built once per snapshot; `api_keys` and the issuers' key sources outlive it."""
 
-    __slots__ = ("_api_keys", "_bearer", "_challenges", "_clock", "_monotonic", "_remembered")
+    __slots__ = ("_api_keys", "_bearer", "_challenges", "_clock", "_monotonic", "_possession", "_remembered")
 
-    def __init__(self, bearer: Bearer, api_keys: ApiKeys | None, challenges: Challenges, clock: Clock) -> None:
+    def __init__(
+        self,
+        bearer: Bearer,
+        api_keys: ApiKeys | None,
+        challenges: Challenges,
+        clock: Clock,
+        possession: Possession | None = None,
+    ) -> None:
+        """`possession` None: nothing can be proved, so what is bound counts for nobody."""
+        self._possession = possession
         self._bearer = bearer
         self._api_keys = api_keys
         self._challenges = challenges
@@ -54,10 +67,15 @@ class Caller:
         self._remembered: dict[bytes, _Remembered] = {}
 
     def authenticate(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
-        digest: bytes | None = head.facts.get("credential")
-        if digest is not None:  # this very head was read before, and its credential was good then
-            known = self._known(digest)
-            if known is not None and (known.audiences is None or route.resource in known.audiences):
+        fact: tuple[Caller, bytes] | None = head.facts.get("credential")
+        if fact is not None and fact[0] is self:  # this very head was read before, and its credential was good then
+            known = self._known(fact[1])
+            if (
+                known is not None
+                and not known.proof
+                and (not known.certificate or known.certificate == head.certificate)
+                and (known.audiences is None or route.resource in known.audiences)
+            ):
                 return known
         value: bytes | None = None
         for header in head.headers:
@@ -68,14 +86,16 @@ class Caller:
         if head.query and _in_query(head.query):
             return self._in_query(route)
         if value is None:
-            return ANONYMOUS if route.auth == "anonymous" else self._challenges.missing(route)  # 3
-        credential = _bearer(value) if name == b"authorization" else value
+            return self._without(head, route)
+        credential = _behind_scheme(value) if name == b"authorization" else value
         if not credential:
-            return self._challenges.invalid(route, "Only Bearer credentials are accepted", "credential_scheme")
-        verdict = self._judge(credential, route)
-        if isinstance(verdict, Principal):
-            head.facts["credential"] = sha256(credential).digest()
-        return verdict
+            return self._challenges.invalid(route, "Only Bearer and DPoP credentials are accepted", "credential_scheme")
+        return self._possessed(credential, head, route, dpop=name == b"authorization" and _is_dpop(value))
+
+    def once(self, exchange: Exchange, principal: Principal) -> Refusal | None:
+        if self._possession is None:
+            return self._challenges.invalid(exchange.route, UNPROVED, "cnf")
+        return self._possession.once(exchange)
 
     def insufficient(self, route: Route, text: str, scopes: Sequence[str] = ()) -> Refusal:
         return self._challenges.scope_insufficient(route, text, scopes)
@@ -85,10 +105,51 @@ class Caller:
         if principal.expires is not None and self._clock.time() >= principal.expires:
             return False
         if principal.key:
+            signatures = self._possession.signatures if self._possession is not None else None
+            if signatures is not None and signatures.knows(principal.issuer):
+                return signatures.alive(principal)
             return self._bearer.alive(principal)
         if principal.id.startswith("key:"):
             return self._api_keys is not None and self._api_keys.alive(principal)
         return principal.id == ANONYMOUS.id
+
+    def _without(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        """No token and no key: perhaps a signature."""
+        signatures = self._possession.signatures if self._possession is not None else None
+        if signatures is not None and head.first(b"signature-input") is not None:
+            return signatures.authenticate(head, route)
+        return ANONYMOUS if route.auth == "anonymous" else self._challenges.missing(route)  # 3
+
+    def _possessed(
+        self, credential: bytes, head: Head, route: Route, *, dpop: bool
+    ) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        verdict = self._judge(credential, route)
+        if isinstance(verdict, Principal):
+            return self._proved(verdict, credential, head, route, dpop)
+        return verdict if isinstance(verdict, Refusal) else self._proved_later(verdict, credential, head, route, dpop)
+
+    async def _proved_later(
+        self, pending: Awaitable[Principal | Refusal], credential: bytes, head: Head, route: Route, dpop: bool
+    ) -> Principal | Refusal:
+        verdict = await pending
+        if isinstance(verdict, Refusal):
+            return verdict
+        proved = self._proved(verdict, credential, head, route, dpop)
+        return await proved if isinstance(proved, Awaitable) else proved
+
+    def _proved(
+        self, principal: Principal, credential: bytes, head: Head, route: Route, dpop: bool
+    ) -> Principal | Refusal | Awaitable[Principal | Refusal]:
+        """Rule 7."""
+        digest = sha256(credential).digest()
+        if self._possession is not None:
+            verdict = self._possession.judge(principal, head, route, digest, dpop=dpop)
+            if verdict is not principal or principal.proof:
+                return verdict
+        elif principal.proof or principal.certificate or dpop:
+            return self._challenges.invalid(route, UNPROVED, "cnf")
+        head.facts["credential"] = (self, digest)
+        return principal
 
     def _judge(self, credential: bytes, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
         if len(credential) > CREDENTIAL_LIMIT_BYTES:
@@ -161,7 +222,7 @@ class Caller:
     def _several(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
         """Rule 1: equal ones in different headers are one credential."""
         found = [header for header in head.headers if header[0] in _HEADERS]
-        credentials = [_bearer(value) if name == b"authorization" else value for name, value in found]
+        credentials = [_behind_scheme(value) if name == b"authorization" else value for name, value in found]
         first = credentials[0]
         same = all(one is not None and hmac.compare_digest(first or b"", one) for one in credentials)
         if not first or not same or len({name for name, _ in found}) != len(found):
@@ -172,7 +233,8 @@ class Caller:
             )
         if head.query and _in_query(head.query):
             return self._in_query(route)
-        return self._judge(first, route)
+        dpop = any(name == b"authorization" and _is_dpop(value) for name, value in found)
+        return self._possessed(first, head, route, dpop=dpop)
 
     def _in_query(self, route: Route) -> Refusal:
         return self._challenges.malformed(
@@ -180,10 +242,22 @@ class Caller:
         )
 
 
-def _bearer(value: bytes) -> bytes | None:
-    """What stands behind `Bearer`, in any case; None where Authorization is of another scheme."""
+def presented(head: Head) -> bytes | None:
+    """The credential of a head that `authenticate` has accepted: where several headers have one, they are equal."""
+    for name, value in head.headers:
+        if name in _HEADERS:
+            return _behind_scheme(value) if name == b"authorization" else value
+    return None
+
+
+def _behind_scheme(value: bytes) -> bytes | None:
+    """What stands behind `Bearer` or `DPoP`, in any case; None where Authorization is of another scheme."""
     scheme, _, credential = value.partition(b" ")
-    return credential if scheme == b"Bearer" or scheme.lower() == b"bearer" else None
+    return credential if scheme == b"Bearer" or scheme.lower() in (b"bearer", b"dpop") else None
+
+
+def _is_dpop(value: bytes) -> bool:
+    return value[:5].lower() == b"dpop "
 
 
 def _in_query(query: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from gateway.core.reasons import Reason, Refusal
@@ -16,6 +17,7 @@ from gateway.core.snapshot import Route
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 UNAVAILABLE_RETRY_SECONDS = 5
+PROOF_ALGS = "EdDSA ES256"  # RFC 9449 section 7.1: what a DPoP proof may be signed with
 
 _DESCRIPTION = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6750 section 3: no quote, no backslash, no controls
 
@@ -52,6 +54,16 @@ class Challenges:
     def scope_insufficient(self, route: Route, text: str, scopes: Sequence[str] = (), rule: str = "") -> Refusal:
         return self._refuse(Reason.SCOPE_INSUFFICIENT, route, text, "insufficient_scope", rule, scopes)
 
+    def proof(self, route: Route, text: str, error: str, rule: str, nonce: str = "") -> Refusal:
+        """A token that is bound to a key wants the key's proof (RFC 9449, sections 7.1 and 9); `nonce` is what the next
+        one must contain."""
+        refusal = self._refuse(Reason.UNAUTHENTICATED, route, text, error, rule, scheme=f'DPoP algs="{PROOF_ALGS}", ')
+        return replace(refusal, headers=(*refusal.headers, (b"dpop-nonce", nonce.encode()))) if nonce else refusal
+
+    def address(self, route: Route, path: str) -> str:
+        """What callers of this route call a path of the gateway's; the path stands as it came."""
+        return self._origin(route.host) + path
+
     def unavailable(self, issuer: str) -> Refusal:
         return Refusal(
             Reason.IDENTITY_UNAVAILABLE,
@@ -67,12 +79,13 @@ class Challenges:
         return f"{scheme}://{host}{port}"
 
     def _refuse(
-        self, reason: Reason, route: Route, text: str, error: str, rule: str, scopes: Sequence[str] = ()
-    ) -> Refusal:
+        self, reason: Reason, route: Route, text: str, error: str, rule: str, scopes: Sequence[str] = (),
+        scheme: str = "Bearer ",
+    ) -> Refusal:  # fmt: skip
         said = [f'resource_metadata="{self.metadata_url(route.path, route.host)}"']
         if scopes or route.scopes:
             said.insert(0, f'scope="{" ".join(scopes or route.scopes)}"')
         if error:
             said[:0] = [f'error="{error}"', f'error_description="{_DESCRIPTION.sub("", text)}"']
-        challenge = ("Bearer " + ", ".join(said)).encode("ascii", "replace")
+        challenge = (scheme + ", ".join(said)).encode("ascii", "replace")
         return Refusal(reason, text, rule=rule, headers=((b"www-authenticate", challenge),))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from gateway.core.exchange import Exchange, Header
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock, UpstreamTargets
-from gateway.core.reasons import UpstreamFailed, upstream_refusal
+from gateway.core.reasons import Spoiled, UpstreamFailed, upstream_refusal
 
 
 class Forward:
@@ -52,6 +52,11 @@ class Forward:
         except UpstreamFailed as error:
             exchange.result = "timeout" if error.timeout else "upstream_gone"
             return upstream_refusal(upstream.name, error, self._pseudonym)
+        except Spoiled as error:  # the body's last piece was held back: the upstream has no whole request
+            exchange.result = "error"
+            return error.refusal
+        if answer.status == 401 and upstream.source is not None:
+            upstream.source.rejected(exchange)
         exchange.upstream_ms = (self._clock.monotonic() - started) * 1000
         exchange.upstream_address = answer.address
         return CONTINUE

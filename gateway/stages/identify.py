@@ -36,6 +36,8 @@ class Identify:
         return await verdict if isinstance(verdict, Awaitable) else verdict
 
     def _known(self, exchange: Exchange, principal: Principal) -> Verdict | Awaitable[Verdict]:
+        if principal.proof and (refusal := exchange.snapshot.authenticator.once(exchange, principal)) is not None:
+            return refusal
         exchange.principal = principal
         if principal.routes is not None and exchange.route.name not in principal.routes:
             text = f"This key may not be used on route {exchange.route.name}"

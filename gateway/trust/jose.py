@@ -91,19 +91,22 @@ class Token:
     signed: bytes
     payload: bytes
     signature: bytes
+    jwk: Mapping[str, Json] | None = None  # its own key, where it may bring one
 
     def claims(self) -> dict[str, Json]:
         return parse_object(self.payload)
 
 
-def read_token(data: bytes) -> Token:
-    """Rules 1 to 6. Raises Malformed; the text says which rule, never what stood in the token."""
+def read_token(data: bytes, *, own_key: bool = False) -> Token:
+    """Rules 1 to 6. Raises Malformed; the text says which rule, never what stood in the token. `own_key`: it brings its
+    key in `jwk`, which proves that its maker has that key and nothing else (proofs.py)."""
     if len(data) > TOKEN_LIMIT_BYTES:
         raise Malformed(f"the token is larger than {TOKEN_LIMIT_BYTES} bytes")  # 1
     found = _COMPACT.fullmatch(data)
     if found is None:
         raise Malformed("the token is not three base64url parts")  # 2
     header = parse_object(decoded(found[1]))  # 2, 3
+    jwk = header.pop("jwk", None) if own_key else None
     if not FORBIDDEN.isdisjoint(header) or any(name.startswith("x5") for name in header):
         raise Malformed("the token header has a member that is not allowed (crit, jwk, jku, x5*, b64, zip, JWE)")  # 4
     algorithm = header.get("alg")
@@ -119,6 +122,7 @@ def read_token(data: bytes) -> Token:
         signed=data[: found.end(2)],
         payload=decoded(found[2]),
         signature=decoded(found[3]),
+        jwk=jwk if isinstance(jwk, dict) else None,
     )
 
 
@@ -168,13 +172,13 @@ class VerifyKey:
 class KeySet:
     """An immutable JWK set of one issuer. `skipped` says what was left out by rule 10, for the log."""
 
-    __slots__ = ("_by_kid", "_thumbprints", "keys", "skipped")
+    __slots__ = ("_by_kid", "_by_thumbprint", "keys", "skipped")
 
     def __init__(self, keys: Iterable[VerifyKey], skipped: Iterable[str] = ()) -> None:
         self.keys = tuple(keys)
         self.skipped = tuple(skipped)
         self._by_kid = {key.kid: key for key in self.keys if key.kid is not None}
-        self._thumbprints = frozenset(key.thumbprint for key in self.keys)
+        self._by_thumbprint = {key.thumbprint: key for key in self.keys}
 
     def verify(self, token: SignedToken, algorithms: frozenset[str]) -> Vouched | Distrust:
         """`algorithms` is the issuer's allow-list; the key's own is asked as well."""
@@ -187,8 +191,18 @@ class KeySet:
             return Distrust.ALGORITHM
         return Vouched(key.thumbprint) if key.verifies(token) else Distrust.SIGNATURE
 
+    def proves(self, key: str, algorithm: str, signed: bytes, signature: bytes, now: float) -> Vouched | Distrust:
+        """A bare signature by the key of this thumbprint, over these bytes."""
+        found = self._by_thumbprint.get(key)
+        if found is None or not found.in_force(now):
+            return Distrust.KEY
+        if algorithm not in found.algorithms:
+            return Distrust.ALGORITHM
+        token = Token(algorithm, found.kid, "", signed, b"", signature)
+        return Vouched(key) if found.verifies(token) else Distrust.SIGNATURE
+
     def holds(self, key: str) -> bool:
-        return key in self._thumbprints
+        return key in self._by_thumbprint
 
     def named(self, kid: str) -> VerifyKey | None:
         return self._by_kid.get(kid)
@@ -259,6 +273,15 @@ def read_jwk(jwk: Mapping[str, Json]) -> VerifyKey:
         raise Malformed(str(error) if isinstance(error, Malformed) else "not a valid public key") from None  # 11
     begins, ends = _moment(jwk, "nbf", 0.0), _moment(jwk, "exp", math.inf)
     return VerifyKey(plain(jwk, "kid", KID), key.thumbprint(), algorithms, key, begins, ends)
+
+
+def read_own_key(jwk: Mapping[str, Json]) -> VerifyKey:
+    """A key that a token brought with it, as strictly as one of a set. Raises Malformed, also for what is skipped in a
+    set."""
+    try:
+        return read_jwk(jwk)
+    except _Skip as reason:
+        raise Malformed(f"its key cannot be used: {reason}") from None
 
 
 def _moment(jwk: Mapping[str, Json], name: str, default: float) -> float:

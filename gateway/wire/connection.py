@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import ClassVar, Final
+from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -23,7 +23,7 @@ from gateway.core.exchange import Head
 from gateway.core.reasons import Refusal
 from gateway.wire.cycle import HIGH_WATER_BYTES, Cycle, http_scope
 from gateway.wire.door import LINGER_SECONDS, NEVER, RATE_BYTES, Door
-from gateway.wire.forwarded import is_trusted, peer_key, read_address
+from gateway.wire.forwarded import is_trusted, peer_key, read_address, shown_certificate
 from gateway.wire.front_answer import CROWDED, FAULT, FULL, LATE_BODY, LATE_HEAD, LEAVING, write_answer
 from gateway.wire.handshake import FrontWebSocket, fits
 from gateway.wire.head import BAD_UPGRADE, HEAD_TOO_LARGE, Peer, Scanned
@@ -42,11 +42,10 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class FrontProtocol(HttpToolsProtocol):
-    """Made once per listener by `server.make_protocol`, which sets `door`."""
-
-    door: ClassVar[Door]
+    """One connection of a listener, made by `server.Front`, whose Door comes in the state of the application."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.door: Door = self.app_state["door"]
         door = self.door
         self.transport = transport
         self.parser = None  # type: ignore[assignment]  # llhttp has no say here, and it would hold this object in a cycle
@@ -56,7 +55,8 @@ class FrontProtocol(HttpToolsProtocol):
         self.scheme = "https" if is_ssl(transport) else "http"
         address = read_address(self.client[0]) if self.client is not None else None
         trusted = is_trusted(address, door.limits.trusted_proxies)
-        self.peer = Peer("" if address is None else str(address), self.scheme, trusted)
+        certificate = "" if trusted else shown_certificate(transport)
+        self.peer = Peer("" if address is None else str(address), self.scheme, trusted, certificate)
         self.peer_key = peer_key(address)
         self.state = HEAD
         self.pending = b""  # the beginning of a head, or what came behind the current request

@@ -67,7 +67,7 @@ _DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded", b"x-original-", b"x-envoy
 _COUNTING: Final = frozenset(
     b"""host authorization cookie api-key x-api-key origin referer accept accept-encoding user-agent range via
     last-event-id traceparent tracestate baggage x-request-id idempotency-key signature signature-input signature-agent
-    dpop txn-token transfer-encoding forwarded expect max-forwards""".split()
+    dpop agent-descriptor txn-token transfer-encoding forwarded expect max-forwards""".split()
 )
 _COUNTING_PREFIXES: Final = (b"content-", b"mcp-", b"a2a-", b"sec-", b"if-", b"access-control-", b"x-forwarded")
 

@@ -1,4 +1,5 @@
-"""Who is at the other end: the peer's address, its key for caps, and what a trusted proxy says of the caller.
+"""Who is at the other end: the peer's address and certificate, its key for caps, and what a trusted proxy says of the
+caller.
 
 The rule: `Forwarded` and `X-Forwarded-*` are claims. They are read only when the connection itself comes from a listed
 network, from the right, as far as the hops are listed; they are never passed on, whoever sent them. Two claims that
@@ -7,8 +8,12 @@ disagree are no claim: a proxy that writes one of them lets the caller's copy of
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -41,6 +46,14 @@ def peer_key(address: Address | None) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
     return str(address)
+
+
+def shown_certificate(transport: asyncio.Transport) -> str:
+    """The client certificate of a TLS connection as RFC 8705 names it, "" where none was shown. Whoever has none that
+    the listener's CA vouches for does not come this far."""
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    shown = tls.getpeercert(binary_form=True) if tls is not None else None
+    return base64.urlsafe_b64encode(hashlib.sha256(shown).digest()).rstrip(b"=").decode() if shown else ""
 
 
 def is_trusted(address: Address | None, networks: tuple[Network, ...]) -> bool:

@@ -95,11 +95,13 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of a connection before its first byte. `trusted`: its address is a listed proxy's."""
+    """What is known of a connection before its first byte. `trusted`: its address is a listed proxy's, so a certificate
+    it showed would be the proxy's and nobody's who calls through it."""
 
     address: str
     scheme: str
     trusted: bool = False
+    certificate: str = ""
 
 
 class HeadScanner:
@@ -207,7 +209,7 @@ class HeadScanner:
             if seen[b"expect"].lower() != b"100-continue":
                 return BAD_EXPECT  # 12
             expects = length != 0
-        head = Head(method, *halves, authority, scheme, tuple(headers), address, websocket)
+        head = Head(method, *halves, authority, scheme, tuple(headers), address, websocket, peer.certificate)
         return Scanned(head, length, keep_alive, expects, http10)
 
     def _authority(self, host: bytes | None) -> str | None:

@@ -33,7 +33,10 @@ _PLAIN = frozenset(
         b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-dest",
     }
 )  # fmt: skip
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"proxy-authorization"})
+_CREDENTIALS = frozenset(
+    {b"authorization", b"x-api-key", b"api-key", b"proxy-authorization", b"dpop", b"agent-descriptor"}
+)
+_SIGNATURE = frozenset({b"signature", b"signature-input", b"signature-agent"})  # where it was the caller's credential
 _RESERVED = frozenset(
     {
         b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"remote-user",
@@ -65,9 +68,12 @@ def request_headers(exchange: Exchange) -> list[Header]:
         own.append((b"traceparent", _traceparent(exchange)))
     if call.judged:
         own.append(IDENTITY)
-    if upstream.credentials:
-        own = _replaced(own, upstream.credentials)
+    credentials = exchange.granted or upstream.credentials
+    if credentials:
+        own = _replaced(own, credentials)
     gone = call.drop_headers.union([name for name, _ in own])
+    if exchange.principal is not None and exchange.principal.proof:
+        gone |= _SIGNATURE  # 2
     cookies = exchange.route.cookies == "pass"
     found: list[Header] = [(b"host", upstream.authority.encode())]
     for pair in head.headers:
