@@ -19,6 +19,7 @@ from gateway import config
 from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
+from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -30,11 +31,11 @@ from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
 from gateway.log.note import VerifierKey
 from gateway.log.writer import LogSettings, Sequencer
-from gateway.pdp.yamldata import parse_yaml
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
+from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
 from gateway.stages.forward import Forward, target
 from gateway.stages.identify import Identify
@@ -78,6 +79,7 @@ def build_pipeline(
             Verify(descriptors.checks),
             Decide(),
             Ledger(),
+            Credentials(),
             RecordIntent(log, ids, clock),
             Forward(clients, sockets.connect, request_headers, clock, "tollgate"),
         ),
@@ -126,12 +128,14 @@ class App:
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
+        self.wallet = Wallet(self.fetcher, read_yaml, self.clock)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
             engine=make_engine,
-            load_yaml=lambda data: parse_yaml(data.decode("utf-8")),
+            load_yaml=read_yaml,
             published=self.ring.jwks,
+            source=self.wallet.source,
         )
         self.engines = Engines()
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
@@ -178,7 +182,7 @@ class App:
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
-            ("api keys", self._every(0.5, self._poll_api_keys)),
+            ("credential files", self._every(0.5, self._poll_files)),
             ("noise", self._every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
@@ -197,9 +201,11 @@ class App:
                 self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
             except Exception as error:
                 self.assembly.drop()
+                self.wallet.keep(self.snapshot.upstreams.values())
                 self._activation("refused", str(error))
                 raise
             self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
+            self.wallet.keep(self.snapshot.upstreams.values())
             self.fetcher.adopt(*rules)
             self.settings = settings
             self.streams.sweep()
@@ -234,6 +240,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self.noise.flush()
+        self.wallet.close()
         await self.relays.aclose()
         await self.clients.aclose()
         await self.log.close()
@@ -337,9 +344,10 @@ class App:
             clock=self.clock,
         )
 
-    async def _poll_api_keys(self) -> None:
+    async def _poll_files(self) -> None:
         if self.assembly.api_keys is not None:
             await asyncio.to_thread(self.assembly.api_keys.poll)
+        await asyncio.to_thread(self.wallet.poll)
 
     async def _flush_noise(self) -> None:
         self.noise.flush()

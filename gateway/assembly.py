@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from gateway import config
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
-from gateway.core.ports import Clock, DecisionPoint
+from gateway.core.ports import Clock, DecisionPoint, UpstreamCredentials
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstream, UpstreamTls
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
@@ -57,7 +57,8 @@ class Candidate:
 
 class Assembly:
     """Builds snapshots. `engine` makes a decision point from the policy settings; `load_yaml` reads keys strictly;
-    `published` is the key set of `/.well-known/jwks.json`."""
+    `published` is the key set of `/.well-known/jwks.json`; `source` is where an upstream's credentials come from when
+    they are not fixed."""
 
     def __init__(
         self,
@@ -67,12 +68,14 @@ class Assembly:
         engine: Callable[[config.Policy], DecisionPoint],
         load_yaml: Callable[[bytes], object],
         published: Callable[[], dict[str, Json]],
+        source: Callable[[str, config.Credentials | None], UpstreamCredentials | None],
     ) -> None:
         self._clock = clock
         self._sources = sources
         self._engine = engine
         self._load_yaml = load_yaml
         self._published = published
+        self._source_for = source
         self._limits: Limits | None = None
         self._kept: Materials | None = None
 
@@ -87,7 +90,10 @@ class Assembly:
         each names what is wrong."""
         return Materials(
             engine=self._engine(settings.policy),
-            upstreams={name: _upstream(name, found) for name, found in settings.upstreams.items()},
+            upstreams={
+                name: _upstream(name, found, self._source_for(name, found.credentials))
+                for name, found in settings.upstreams.items()
+            },
             sources=[self._source(found) for found in settings.trust.issuers],
             api_keys=self._keys(settings.trust.api_keys),
         )
@@ -174,12 +180,12 @@ def revision(settings: config.Settings, engine: DecisionPoint) -> str:
     return digest(f"{settings!r}\n{engine.revision}".encode())
 
 
-def _upstream(name: str, found: config.Upstream) -> Upstream:
+def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
     parts = urlsplit(found.url)
     times = found.timeouts
     tls = found.tls
     credentials: tuple[Header, ...] = ()
-    if found.credentials is not None:
+    if found.credentials is not None and found.credentials.value is not None:
         value = found.credentials.value.reveal()
         scheme = found.credentials.scheme
         text = f"{scheme} {value}" if scheme else value
@@ -203,6 +209,7 @@ def _upstream(name: str, found: config.Upstream) -> Upstream:
         if tls is not None
         else UpstreamTls(),
         credentials=credentials,
+        source=source,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.config_checks import check
+from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_reference import reference
 from gateway.config_schema import Of, Reading
 from gateway.config_types import (
@@ -20,7 +21,6 @@ from gateway.config_types import (
     Audit,
     Checkpoint,
     Claim,
-    Credentials,
     Fetch,
     Front,
     Issuer,
@@ -50,6 +50,7 @@ __all__ = [
     "Audit",
     "Checkpoint",
     "Claim",
+    "ClientCredentials",
     "ConfigError",
     "Credentials",
     "Fetch",
@@ -59,6 +60,7 @@ __all__ = [
     "Limit",
     "Match",
     "Otlp",
+    "PerCaller",
     "Place",
     "Policy",
     "Problem",
@@ -70,6 +72,7 @@ __all__ = [
     "Telemetry",
     "Timeouts",
     "Tls",
+    "TokenExchange",
     "Trust",
     "Upstream",
     "UpstreamTls",

@@ -4,6 +4,7 @@
 compared. 3. Every reference leads somewhere. 4. No two routes match the same requests. 5. A protocol's options fit the
 protocol. 6. Files that are read at start are there. 7. A credential cannot break the framing of a request. 8. Scopes
 are asked for where somebody is asked who it is, and never `offline_access`, which is between a client and its issuer.
+9. Secrets travel over https. 10. What is done for each caller needs callers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gateway.config_values import Address
 
 if TYPE_CHECKING:
     from gateway.config_schema import Reading
+    from gateway.config_credentials import Credentials
     from gateway.config_types import Issuer, Route, Settings, Upstream
 
 # Headers the gateway or the connection owns: a configured credential must not set them.
@@ -114,6 +116,9 @@ def _routes(settings: Settings, at: Reading) -> None:
 
 
 def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
+    if route.auth == "anonymous" and upstream.credentials is not None and upstream.credentials.about_callers:  # 10
+        what = f"anonymous callers, though upstream {route.upstream} has credentials for each caller"
+        at.at(f"{key}.auth", what, "set auth: required")
     if route.auth == "anonymous" and (route.scopes or route.action_scopes):  # 8
         what = "scopes" if route.scopes else "action_scopes"
         at.at(f"{key}.{what}", "scopes of callers who need no credential", "set auth: required")
@@ -132,13 +137,20 @@ def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
             at.at(f"{key}.tls", "tls for an http URL", "use an https URL")
         if (upstream.tls.cert is None) != (upstream.tls.key is None):
             at.at(f"{key}.tls", "cert and key belong together", "give both or none")
-    credentials = upstream.credentials
-    if credentials is None:
-        return
+    if upstream.credentials is not None:
+        _credentials(f"{key}.credentials", upstream.credentials, at)
+
+
+def _credentials(key: str, credentials: Credentials, at: Reading) -> None:
     if credentials.header.lower() in _OWNED_HEADERS:  # 7
-        at.at(f"{key}.credentials.header", "a header the gateway sets itself", "use Authorization or one of its own")
-    if credentials.value.known and not _fits_a_header(credentials.value.reveal()):
-        at.at(f"{key}.credentials.value", "has a space at an end or a character no header may have", "check the secret")
+        at.at(f"{key}.header", "a header the gateway sets itself", "use Authorization or one of its own")
+    value = credentials.value
+    if value is not None and value.known and not _fits_a_header(value.reveal()):
+        at.at(f"{key}.value", "has a space at an end or a character no header may have", "check the secret")
+    fetched = credentials.fetched
+    if fetched is not None and fetched.token_url.startswith("http://") and not _local(fetched.token_url):  # 9
+        way = "client_credentials" if credentials.client_credentials is not None else "token_exchange"
+        at.at(f"{key}.{way}.token_url", "secrets and tokens over plain http", "use https")
 
 
 def _fits_a_header(value: str) -> bool:
@@ -172,4 +184,6 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
             add((f"upstreams.{name}.tls.ca", upstream.tls.ca))
             add((f"upstreams.{name}.tls.cert", upstream.tls.cert))
             add((f"upstreams.{name}.tls.key", upstream.tls.key))
+        if upstream.credentials is not None and upstream.credentials.per_caller is not None:
+            add((f"upstreams.{name}.credentials.per_caller.file", upstream.credentials.per_caller.file))
     return [(key, path) for key, path in found if path is not None]

@@ -165,6 +165,20 @@ class OrNone:
 
 
 @dataclass(frozen=True, slots=True)
+class OrWord:
+    """That one word, or what `kind` takes."""
+
+    word: str
+    kind: Kind
+
+    def read(self, node: Node, key: str, at: Reading) -> Any:
+        return self.word if node.value == self.word else self.kind.read(node, key, at)
+
+    def schema(self) -> dict[str, Json]:
+        return {"anyOf": [{"const": self.word}, self.kind.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
 class ListOf:
     """A list. Elements with a `name` are called by it in messages and overrides; names must differ."""
 

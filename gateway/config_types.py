@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway import config_values as values
+from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_values import Address, Rate, Secret
 
@@ -217,15 +218,6 @@ class Timeouts:
     stream_idle: float | None = option(OrNone(_DURATION), None, "the same for SSE and WebSocket", shown="none")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    header: str = option(
-        Text("a header name", values.HEADER), why="set on each forwarded request", shown="Authorization"
-    )
-    value: Secret = option(SecretRef(), why="{env: NAME} or {file: PATH}", shown="{env: WEATHER_TOKEN}")
-    scheme: str = option(Text("an authentication scheme", values.HEADER), "", "put before the value", example="Bearer")
-
-
 PROTOCOLS = ("mcp", "a2a", "openai", "anthropic", "http")
 
 
@@ -247,7 +239,9 @@ class Upstream:
     http: str = option(Choice(("1.1", "2")), "1.1", "HTTP version spoken to it, in quotes", shown='"1.1"')
     tls: UpstreamTls | None = option(Of(UpstreamTls), None, "for https upstreams")
     timeouts: Timeouts = option(Of(Timeouts), Timeouts(), "each ends in 502 or 504 and a record")
-    credentials: Credentials | None = option(Of(Credentials), None, "ours to it; the caller's never reaches it")
+    credentials: Credentials | None = option(
+        Of(Credentials, credentials_wrong), None, "ours to it, exactly one way; the caller's never reaches it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,8 @@ class Serving:
     def secrets(self) -> Iterator[str]:
         """Values that must not get into a log line."""
         for upstream in self._settings.upstreams.values():
-            if upstream.credentials is not None and upstream.credentials.value.known:
-                yield upstream.credentials.value.reveal()
+            if upstream.credentials is not None:
+                yield from (secret.reveal() for secret in upstream.credentials.secrets() if secret.known)
         if self._settings.admin.token.known:
             yield self._settings.admin.token.reveal()
 
