@@ -9,7 +9,7 @@ where the configuration requires descriptors; `blocked` is never reached.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,6 +20,10 @@ from gateway.core.canonical import Json
 if TYPE_CHECKING:
     from gateway.core.exchange import Exchange
     from gateway.core.pipeline import Verdict
+
+
+CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")  # of A2A v1.0, and of v0.2
+ORIGINAL_CARD_PATH = "/.well-known/agent-card.original.json"  # ours: `?digest=` names one, else the newest
 
 
 class Standing(StrEnum):
@@ -95,4 +99,64 @@ class DescriptorCheck(Port):
         """CONTINUE or a Refusal (`descriptor_unverified`, `descriptor_changed`, `unauthenticated`). What counted goes
         into `exchange.descriptor`, `exchange.item_digest` and `exchange.vouched`. What was verified before must cost
         next to nothing; it awaits only what must be fetched."""
+        ...
+
+
+class Listings(Port):
+    """What the MCP protocol tells of lists on their way to a caller, and asks (trust/pins.py)."""
+
+    async def shown(
+        self, upstream: str, listing: str, items: Sequence[Mapping[str, Json]], whole: bool
+    ) -> Sequence[bool] | None:
+        """Which of the items may be seen, None where nothing is watched. `listing` is tools, prompts, resources or
+        templates; each item has its name. `whole`: it is all of the list."""
+        ...
+
+    def stale(self, upstream: str) -> None:
+        """The upstream says that a list of its changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenCard:
+    """An agent's card as it may be shown: `card` is what was verified of it, or all of it where nobody asks for that,
+    without `signatures`. `original` is the digest of its bytes. `whole`: everything in it was covered."""
+
+    card: dict[str, Json]
+    signatures: Json
+    original: str
+    verified: bool
+    whole: bool
+
+
+class AgentCards(Port):
+    """The cards of one agent (trust/card_cache.py): what is verified of them, and the gateway's own signature."""
+
+    described: dict[str, Json] | None
+    """What records say of the verified card; None while there is none. On the hot path."""
+    digest: str
+    required: bool
+    preserve: bool
+    why: str
+    """Why there is no verified card."""
+
+    def pending(self) -> Awaitable[None] | None:
+        """Something to wait for, bounded in time, where the card was not fetched yet."""
+        ...
+
+    def held(self) -> bytes | None:
+        """The card as it came, while it may be shown; None where none is kept."""
+        ...
+
+    def original(self, named: str) -> bytes | None:
+        """A card as it came, by its digest ("" for the newest)."""
+        ...
+
+    async def take(self, card: Json, data: bytes, *, keep: bool) -> TakenCard:
+        """A card that passes. `data` are its bytes, `keep` whether others than its caller may ask for them later.
+        Raises Unverified where one is required, Malformed for what is no card."""
+        ...
+
+    def sign(self, card: dict[str, Json], *, jku: str, original: str) -> dict[str, Json]:
+        """The card with the gateway's signatures and no other. Raises Malformed for what has no canonical form."""
         ...

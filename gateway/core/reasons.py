@@ -121,6 +121,14 @@ class Spoiled(Exception):
         self.refusal = refusal
 
 
+class Withheld(Malformed):
+    """An answer that was judged and may not be shown: `refusal` is what the caller is told instead."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
 class LogUnavailable(Exception):
     """Nothing can be sequenced: the caller must be refused with `audit_unavailable`."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.core.descriptors import AgentCards
     from gateway.core.exchange import Head, Header
     from gateway.core.ports import Authenticator, DecisionPoint, Limiter, UpstreamCredentials
 
@@ -164,6 +165,7 @@ class Snapshot:
         default_factory=dict
     )  # what the gateway serves, by host and path
     own_origin: str = ""  # of `public_url`, as a browser writes it
+    cards: Mapping[str, AgentCards] = field(default_factory=dict)  # of every a2a upstream, by its name
 
     def document(self, head: Head) -> bytes | None:
         """The gateway's own JSON at this address. A host with routes of its own shows only what is its own."""

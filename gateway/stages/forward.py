@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from gateway.core.exchange import Exchange, Header
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock, UpstreamTargets
-from gateway.core.reasons import Spoiled, UpstreamFailed, upstream_refusal
+from gateway.core.reasons import Refusal, Spoiled, UpstreamFailed, upstream_refusal
+from gateway.stages.kept import kept
 
 
 class Forward:
@@ -39,6 +40,11 @@ class Forward:
         try:
             if head.websocket:
                 await self._connect(exchange, target(exchange))
+                return CONTINUE
+            if call.listing == "skills" and (found := kept(exchange)) is not None:
+                if isinstance(found, Refusal):
+                    return found
+                exchange.answer = found
                 return CONTINUE
             exchange.answer = answer = await self._targets.client(upstream).send(
                 head.method,

@@ -22,6 +22,7 @@ from gateway.core.reasons import (
     Refusal,
     StoreFailed,
     UpstreamFailed,
+    Withheld,
     store_refusal,
     upstream_refusal,
 )
@@ -224,6 +225,9 @@ class Gateway:
             return store_refusal(error)
         if isinstance(error, UpstreamFailed):
             exchange.result = "timeout" if error.timeout else "upstream_gone"
+        elif isinstance(error, Withheld):
+            exchange.result = "error"
+            return error.refusal
         else:
             exchange.result = "error"
             text = f"it answered what cannot be judged: {error}"
