@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.core.canonical import Json
+from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Exchange, Handle, Head, Header
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
 from gateway.core.reasons import Malformed, Reason, Refusal
@@ -53,11 +54,13 @@ _DROPPED_NAME = _DROPPED | {mcp_headers.NAME}
 class Mcp:
     """The protocol `mcp`. Keeps nothing between requests but which server requests wait for an answer."""
 
-    __slots__ = ("_pending",)
+    __slots__ = ("_listings", "_pending")
 
     name = "mcp"
 
-    def __init__(self) -> None:
+    def __init__(self, listings: Listings | None = None) -> None:
+        """`listings` is told of lists on their way back; without it nothing is pinned."""
+        self._listings = listings
         self._pending = Pending()
 
     def reads_body(self, head: Head, route: Route) -> bool | Refusal:
@@ -106,7 +109,7 @@ class Mcp:
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
 
     async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
-        return await mcp_answers.reader(exchange, answer, ask, bind, self._pending)
+        return await mcp_answers.reader(exchange, answer, ask, bind, self._pending, self._listings)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
         return None

@@ -11,6 +11,7 @@ import re
 from enum import StrEnum
 
 from gateway.core import sse
+from gateway.core.descriptors import Listings
 from gateway.core.exchange import Exchange
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer
 from gateway.core.reasons import Malformed
@@ -24,7 +25,7 @@ _SOFT_BREAK = re.compile(rb"[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")  #
 
 
 async def reader(
-    exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind, pending: Pending
+    exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind, pending: Pending, listings: Listings | None
 ) -> AnswerFilter | None:
     """The filter of this answer, None where its bytes pass as they are. Raises Malformed for what cannot be shown."""
     call = exchange.call
@@ -32,13 +33,13 @@ async def reader(
     kind, session = _head(answer)
     judge: Judge | None = None
     if session and session != asked and call.era == LEGACY and answer.status < 300:
-        judge = Judge(exchange, ask, bind, pending, session)
+        judge = Judge(exchange, ask, bind, pending, listings, session)
         await judge.mint()
     if kind is _Kind.JSON and call.reply and exchange.head.method == "POST":
         body = answer.complete
         if body is not None and body[:1] == b"{" and calm(body, words(call)):
             return None  # what nearly every answer is
-    judge = judge or Judge(exchange, ask, bind, pending, asked if isinstance(asked, str) else "")
+    judge = judge or Judge(exchange, ask, bind, pending, listings, asked if isinstance(asked, str) else "")
     if answer.status in (202, 204, 304):
         return None
     if kind is _Kind.EVENTS:

@@ -1,7 +1,8 @@
 """What an MCP upstream says, judged document by document before the caller sees it.
 
 1. A document in which no word occurs that could matter is not even parsed; the search sees every spelling.
-2. List items are shown if policy allows the caller to use them (`context.listing`); legacy tasks if they are its own.
+2. List items are shown if policy allows the caller to use them (`context.listing`) and they are described as it was
+   approved; legacy tasks if they are its own.
 3. A server's request, as a message (legacy) or inside a result (modern), is judged as `mcp.<method>` with
    `context.direction: server`. Denied, it is withheld and answered, or the result becomes an error.
 4. Handles that a result mints are the caller's before the caller sees them; one that is somebody else's is not shown.
@@ -15,11 +16,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.core.canonical import Json, parse, parse_answer
+from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Decision, Exchange, Handle
 from gateway.core.ports import Ask, Bind
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.protocols import jsonrpc
-from gateway.protocols.mcp_methods import DISCOVER, LEGACY, LISTS, MODERN, SERVER_REQUESTS, TASKS, TASKS_EXTENSION, List
+from gateway.protocols.mcp_methods import (
+    DISCOVER,
+    LEGACY,
+    LIST_CHANGED,
+    LISTS,
+    MODERN,
+    SERVER_REQUESTS,
+    TASKS,
+    TASKS_EXTENSION,
+    List,
+)
 from gateway.protocols.mcp_pending import Pending
 
 MAX_SEEN = 1000  # decisions on watched resources that one stream keeps
@@ -62,14 +74,20 @@ def calm(data: bytes, words: tuple[bytes, ...]) -> bool:
 class Judge:
     """The judge of one answer. `outbox` collects what the upstream is told about its own denied requests."""
 
-    __slots__ = ("_ask", "_bind", "_call", "_exchange", "_pending", "_seen", "_session", "_shapes", "_words", "outbox")
+    __slots__ = (
+        "_ask", "_bind", "_call", "_exchange", "_listings", "_pending", "_seen", "_session", "_shapes", "_words",
+        "outbox",
+    )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, ask: Ask, bind: Bind, pending: Pending, session: str) -> None:
+    def __init__(
+        self, exchange: Exchange, ask: Ask, bind: Bind, pending: Pending, listings: Listings | None, session: str
+    ) -> None:
         self._exchange = exchange
         self._call = call = exchange.call
         self._ask = ask
         self._bind = bind
         self._pending = pending
+        self._listings = listings
         self._session = session
         self._seen: dict[str, bool] = {}
         self._shapes: Sequence[List] = (LISTS[call.listing],) if call.listing in LISTS else ()
@@ -129,6 +147,8 @@ class Judge:
         return None
 
     async def _notification(self, method: str, value: Mapping[str, Json]) -> bool:
+        if method in LIST_CHANGED and self._listings is not None:
+            self._listings.stale(self._exchange.upstream.name)
         params = value.get("params")
         if not isinstance(params, dict):
             return True
@@ -199,10 +219,26 @@ class Judge:
             _check_names(item, _KEYS[shape.key])
             calls.append(Call(shape.action, shape.resource_type, prefix + _clean(name), context=context))
         decisions = await self._ask(calls) if calls else []
-        kept = [item for item, decision in zip(items, decisions, strict=True) if _refusal(decision) is None]
+        as_approved = await self._as_approved(result, shape, items)
+        kept = [
+            item
+            for item, decision, approved in zip(items, decisions, as_approved, strict=True)
+            if approved and _refusal(decision) is None
+        ]
         self._count(len(kept), len(items) - len(kept))
         result[shape.member] = kept
         return len(kept) != len(items)
+
+    async def _as_approved(self, result: Mapping[str, Json], shape: List, items: Sequence[Json]) -> Sequence[bool]:
+        """Which of the items are described as it was approved."""
+        described = [item for item in items if isinstance(item, dict)]
+        asked = self._call.arguments
+        first = self._call.listing == shape.name and not (isinstance(asked, dict) and "cursor" in asked)
+        shown: Sequence[bool] | None = None
+        if self._listings is not None:
+            whole = first and not result.get("nextCursor")
+            shown = await self._listings.shown(self._exchange.upstream.name, shape.name, described, whole)
+        return shown if shown is not None else [True] * len(items)
 
     async def _own_tasks(self, result: dict[str, Json]) -> bool:
         items, principal = result["tasks"], self._exchange.principal
@@ -299,6 +335,6 @@ def _check_names(members: Iterable[str], folded: Mapping[str, str]) -> None:
 
 def _clean(text: str) -> str:
     """Text that policy may see. Raises Malformed for a lone surrogate."""
-    if not text.isascii() and any("\ud800" <= mark <= "\udfff" for mark in text):
+    if not text.isascii() and any(0xD800 <= ord(mark) <= 0xDFFF for mark in text):
         raise Malformed("a lone surrogate is not text")
     return text

@@ -67,8 +67,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """A list that is filtered: the member of the result, the member that names an item, and what calling an item is."""
+    """A list that is filtered: what it is called here, the member of the result, the member that names an item, and
+    what calling an item is."""
 
+    name: str
     member: str
     key: str
     action: str
@@ -76,11 +78,12 @@ class List:
 
 
 LISTS: Mapping[str, List] = {
-    "tools": List("tools", "name", "mcp.tools/call", "tool"),
-    "prompts": List("prompts", "name", "mcp.prompts/get", "prompt"),
-    "resources": List("resources", "uri", "mcp.resources/read", "resource"),
-    "templates": List("resourceTemplates", "uriTemplate", "mcp.resources/read", "resource"),
+    "tools": List("tools", "tools", "name", "mcp.tools/call", "tool"),
+    "prompts": List("prompts", "prompts", "name", "mcp.prompts/get", "prompt"),
+    "resources": List("resources", "resources", "uri", "mcp.resources/read", "resource"),
+    "templates": List("templates", "resourceTemplates", "uriTemplate", "mcp.resources/read", "resource"),
 }
+LIST_CHANGED = frozenset(f"notifications/{name}/list_changed" for name in ("tools", "prompts", "resources"))
 TASKS = "tasks"  # the legacy list of tasks: filtered by owner, not by policy
 
 

@@ -1,0 +1,371 @@
+"""Pins at work: what MCP upstreams list is compared with what was approved, and calls reach only what may be reached.
+
+1. A list that passes is judged item by item before its caller sees it; what is not as it was approved is hidden. 2. A
+call, a prompt or a read is refused unless its pin is in the table of what may be reached. 3. The gateway lists for
+itself: before the first call, then every `refresh`, and when an upstream says that a list changed; so a change is found
+though nobody lists. 4. A quarantine is recorded once for each change. 5. What cannot be listed or stored approves
+nothing: what was approved before goes on, all else is refused. One lock orders everything that changes the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from gateway.core.canonical import Json, digest, encode
+from gateway.core.descriptors import Described, Registry, Standing
+from gateway.core.exchange import Call, Exchange
+from gateway.core.pipeline import CONTINUE, Verdict
+from gateway.core.ports import Clock
+from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
+from gateway.core.snapshot import Upstream
+from gateway.trust.tools import (
+    SHAPES,
+    Before,
+    Named,
+    Pin,
+    Rules,
+    Seen,
+    Shape,
+    approved,
+    judged,
+    kept,
+    renamed,
+    see,
+)
+from gateway.trust.watched import TOO_MANY, Good, PinSettings, Watched
+
+LIST_SECONDS = 15.0  # for all lists of one upstream; a first call waits no longer
+RETRY_SECONDS = 5.0
+LEAST_SECONDS = 1.0  # between two listings: an upstream cannot make us ask without end
+SEEN_SECONDS = 3600.0  # how old `seen` may get on disk while nothing changes
+
+Lister = Callable[[Upstream], Awaitable[Mapping[str, list[dict[str, Json]]]]]
+Manifests = Callable[[PinSettings], Awaitable[tuple[Named, ...]]]
+Note = Callable[[str, dict[str, Json]], None]
+
+_log = logging.getLogger("tollgate.pins")
+
+
+class Unapprovable(Exception):
+    """`args[0]` says why; `stale` where the caller looked at something that is no longer what is there."""
+
+    def __init__(self, text: str, *, stale: bool) -> None:
+        super().__init__(text)
+        self.stale = stale
+
+
+class Pins:
+    """A DescriptorCheck, and the port Listings for the MCP protocol. `lister` fetches all lists of an upstream (raises
+    UpstreamFailed, Malformed), `manifests` what is signed for it (raises the same), `note` records: an action and what
+    it is about."""
+
+    def __init__(self, registry: Registry, lister: Lister, manifests: Manifests, note: Note, clock: Clock) -> None:
+        self._registry = registry
+        self._lister = lister
+        self._manifests = manifests
+        self._note = note
+        self._clock = clock
+        self._watched: dict[str, Watched] = {}
+        self._pinned: dict[str, Watched] = {}
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        registry.subscribe(self._told)
+
+    def adopt(self, upstreams: Iterable[tuple[Upstream, PinSettings]]) -> None:
+        """The settings in force from now on. An upstream that is gone keeps its pins: an exchange may still hold it."""
+        for upstream, settings in upstreams:
+            watch = self._watched.get(upstream.name)
+            if watch is None:
+                watch = Watched(upstream, settings, Rules(settings.pin))
+                self._watched[upstream.name] = watch
+            elif (watch.upstream, watch.settings) != (upstream, settings):
+                same = (watch.settings.manifest, watch.settings.signers) == (settings.manifest, settings.signers)
+                watch.rules = Rules(settings.pin, watch.rules.manifests if same else ())
+                watch.upstream, watch.settings, watch.ready, watch.due = upstream, settings, False, 0.0
+            for item in self._registry.items(upstream=upstream.name):
+                watch.place(item)
+            if settings.pin is Pin.NONE:
+                self._pinned.pop(upstream.name, None)
+            else:
+                self._pinned[upstream.name] = watch
+        self._wake.set()
+
+    def settings(self, upstream: str) -> PinSettings | None:
+        watch = self._watched.get(upstream)
+        return watch.settings if watch is not None else None
+
+    def failure(self, upstream: str) -> str:
+        """Why the last own listing brought nothing; "" where it did."""
+        watch = self._watched.get(upstream)
+        return watch.failed if watch is not None else ""
+
+    def check(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
+        """2, on the hot path."""
+        watch = self._pinned.get(exchange.upstream.name)
+        if watch is None:
+            return CONTINUE
+        call = exchange.asked
+        if not isinstance(call, Call):
+            return CONTINUE
+        kind = call.resource_type
+        table = watch.tables.get(kind)
+        if table is None:
+            return CONTINUE if watch.ready or not call.listing else self._once_listed(watch, exchange, call)
+        good = table.get(call.resource_id)
+        if good is not None and watch.ready:
+            return _passed(exchange, kind, good)
+        return self._once_listed(watch, exchange, call)
+
+    async def shown(
+        self, upstream: str, listing: str, items: Sequence[Mapping[str, Json]], whole: bool
+    ) -> Sequence[bool] | None:
+        """1."""
+        watch = self._watched.get(upstream)
+        if watch is None:
+            return None
+        shape = SHAPES[listing]
+        found = [watch.seen(shape, item) for item in items]
+        if any(new for _, new in found) or (whole and self._unpinned(watch, listing)):
+            await self._learn(watch, listing, [seen for seen, _ in found], whole)
+        return [watch.shows(seen) for seen, _ in found]
+
+    def stale(self, upstream: str) -> None:
+        """3: an upstream said that a list of its changed."""
+        watch = self._pinned.get(upstream)
+        if watch is not None:
+            watch.due = max(self._clock.monotonic(), watch.ended + LEAST_SECONDS)
+            self._wake.set()
+
+    async def approve(self, wanted: Sequence[tuple[str, str, str, str]], by: str) -> list[Described]:
+        """(kind, upstream, name, digest) each, all or none. The digest is of what was seen last, or of what was
+        approved before: then the pin holds, and what was seen instead stays refused. Raises Unapprovable."""
+        async with self._lock:
+            made: list[Described] = []
+            for kind, upstream, name, pin in wanted:
+                item = self._registry.find(kind, upstream, name)
+                if item is None:
+                    raise Unapprovable(f"no {kind} {upstream}/{name} was ever seen", stale=False)
+                if not pin or pin not in (item.digest, item.approved):
+                    raise Unapprovable(f"{upstream}/{name} is {item.digest or 'nothing'} by now, not {pin}", stale=True)
+                item = approved(item, by) if pin == item.digest else replace(kept(item), by=by)
+                made.append(replace(item, standing=Standing.VERIFIED, why="", changed=self._clock.time()))
+            await self._registry.save(made)
+            for _, upstream, _, _ in wanted:
+                if (watch := self._watched.get(upstream)) is not None:
+                    watch.forget()
+            return made
+
+    async def watch(self) -> None:
+        """3: lists what is due, for ever."""
+        while True:
+            now = self._clock.monotonic()
+            waiting = [watch for watch in self._pinned.values() if watch.listing is None]
+            for watch in waiting:
+                if watch.due <= now:
+                    self._begin(watch)
+            soonest = min((watch.due for watch in waiting if watch.listing is None), default=now + 60.0)
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(max(0.05, soonest - now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def refresh(self, upstream: str) -> str:
+        """Lists now; why nothing came of it, "" where something did."""
+        watch = self._watched[upstream]
+        await asyncio.wait([self._begin(watch)])
+        return watch.failed
+
+    async def aclose(self) -> None:
+        tasks = [watch.listing for watch in self._watched.values() if watch.listing is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _once_listed(self, watch: Watched, exchange: Exchange, call: Call) -> Verdict:
+        """Off the hot path: the first call waits for the first list, and what is not known is looked for once more if
+        no list came since the start."""
+        now = self._clock.monotonic()
+        if not watch.ready or watch.listing is not None or (not watch.listed and now - watch.ended >= LEAST_SECONDS):
+            await asyncio.wait([self._begin(watch)], timeout=LIST_SECONDS)
+        table = watch.tables.get(call.resource_type)
+        if table is None:
+            return CONTINUE
+        good = table.get(call.resource_id)
+        if good is not None:
+            return _passed(exchange, call.resource_type, good)
+        if call.resource_type == "resource":
+            return self._resource(watch, exchange, call.resource_id)
+        name = call.resource_id.removeprefix(watch.upstream.name + "/")
+        return self._refused(watch, call.resource_type, name)
+
+    def _resource(self, watch: Watched, exchange: Exchange, uri: str) -> Verdict:
+        """A listed resource counts for itself, any other as one of a template."""
+        upstream = watch.upstream.name
+        if self._registry.find("resource", upstream, uri) is not None:
+            return self._refused(watch, "resource", uri)
+        for template, (matches, good) in watch.templates.items():
+            if template == uri or matches.fullmatch(uri) is not None:
+                return _passed(exchange, "resource_template", good)
+        known = [item.name for item in self._registry.items("resource_template", upstream)]
+        for template in watch.matching(uri, known):
+            return self._refused(watch, "resource_template", template)
+        return CONTINUE if watch.rules.pin is Pin.FIRST_USE and watch.listed else self._refused(watch, "resource", uri)
+
+    def _refused(self, watch: Watched, kind: str, name: str) -> Refusal:
+        upstream = watch.upstream.name
+        item = self._registry.find(kind, upstream, name)
+        what = f"The {kind.replace('_', ' ')} {name} of {upstream}"
+        if item is not None and item.standing is Standing.QUARANTINED:
+            text = f"{what} is not what was approved; it is in quarantine until an administrator releases it"
+            return Refusal(Reason.DESCRIPTOR_CHANGED, text, rule=item.why)
+        why = item.why if item is not None else watch.failed or "it is in no list"
+        return Refusal(Reason.DESCRIPTOR_UNVERIFIED, f"{what} has not been approved", rule=why)
+
+    def _unpinned(self, watch: Watched, listing: str) -> bool:
+        if watch.rules.pin is not Pin.FIRST_USE:
+            return False
+        return self._registry.find("list", watch.upstream.name, listing) is None
+
+    async def _learn(self, watch: Watched, listing: str, found: Sequence[Seen], whole: bool) -> None:
+        """Judges what is new or other than before, stores it, and records what was pinned or quarantined."""
+        upstream, shape, now = watch.upstream.name, SHAPES[listing], self._clock.time()
+        async with self._lock:
+            before = Before.PINNED
+            if self._unpinned(watch, listing):
+                before = Before.NOTHING if whole else Before.PART
+            made: list[Described] = []
+            for seen in found:
+                if not self._keeps(watch, seen):
+                    continue
+                known = self._registry.find(seen.kind, upstream, seen.name)
+                item = judged(upstream, known, seen, watch.rules, before, now)
+                if known is not None and _alike(known, item):
+                    continue
+                if known is not None and self._told_of(watch, known, item):
+                    continue
+                made.append(self._explained(shape, item))
+            if before is Before.NOTHING:
+                made.append(self._first(watch, listing, made, now))
+            if made:
+                await self._registry.save(made)
+                self._record(watch, made)
+
+    def _keeps(self, watch: Watched, seen: Seen) -> bool:
+        if seen.why == TOO_MANY or not watch.minds(seen.kind, seen.document):
+            return False
+        return bool(seen.digest) or watch.rules.pin is not Pin.NONE
+
+    def _told_of(self, watch: Watched, known: Described, item: Described) -> bool:
+        """Whether it only goes back and forth between changes that were all recorded."""
+        both = known.standing is item.standing is Standing.QUARANTINED
+        return both and (item.kind, item.name, item.digest) in watch.told
+
+    def _explained(self, shape: Shape, item: Described) -> Described:
+        """A new item that is an old one under another name says so."""
+        if item.standing is not Standing.QUARANTINED or item.approved:
+            return item
+        old = renamed(item.document, shape.key, self._registry.items(item.kind, item.upstream))
+        return replace(item, why=f"it is {old} under another name") if old else item
+
+    def _first(self, watch: Watched, listing: str, items: Sequence[Described], now: float) -> Described:
+        pins: dict[str, Json] = {item.name: item.approved for item in items if item.standing is Standing.VERIFIED}
+        found = digest(encode(pins))
+        upstream = watch.upstream.name
+        about: dict[str, Json] = {"list": listing, "items": len(pins), "digest": found}
+        self._note("descriptor.pinned", {**_about("endpoint", upstream, upstream, ""), "descriptor": about})
+        return Described("list", upstream, listing, Standing.VERIFIED, found, found, "first_use", seen=now, changed=now)
+
+    def _record(self, watch: Watched, made: Sequence[Described]) -> None:
+        """4."""
+        for item in made:
+            key = (item.kind, item.name, item.digest)
+            if item.standing is not Standing.QUARANTINED or key in watch.told:
+                continue
+            watch.told.add(key)
+            said: dict[str, Json] = {"digest": item.digest, "approved": item.approved, "why": item.why}
+            about = _about(item.kind, item.upstream, item.name, item.digest)
+            about["descriptor"] = {item.kind: {name: value for name, value in said.items() if value}}
+            self._note("descriptor.quarantined", about)
+
+    def _told(self, changed: Sequence[Described]) -> None:
+        for item in changed:
+            watch = self._watched.get(item.upstream)
+            if watch is not None:
+                watch.place(item)
+
+    def _begin(self, watch: Watched) -> asyncio.Task[None]:
+        if watch.listing is None:
+            watch.listing = asyncio.create_task(self._list(watch), name=f"list {watch.upstream.name}")
+        return watch.listing
+
+    async def _list(self, watch: Watched) -> None:
+        wait, failed = RETRY_SECONDS, ""
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                await self._sign(watch)
+                lists = await self._lister(watch.upstream)
+            for listing, items in lists.items():
+                await self.shown(watch.upstream.name, listing, items, True)
+            wait, watch.listed = watch.settings.refresh, True
+        except TimeoutError:
+            failed = f"its lists were not there within {LIST_SECONDS:g} s"
+        except (UpstreamFailed, Malformed) as error:
+            failed = f"its lists cannot be had: {error}"
+        except Exception as error:  # noqa: BLE001 (a background loop: the next listing may succeed)
+            _log.exception("listing %s failed", watch.upstream.name)
+            failed = f"its lists cannot be kept: {error}"
+        finally:
+            if failed and failed != watch.failed:
+                _log.warning("upstream %s: %s", watch.upstream.name, failed)
+            watch.failed, watch.ready, watch.listing = failed, True, None
+            watch.ended = self._clock.monotonic()
+            watch.due = watch.ended + min(wait, watch.settings.refresh)
+            self._wake.set()
+
+    async def _sign(self, watch: Watched) -> None:
+        """Takes over what is signed by now: an item that a manifest no longer names is not signed any more."""
+        if not watch.settings.manifest:
+            return
+        manifests = await self._manifests(watch.settings)
+        if manifests == watch.rules.manifests:
+            return
+        watch.rules = replace(watch.rules, manifests=manifests)
+        now, upstream = self._clock.time(), watch.upstream.name
+        async with self._lock:
+            made: list[Described] = []
+            for item in self._registry.items(upstream=upstream):
+                if item.kind != "list" and isinstance(item.document, dict):
+                    seen = see(item.kind, item.name, item.document)
+                    made.append(judged(upstream, item, seen, watch.rules, Before.PINNED, now))
+            await self._registry.save(made)
+            self._record(watch, made)
+
+
+def _passed(exchange: Exchange, kind: str, good: Good) -> Verdict:
+    exchange.item_digest = good.digest
+    if exchange.descriptor is None:
+        exchange.descriptor = {kind: good.descriptor}
+    else:
+        exchange.descriptor[kind] = good.descriptor
+    return CONTINUE
+
+
+def _alike(known: Described, item: Described) -> bool:
+    """Whether there is nothing to store: the same as before, and not seen for the first time in long."""
+    if known.standing not in (item.standing, Standing.BLOCKED):
+        return False
+    same = (known.digest, known.approved, known.by) == (item.digest, item.approved, item.by)
+    return same and item.seen - known.seen < SEEN_SECONDS
+
+
+def _about(kind: str, upstream: str, name: str, found: str) -> dict[str, Json]:
+    ident = f"{upstream}/{name}" if kind in ("tool", "prompt") else name
+    resource: dict[str, Json] = {"type": kind, "id": ident}
+    if found:
+        resource["digest"] = found
+    return {"resource": resource, "upstream": {"name": upstream}}
