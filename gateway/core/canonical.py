@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 import rfc8785
 
+from gateway.core.digits import BigDigits
 from gateway.core.reasons import Malformed
 
 Scan: TypeAlias = "Callable[[str, int], tuple[Json, int]]"
@@ -30,18 +31,12 @@ MAX_INTEGER = 2**53 - 1
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = b" \t\n\r"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
 _MAX_DIGITS = 1000  # of an integer in an answer: far beyond any number type, far from quadratic conversion
 
 
 class _TooBig(Exception):
     """An integer beyond 2^53-1; whether its place tolerates one takes a second look."""
-
-
-class _Big(str):
-    """An integer beyond 2^53-1, as its digits, until it is known whether its place tolerates one."""
-
-    __slots__ = ()
 
 
 def parse(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
@@ -149,7 +144,7 @@ def _big(text: str) -> int | str:
     try:
         return _integer(text)
     except _TooBig:
-        return _Big(text)
+        return BigDigits(text)
 
 
 def _exact(text: str) -> int:
@@ -178,7 +173,7 @@ def _settle(value: Json, tolerate: frozenset[str]) -> Json:
 
 
 def _clean(value: Json, tolerated: bool) -> Json:
-    if isinstance(value, _Big):
+    if isinstance(value, BigDigits):
         if not tolerated:
             raise Malformed("an integer is beyond 2^53-1")  # 4
         return str(value)

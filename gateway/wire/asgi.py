@@ -8,8 +8,7 @@ parse per request, and it never looks at a decoded path.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from gateway.core.exchange import Exchange, Head
@@ -31,6 +30,7 @@ from gateway.wire.answers import Answers
 from gateway.wire.door import GOING_DOWN
 from gateway.wire.front_answer import LEAVING, PROXY
 from gateway.wire.origins import preflight, shared
+from gateway.wire.upload import upload
 from gateway.wire.ways import Way, Ways, traced
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -183,7 +183,7 @@ class Gateway:
             exchange.body = body
         elif chunked or length:
             exchange.body_bytes = length
-            exchange.body_stream = _stream(exchange, receive)
+            exchange.body_stream = upload(exchange, receive)
         exchange.asked = asked = exchange.protocol.classify(exchange)
         if not isinstance(asked, Refusal) and asked.traceparent:
             found = traced(asked.traceparent.encode("latin-1", "replace"))
@@ -271,26 +271,6 @@ async def _whole(receive: Receive, limit: int, declared: int | None) -> bytes | 
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()
-
-
-async def _stream(exchange: Exchange, receive: Receive) -> AsyncIterator[bytes]:
-    """The body as it comes; its digest and size are known when it ends."""
-    digest = hashlib.sha256()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            if isinstance(spoiled := message.get("refusal"), Refusal):
-                exchange.refusal, exchange.status = spoiled, spoiled.http_status
-                exchange.result, exchange.fault = "error", "the request's body was refused under way"
-            raise asyncio.CancelledError("no more of the body")
-        chunk: bytes = message["body"]
-        more = message.get("more_body", False)
-        if chunk:
-            digest.update(chunk)
-            exchange.usage.bytes_in += len(chunk)
-            yield chunk
-    exchange.request_digest = "sha256:" + digest.hexdigest()
 
 
 async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -21,7 +21,7 @@ from gateway.core.ports import Clock
 from gateway.wire.connection import FrontProtocol
 from gateway.wire.door import GOING_DOWN, Door, FrontEvents, FrontLimits
 
-__all__ = ["CannotListen", "Front", "FrontEvents", "FrontLimits", "make_protocol", "make_server", "server_tls"]
+__all__ = ["CannotListen", "Front", "FrontEvents", "FrontLimits", "make_server", "server_tls"]
 
 WS_MESSAGE_BYTES = 4 * 1024 * 1024  # as much as a judged body may have
 CUT_SECONDS = 5.0  # what tasks have to settle once they are cut
@@ -34,19 +34,11 @@ class CannotListen(Exception):
     """The address cannot be served; `args[0]` says which, why, and what to do."""
 
 
-def make_protocol(limits: FrontLimits, events: FrontEvents, clock: Clock) -> type[FrontProtocol]:
-    """The protocol of one listener, for `uvicorn.Config(http=...)`. Its connections share one Door."""
-    return type("ListenerProtocol", (FrontProtocol,), {"door": Door(limits, events, clock)})
-
-
 def make_server(
     app: Callable[..., Any],
     *,
     host: str,
     port: int,
-    limits: FrontLimits,
-    events: FrontEvents,
-    clock: Clock,
     tls: ssl.SSLContext | None = None,
     ws_message_bytes: int = WS_MESSAGE_BYTES,
 ) -> uvicorn.Server:
@@ -55,7 +47,7 @@ def make_server(
         app,
         host=host,
         port=port,
-        http=make_protocol(limits, events, clock),
+        http=FrontProtocol,
         ws="websockets-sansio",
         ws_max_size=ws_message_bytes,
         ws_per_message_deflate=False,  # nothing to inflate, nothing to bomb
@@ -93,12 +85,9 @@ class Front:
     ) -> None:
         self.host = host.removeprefix("[").removesuffix("]")
         self._wanted_port = port
-        self._server = make_server(
-            app, host=self.host, port=port, limits=limits, events=events, clock=clock, tls=tls,
-            ws_message_bytes=ws_message_bytes,
-        )  # fmt: skip
+        self._server = make_server(app, host=self.host, port=port, tls=tls, ws_message_bytes=ws_message_bytes)
         self._listener: asyncio.Server | None = None
-        self.door: Door = self._server.config.http_protocol_class.door  # type: ignore[attr-defined]
+        self.door = Door(limits, events, clock)  # which all connections of this listener share
 
     @property
     def port(self) -> int:
@@ -118,7 +107,7 @@ class Front:
         config, state, loop = self._server.config, self._server.server_state, asyncio.get_running_loop()
 
         def connect() -> asyncio.Protocol:
-            return config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)  # type: ignore[call-arg]
+            return FrontProtocol(config=config, server_state=state, app_state={"door": self.door}, _loop=loop)
 
         handshake = None if config.ssl is None else self.door.limits.head_timeout
         try:

@@ -1,0 +1,37 @@
+"""The compiled build: the modules that a request passes through, made native by mypyc from the very same source.
+
+Everything works without it. `TOLLGATE_COMPILE=1` turns it on (`make compile`, the image, `make bench`); it needs mypy, a C
+compiler and Python's headers. A module belongs here if a request runs through it; what mypyc cannot compile stays out:
+asynchronous generators, classes that extend built-in types, weakly referable data classes.
+"""
+
+import os
+
+from setuptools import setup
+
+COMPILED = """
+core/access core/canonical core/exchange core/ids core/pipeline core/reasons core/records core/sse
+stages/decide stages/forward stages/identify stages/ledger stages/meter stages/record stages/verify
+wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1
+wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/relay wire/streams wire/target
+wire/upstream wire/ways
+log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
+ledger/limits
+protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
+protocols/mcp_pending protocols/messages
+identity/bearer identity/caller
+pdp/answer pdp/compiled pdp/embedded pdp/reads
+stores/facets stores/portions stores/records
+"""
+
+
+def modules() -> list:
+    if os.environ.get("TOLLGATE_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    paths = [f"gateway/{name}.py" for name in COMPILED.split()]
+    return mypycify([*paths, "--strict", "--no-warn-unused-ignores"], opt_level="2", debug_level="0", multi_file=True)
+
+
+setup(ext_modules=modules())
