@@ -20,10 +20,11 @@ from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_c
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
+from gateway.control.readiness import Readiness
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
-from gateway.core.ports import Clock, Handles, Observer, Protocol, RecordLog
+from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.reasons import LogUnavailable
 from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
@@ -152,6 +153,7 @@ class App:
         self.descriptors = Descriptors(settings, self.clock)
         self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
         self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
+        self.readiness = Readiness(self._stands_on)
         self.noise = Noise(self.log, self.ids, self.clock)
         self._front = self._make_front()
         self._admin: Front | None = None
@@ -176,6 +178,7 @@ class App:
         if self.settings.listen.port == 0 and not self.settings.public_url:
             self.snapshot = self.assembly.keep(self.assembly.build(self.settings, self._front.port))
             await self.engines.start(self.snapshot)
+        await self.readiness.look()
         self._admin = self._make_admin()
         await self._admin.start()
         self._activation("accepted", "start")
@@ -183,6 +186,7 @@ class App:
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
             ("credential files", self._every(0.5, self._poll_files)),
+            ("readiness", self.readiness.watch()),
             ("noise", self._every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
@@ -254,9 +258,18 @@ class App:
     def ready(self) -> list[str]:
         """What is not ready, by name; nothing when all is."""
         wrong = [] if self.log.healthy else ["the audit log cannot be written"]
+        wrong += self.readiness.problems()
         if self._stopped:
             wrong.append("the gateway is going down")
         return wrong
+
+    def _stands_on(self) -> dict[str, Checked]:
+        return {
+            "policy": self.snapshot.engine,
+            "sessions and tasks": self.handles,
+            "index of records": self.index,
+            "descriptors": self.descriptors.registry,
+        }
 
     def status(self) -> dict[str, Json]:
         checkpoint = self.log.published

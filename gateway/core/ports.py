@@ -180,6 +180,10 @@ class DecisionPoint(Port):
         """As many decisions, in order: the items of a list."""
         ...
 
+    async def check(self) -> None:
+        """Returns when it could decide. Raises EngineFault while it can decide nothing."""
+        ...
+
 
 class Answered(Port):
     """What came back from an upstream and has headers: an answer, or what it said to a WebSocket's opening."""
@@ -327,6 +331,15 @@ class Handles(Port):
         ...
 
     async def forget(self, handle: Handle, *, route: str, upstream: str) -> None: ...
+
+
+class Checked(Port):
+    """What the gateway cannot work without, and can be asked whether it is there (stores/, pdp/): for /readyz."""
+
+    async def check(self) -> None:
+        """Returns when it answered; cheap, and never in the event loop's way. Raises what is wrong: StoreFailed,
+        EngineFault. May hang: who asks has a deadline."""
+        ...
 
 
 class Limiter(Port):

@@ -125,6 +125,11 @@ class EmbeddedEngine:
         if self._here_bytes == 0:
             await asyncio.shield(self._child().start())
 
+    async def check(self) -> None:
+        """In process there is nothing that could be missing; the child is started again where it is gone."""
+        if self._here_bytes == 0:
+            await self._child().check()
+
     async def aclose(self) -> None:
         """Ends the child, where there is one, and this thread's engine (4). What needs the child is then denied."""
         self._threads.__dict__.clear()

@@ -87,6 +87,13 @@ class IsolatedEngine:
             raise EngineFault(answer.decode("utf-8", "replace"))
         return answer
 
+    async def check(self) -> None:
+        """Waits for a child that lives, starting one where there is none. Raises EngineFault."""
+        child = await self._ready()
+        if child.process.poll() is not None and child is self._child and not self._lock.locked():
+            self._replace(child)  # it was ended from outside, between two questions
+            await self._ready()
+
     async def aclose(self) -> None:
         self._closed = True
         starting, self._starting = self._starting, None

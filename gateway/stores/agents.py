@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway.core.descriptors import Described, Standing
-from gateway.stores.sqlite import StoreFailed, connect
+from gateway.stores.sqlite import StoreFailed, answers, connect
 
 VERSION = 1
 
@@ -45,6 +45,8 @@ _BLOCK = "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)"
 _UNBLOCK = "DELETE FROM blocks WHERE kind = ? AND upstream = ? AND name = ?"
 _ITEMS = "SELECT * FROM descriptors"
 _BLOCKED = "SELECT * FROM blocks"
+
+_ASK = "SELECT seen FROM descriptors LIMIT 1"
 
 Key: TypeAlias = tuple[str, str, str]
 Column: TypeAlias = str | float
@@ -72,6 +74,7 @@ class SqliteRegistry:
             self._database.close()
             raise StoreFailed(_refusal(path, str(error))) from error
         self._executor = ThreadPoolExecutor(1, "tollgate-agents")
+        self._broken = False  # the last write failed
 
     def find(self, kind: str, upstream: str, name: str) -> Described | None:
         key = (kind, upstream, name)
@@ -101,6 +104,10 @@ class SqliteRegistry:
 
     def blocked(self, kind: str) -> frozenset[tuple[str, str]]:
         return frozenset(key[1:] for key in self._blocks if key[0] == kind)
+
+    async def check(self) -> None:
+        """The port Checked."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._check)
 
     def close(self) -> None:
         """Waits for what is being written and closes the file."""
@@ -138,12 +145,18 @@ class SqliteRegistry:
                 for statement, values in statements:
                     self._database.execute(statement, values)
                 self._database.execute("COMMIT")
+                self._broken = False
             except sqlite3.Error:
                 self._database.rollback()
                 raise
         except sqlite3.Error as error:
+            self._broken = True
             _log.error("%s cannot be written: %s", self._path, error)
             raise StoreFailed(f"{self._path} cannot be written: {error}") from error
+
+    def _check(self) -> None:
+        answers(self._database, self._path, _ASK, write=self._broken)
+        self._broken = False
 
     def _load(self) -> None:
         items: dict[Key, Described] = {}

@@ -26,12 +26,13 @@ from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, Entries, QueryFailed, RecordPage, RecordQuery
 from gateway.stores.portions import PORTION, POSITION, SCHEMA, PortionWriter
 from gateway.stores.search import Search
-from gateway.stores.sqlite import StoreFailed, connect
+from gateway.stores.sqlite import StoreFailed, answers, connect
 
 FLUSH_SECONDS = 2.0
 STEP_SECONDS = 0.05
 PENDING_BYTES = 4 * 1024 * 1024  # more is flushed before its time
 DROP_BYTES = 64 * 1024 * 1024  # more is let go and read again from the log: the disk is stuck
+_ASK = "SELECT count FROM portions LIMIT 1"
 RECENT = 8192  # entries kept in memory: the log's files may be a checkpoint behind its commits
 ASK_SECONDS = 2.0  # how long a question may wait for the index, and how long it may search
 
@@ -93,6 +94,10 @@ class RecordIndex:
 
     async def find(self, query: RecordQuery) -> RecordPage:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._find, query)
+
+    async def check(self) -> None:
+        """The port Checked."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._check)
 
     def close(self) -> None:
         """Stops the thread after what it is writing, and closes the file."""
@@ -184,6 +189,11 @@ class RecordIndex:
         return connect(self._path, SCHEMA, durable=False)
 
     # Questions, in the executor's thread.
+
+    def _check(self) -> None:
+        if self._failed:
+            raise StoreFailed(f"{self._path} cannot be written: {self._failed}")
+        answers(self._reader, self._path, _ASK, write=False)
 
     def _find(self, query: RecordQuery) -> RecordPage:
         self._fresh()

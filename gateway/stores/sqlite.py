@@ -21,7 +21,9 @@ from gateway.core.ports import Clock
 from gateway.core.reasons import StoreFailed
 from gateway.stores.memory import Bounds, HandleTable, Key
 
-__all__ = ["SqliteHandles", "StoreFailed", "connect"]
+__all__ = ["SqliteHandles", "StoreFailed", "answers", "connect"]
+
+BUSY_SECONDS = 1.0  # nobody else should hold the file: a request waits for whoever does no longer than this
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS handles (
@@ -34,6 +36,7 @@ _PUT = "INSERT OR REPLACE INTO handles (kind, id, route, upstream, subject, used
 _TOUCH = "UPDATE handles SET used = ? WHERE kind = ? AND id = ? AND route = ? AND upstream = ?"
 _DROP = "DELETE FROM handles WHERE kind = ? AND id = ? AND route = ? AND upstream = ?"
 _LOAD = "SELECT kind, id, route, upstream, subject, used FROM handles ORDER BY used"
+_ASK = "SELECT used FROM handles LIMIT 1"
 _TOUCH_SECONDS = 3600.0  # a use is written down at most hourly: age is counted in days
 
 Change: TypeAlias = tuple[str, tuple[str | float, ...]]
@@ -45,13 +48,25 @@ def connect(path: Path, schema: str, *, durable: bool) -> sqlite3.Connection:
     """An open WAL database, readable by its owner only; `durable`: a commit is on disk. Raises StoreFailed."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
         database.executescript(schema)
     except (OSError, sqlite3.Error) as error:
         raise StoreFailed(f"{path} cannot be opened: {error}") from error
     return database
+
+
+def answers(database: sqlite3.Connection, path: Path, question: str, *, write: bool) -> None:
+    """Asks the store something; `write`: lets it write what it holds already, where the last write failed. Raises
+    StoreFailed."""
+    try:
+        database.execute(question).fetchone()
+        if write:
+            [[version]] = database.execute("PRAGMA user_version")
+            database.execute(f"PRAGMA user_version = {int(version)}")
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{path} does not answer: {error}") from error
 
 
 class SqliteHandles:
@@ -66,6 +81,7 @@ class SqliteHandles:
         self._pending: list[Change] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._writing = False
+        self._broken = False  # the last write failed
         self._load()
 
     async def bind(self, handle: Handle, *, route: str, subject: str, upstream: str) -> None:
@@ -91,6 +107,10 @@ class SqliteHandles:
     async def forget(self, handle: Handle, *, route: str, upstream: str) -> None:
         key = self._table.drop((handle.kind, handle.id, route, upstream))
         await self._durable([(_DROP, key)])
+
+    async def check(self) -> None:
+        """The port Checked."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._check)
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""
@@ -135,12 +155,18 @@ class SqliteHandles:
                 for statement, values in batch:
                     self._database.execute(statement, values)
                 self._database.execute("COMMIT")
+                self._broken = False
             except sqlite3.Error:
                 self._database.rollback()
                 raise
         except sqlite3.Error as error:
+            self._broken = True
             _log.error("%s cannot be written: %s", self._path, error)
             raise StoreFailed(f"{self._path} cannot be written: {error}") from error
+
+    def _check(self) -> None:
+        answers(self._database, self._path, _ASK, write=self._broken)
+        self._broken = False
 
     def _load(self) -> None:
         now = self._clock.time()
