@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.core.descriptors import AgentCards
+    from gateway.core.descriptors import AgentCards, DescriptorCheck
     from gateway.core.exchange import Head, Header
     from gateway.core.ports import Authenticator, DecisionPoint, Limiter, UpstreamCredentials
 
@@ -82,6 +82,7 @@ class Route:
     metadata: str = ""
     scopes: tuple[str, ...] = ()
     action_scopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    descriptor: str = "optional"  # | "required": of the caller's own
 
     def needs(self, action: str) -> tuple[str, ...]:
         """All scopes of one operation, so that one challenge can name them."""
@@ -165,6 +166,7 @@ class Snapshot:
         default_factory=dict
     )  # what the gateway serves, by host and path
     own_origin: str = ""  # of `public_url`, as a browser writes it
+    callers: DescriptorCheck | None = None  # of what callers present as their own descriptors
     cards: Mapping[str, AgentCards] = field(default_factory=dict)  # of every a2a upstream, by its name
 
     def document(self, head: Head) -> bytes | None:

@@ -5,10 +5,10 @@ Rules, in the order of the code:
 issuer; that issuer's keys and algorithms alone count. 3. The signature is right. Nothing below is looked at before, so
 nobody learns from us what an unsigned token would be told. 4. `exp` is there and not passed, `nbf` and `iat` have
 come, within a leeway of at most a minute, and they are in order. 5. `aud` names this gateway, or the resources of its
-routes (RFC 8707): then it counts for these alone. 6. What a token is bound to
-(`cnf`) stands on the principal; whether its sender has that is asked for each request (possession.py). 7. Subject, organisation, roles, agent and
-delegation come from the claims that the configuration names, and count only as far as that issuer may say them. A claim
-of a wrong type refuses the token.
+routes (RFC 8707): then it counts for these alone. 6. What a token is bound to (`cnf`) stands
+on the principal; whether its sender has that is asked for each request (possession.py). 7. Subject, organisation,
+roles, agent and delegation come from the claims that the configuration names, and count only as far as that issuer may
+say them. A claim of a wrong type refuses the token.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.core.canonical import Json
+from gateway.core.confirmation import confirmation
 from gateway.core.exchange import Principal
 from gateway.core.ports import Clock, Distrust, KeySource, ReadToken, TrustedKeys
 from gateway.core.reasons import Malformed
-from gateway.identity.possession import confirmation
 
 LEEWAY_LIMIT_SECONDS = 60.0  # threats row 74
 NAME_LIMIT = 256  # characters of a subject, an organisation, a role
@@ -151,12 +151,12 @@ class Bearer:
         try:
             expires = self._check_times(claims, settings)  # 4
             audiences = self._check_audience(claims, settings)  # 5
-            bound = confirmation(claims["cnf"]) if "cnf" in claims else ("", "")
-            if bound is None:
-                raise _Reject("The access token is bound to something that cannot be checked here", "cnf")  # 6
             principal = self._principal(claims, settings, digest, expires, signed.key, audiences)
-            if any(bound):
-                principal = replace(principal, proof=bound[0], certificate=bound[1])
+            if "cnf" in claims:
+                bound = confirmation(claims["cnf"])
+                if bound is None:
+                    raise _Reject("The access token is bound to something that cannot be checked here", "cnf")  # 6
+                principal = replace(principal, proof=bound.key, certificate=bound.certificate)
             return Accepted(principal, source, keys)
         except _Reject as reason:
             return reason.verdict

@@ -1,41 +1,24 @@
 """Whether the sender of a credential has what the credential is bound to; what is bound counts for nobody else.
 
-1. A token's `cnf` (RFC 7800) names a key by `jkt` (RFC 9449), a client certificate by `x5t#S256` (RFC 8705), or both;
-anything else there refuses the token. 2. The certificate is that of this very TLS connection, never one that a header
-tells of. 3. The key is proved for this request: by DPoP where the token came as `Authorization: DPoP`, else by a
-message signature that covers `Authorization`. A bound token as Bearer and nothing else is refused. 4. `Authorization:
-DPoP` with a token that is not bound is refused too. 5. A message signature beside any other credential is a second
-credential, and refused as such (contract, ruling 2): a caller is one.
+1. A token's `cnf` names a key, a client certificate, or both (core/confirmation.py); anything else there refused it.
+2. The certificate is that of this very TLS connection, never one that a header tells of. 3. The key is proved for this
+request: by DPoP where the token came as `Authorization: DPoP`, else by a message signature that covers `Authorization`.
+A bound token as Bearer and nothing else is refused. 4. `Authorization: DPoP` with a token that is not bound is refused
+too. 5. A message signature beside any other credential is a second credential, and refused as such (contract, ruling
+2): a caller is one.
 """
 
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Awaitable
 
-from gateway.core.canonical import Json
 from gateway.core.exchange import Exchange, Head, Principal
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route
 from gateway.identity.challenge import Challenges
 from gateway.identity.dpop import Dpop
 from gateway.identity.signature import Signatures
-
-_DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")  # base64url of a SHA-256
-_METHODS = frozenset({"jkt", "x5t#S256"})
-
-
-def confirmation(cnf: Json) -> tuple[str, str] | None:
-    """(thumbprint, certificate digest) of a `cnf`, "" for what it does not name; None where it cannot be used (1)."""
-    if not isinstance(cnf, dict) or not cnf or not _METHODS.issuperset(cnf):
-        return None
-    found = [cnf.get(name, "") for name in ("jkt", "x5t#S256")]
-    if not all(isinstance(value, str) and (value == "" or _DIGEST.fullmatch(value)) for value in found):
-        return None
-    if any(cnf.get(name) == "" for name in _METHODS):
-        return None
-    return str(found[0]), str(found[1])
 
 
 class Possession:
