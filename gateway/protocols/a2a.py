@@ -18,13 +18,25 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from gateway.core.canonical import Json, parse_object
+from gateway.core.descriptors import ORIGINAL_CARD_PATH
 from gateway.core.exchange import Call, Exchange, Head, Header
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import a2a_errors, jsonrpc
-from gateway.protocols.a2a_answers import Card, TaskAnswer, TaskEvents, TaskList
-from gateway.protocols.a2a_operations import METHODS, Operation, Place, arguments, handles, may_be_rpc, place, tenant
+from gateway.protocols.a2a_answers import TaskAnswer, TaskEvents, TaskList
+from gateway.protocols.a2a_card_answer import EXTENDED, Card, unstored
+from gateway.protocols.a2a_operations import (
+    METHODS,
+    ORIGINAL,
+    Operation,
+    Place,
+    arguments,
+    handles,
+    may_be_rpc,
+    place,
+    tenant,
+)
 from gateway.protocols.media import JSON, media_type, not_json, untyped
 from gateway.protocols.rewritten import describe_anew, must_be_plain
 
@@ -57,7 +69,7 @@ class A2a:
         head = exchange.head
         rest = exchange.route.rest(head.path)
         root = rest in ("", "/")
-        found = None if root or head.websocket else place(rest)
+        found = None if root or head.websocket else ORIGINAL if rest == ORIGINAL_CARD_PATH else place(rest)
         try:
             if found is not None:
                 return _rest(exchange, found)
@@ -84,6 +96,8 @@ class A2a:
         if call.listing == "skills":
             describe_anew(answer.headers)
             if exchange.head.method == "HEAD":
+                if call.action == EXTENDED:
+                    unstored(answer)
                 answer.headers[:] = [item for item in answer.headers if item[0] != b"content-length"]
                 return None
             return Card(exchange, answer, ask, enveloped=enveloped)
@@ -149,6 +163,8 @@ def _call(
     context: dict[str, Json] = {"binding": era, "version": _version(exchange.head)}
     if belongs := tenant(prefix, params):
         context["tenant"] = belongs
+    if operation.original:
+        context["original"] = True
     anew = operation.card or operation.tasks
     return Call(
         "a2a." + operation.name,

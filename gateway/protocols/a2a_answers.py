@@ -1,24 +1,23 @@
-"""Answers of an agent on their way back: new tasks are bound before they are shown, others' tasks are not shown, cards
-lead through the gateway.
+"""Answers of an agent on their way back: new tasks are bound before they are shown, others' tasks are not shown. Cards
+are in a2a_card_answer.py.
 
-The rule it keeps: what is passed on is passed on byte for byte; only a list that hides something and a card are written
-anew. An answer that cannot be read is not shown, since a task in it could not be bound.
+The rule it keeps: what is passed on is passed on byte for byte; only a list that hides something is written anew. An
+answer that cannot be read is not shown, since a task in it could not be bound.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 
 from gateway.core.canonical import Json, parse_answer
-from gateway.core.exchange import Call, Exchange, Handle
-from gateway.core.ports import Ask, Bind, UpstreamAnswer
+from gateway.core.exchange import Exchange, Handle
+from gateway.core.ports import Bind
 from gateway.core.reasons import Malformed
 from gateway.core.sse import Scanner
-from gateway.protocols.a2a_cards import rewritten, way
 from gateway.protocols.a2a_operations import TASK
+from gateway.protocols.jsonrpc import payload
 
 _TASK_ID = re.compile(rb'"task_?[iI]d"\s*:\s*"([^"\\]*)"')
 _PARTS = ("task", "message", "msg", "statusUpdate", "status_update", "artifactUpdate", "artifact_update")
@@ -154,89 +153,6 @@ class TaskList:
 
     def outbox(self) -> list[bytes]:
         return []
-
-
-class Card:
-    """An agent card, well-known or extended: its interfaces rewritten, its skills those the caller may use.
-
-    It is this caller's: private, with a validator of its own, by which a caller's If-None-Match is answered (304)."""
-
-    __slots__ = ("_answer", "_ask", "_enveloped", "_exchange", "_parts")
-
-    whole = True
-
-    def __init__(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, *, enveloped: bool) -> None:
-        self._exchange = exchange
-        self._answer = answer
-        self._ask = ask
-        self._enveloped = enveloped
-        self._parts: list[bytes] = []
-
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        original = b"".join(self._parts)
-        document = parse_answer(original)
-        card = payload(document, self._enveloped)
-        if card is None:
-            return original
-        found = rewritten(card, way(self._exchange))
-        await self._filter(found)
-        if self._enveloped and isinstance(document, dict):
-            document["result"] = found
-            return json.dumps(document, separators=(",", ":")).encode()
-        body = json.dumps(found, separators=(",", ":")).encode()
-        return b"" if self._validated(body) else body
-
-    def outbox(self) -> list[bytes]:
-        return []
-
-    async def _filter(self, card: dict[str, Json]) -> None:
-        skills = card.get("skills")
-        if skills is None:
-            return
-        if not isinstance(skills, list):
-            raise Malformed("the card's skills are not a list")
-        decisions = await self._ask([self._question(skill) for skill in skills]) if skills else []
-        shown = [
-            skill
-            for skill, decision in zip(skills, decisions, strict=True)
-            if decision.allow is True and not decision.obligations
-        ]
-        self._exchange.filtered = (len(shown), len(skills) - len(shown))
-        card["skills"] = shown
-
-    def _question(self, skill: Json) -> Call:
-        """Would this caller's message for the skill be allowed?"""
-        ident = _ident(skill)
-        tags = skill.get("tags") if isinstance(skill, dict) else None
-        name = self._exchange.route.upstream
-        described: dict[str, Json] = {"id": ident, "tags": tags if isinstance(tags, list) else []}
-        context: dict[str, Json] = {"listing": True, "skill": ident}
-        return Call("a2a.SendMessage", "agent", name, resource={"skill": described}, context=context)
-
-    def _validated(self, body: bytes) -> bool:
-        """Gives the card its ETag; True where the caller has just that one and needs no body."""
-        if self._answer.status != 200:
-            return False
-        tag = b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
-        self._answer.headers.append((b"etag", tag))
-        for value in self._exchange.head.values(b"if-none-match"):
-            if any(item.strip().removeprefix(b"W/") in (tag, b"*") for item in value.split(b",")):
-                self._answer.status = 304
-                return True
-        return False
-
-
-def payload(document: Json, enveloped: bool) -> Json:
-    """What the agent answered; None where it is an error of JSON-RPC."""
-    if not enveloped:
-        return document
-    if not isinstance(document, dict):
-        raise Malformed("a JSON-RPC response is an object")
-    return document.get("result")
 
 
 def task_ids(result: Json) -> Iterator[str]:

@@ -3,7 +3,8 @@
 1. An interface whose URL lies at or below the upstream's URL gets the route's public URL instead, the path behind kept.
 One that names the public URL already stays. 2. Every other interface is dropped, and gRPC and bindings that are not
 judged here with it (ruling 32). 3. A card without an interface left is not served. 4. `signatures` are removed: they
-are of another card. 5. A card with a member that only a careless reader would take for one of these is not served.
+are of another card, and the gateway signs this one (a2a_card_answer.py). 5. A card with a member that only a careless
+reader would take for one of these is not served.
 All other members stay as they are, in their order. The public URL comes from the configuration, never from a request.
 """
 
@@ -73,6 +74,24 @@ def rewritten(card: Json, to: Way) -> dict[str, Json]:
     if not _legacy(found, to) and not current:
         raise Malformed("no interface of the card lies at or below the upstream's url")  # 3
     return found
+
+
+def older(card: dict[str, Json]) -> None:
+    """Says again, for readers of v0.3, what a v1.0 card says of interfaces that speak it."""
+    listed = card.get("supportedInterfaces")
+    spoken = [
+        item
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, dict) and str(item.get("protocolVersion") or "0.3").startswith("0.")
+    ]
+    if not spoken:
+        return
+    first = spoken[0]
+    card["url"], card["preferredTransport"] = first["url"], first["protocolBinding"]
+    card["protocolVersion"] = first.get("protocolVersion") or "0.3.0"
+    if spoken[1:]:
+        others: list[Json] = [{"url": item["url"], "transport": item["protocolBinding"]} for item in spoken[1:]]
+        card["additionalInterfaces"] = others
 
 
 def _current(card: dict[str, Json], to: Way) -> bool:

@@ -25,12 +25,14 @@ QUERY_MEMBERS = 100  # more than any operation has
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`task` is the canonical name of the params member that is a task's id ("" where there is none). `message`: it
-    sends one, so it may name tasks inside and its answer may mint one. `card`, `tasks`: what its answer shows."""
+    sends one, so it may name tasks inside and its answer may mint one. `card`, `tasks`: what its answer shows;
+    `original`: the card as it came from the agent."""
 
     name: str
     task: str = ""
     message: bool = False
     card: bool = False
+    original: bool = False
     tasks: bool = False
     stream: bool = False
     reads: bool = False  # asks without changing anything
@@ -112,6 +114,10 @@ class Place:
     prefix: str = ""
     task: str = ""
     config: str = ""
+
+
+_ORIGINAL = replace(CARD, original=True)
+ORIGINAL = Place({"GET": _ORIGINAL, "HEAD": _ORIGINAL})  # the gateway's own, where the route begins
 
 
 def place(path: str) -> Place | None:

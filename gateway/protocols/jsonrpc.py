@@ -140,3 +140,12 @@ def message_id(exchange: Exchange) -> Json:
         return None
     found = read(exchange.body)
     return found.id if isinstance(found, Message) and found.kind is Kind.REQUEST else None
+
+
+def payload(document: Json, enveloped: bool) -> Json:
+    """The result of a response; None where it is an error of JSON-RPC."""
+    if not enveloped:
+        return document
+    if not isinstance(document, dict):
+        raise Malformed("a JSON-RPC response is an object")
+    return document.get("result")

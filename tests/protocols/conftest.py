@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header, Obligation, Principal
 from gateway.core.ports import AnswerFilter, Protocol, UsageReader
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
+from gateway.trust.card_cache import CardCache, CardSettings
+from gateway.trust.jose import signer
+from gateway.trust.signers import NamedSets, Signers
 
 settings.register_profile("shared_machine", deadline=None)  # a busy core is no failure
 settings.load_profile("shared_machine")
@@ -63,6 +68,10 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b"unseen"
 
 
+async def _unfetched(asked: object) -> Any:
+    raise AssertionError(f"nothing is fetched here: {asked}")
+
+
 class Wire:
     """Does with a protocol what the wire does."""
 
@@ -71,6 +80,14 @@ class Wire:
     Bindings = Bindings
     exchange_id = EXCHANGE_ID
     public_url = PUBLIC_URL
+
+    def __init__(self) -> None:
+        """The agent's cards are signed by the gateway; nobody is asked to vouch for them."""
+        self.signer = signer(Ed25519PrivateKey.generate(), "gw")
+        self.cards: Any = CardCache(
+            CardSettings("up"), _unfetched, Signers((), NamedSets(_unfetched, time)), lambda: self.signer,
+            lambda: None, time,
+        )  # fmt: skip
 
     def exchange(
         self,
@@ -102,7 +119,7 @@ class Wire:
         snapshot = Snapshot(
             revision="1", routes=RouteTable((chosen,)), upstreams={"up": upstream}, authenticator=nobody, engine=nobody,
             limiter=nobody, public_url=PUBLIC_URL, hosts=frozenset(), origins=frozenset(), policy_headers=(),
-            judged_body_bytes=4096, body_bytes=1 << 20,
+            judged_body_bytes=4096, body_bytes=1 << 20, cards={"up": self.cards},
         )  # fmt: skip
         exchange = Exchange(EXCHANGE_ID, 0.0, 0.0, head, snapshot, chosen, upstream, protocol)
         exchange.principal = Principal(principal, "user")

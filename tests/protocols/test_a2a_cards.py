@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -15,9 +16,12 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.canonical import encode
 from gateway.core.exchange import Call
 from gateway.core.reasons import Malformed
 from gateway.protocols.a2a import A2a
+from gateway.trust.cards import Voucher, verify_card
+from gateway.trust.jose import KeySet, decoded, read_jwk
 
 A2A = A2a()
 UP = "http://agent.internal:9001"
@@ -75,8 +79,17 @@ def test_every_interface_of_a_card_leads_through_the_gateway(wire: Any) -> None:
     found = parse_agent_card(json.loads(shown))
     assert (found.name, found.documentation_url, found.icon_url) == (card.name, UP + "/docs", UP + "/icon.png")
     assert found.supported_interfaces[0].tenant == "acme"
-    assert not found.signatures
-    assert "signatures" not in json.loads(shown)
+    signed_here(wire, json.loads(shown))
+
+
+def signed_here(wire: Any, card: dict[str, Any]) -> None:
+    """The upstream's signatures are gone, and the gateway's one is right."""
+    voucher = Voucher("gateway", KeySet([read_jwk(wire.signer.jwk())]))
+    believed = verify_card(card, [voucher], 0.0)
+    assert believed.card == {name: value for name, value in card.items() if name != "signatures"}
+    for item in card["signatures"]:
+        header = json.loads(decoded(item["protected"].encode()))
+        assert (header["kid"], header["jku"]) == ("gw", "https://gw.example/.well-known/jwks.json")
 
 
 def test_a_card_for_both_versions_is_right_for_both(wire: Any) -> None:
@@ -118,7 +131,7 @@ def test_a_card_of_the_older_version_is_rewritten_in_its_own_members(wire: Any) 
     found = v03.AgentCard.model_validate(json.loads(shown))
     assert found.url == PUBLIC + "/"
     assert [item.url for item in found.additional_interfaces or []] == [PUBLIC + "/", PUBLIC + "/v1x"]
-    assert found.signatures is None
+    signed_here(wire, json.loads(shown))
 
 
 def test_an_older_card_whose_main_way_is_gone_leads_by_the_next(wire: Any) -> None:
@@ -257,9 +270,25 @@ def test_a_card_is_the_same_at_every_split(wire: Any) -> None:
 
 
 def test_members_and_their_order_stay(wire: Any) -> None:
-    card = {"x-own": [1.5, 99999999999999999999], "name": "n", "url": UP, "zeta": {"b": 1, "a": None}, "version": "1"}
+    card = {"x-own": [1.5, 9007199254740991], "name": "n", "url": UP, "zeta": {"b": 1, "a": None}, "version": "1"}
     shown, *_ = fetched(wire, card)
-    assert list(json.loads(shown).items()) == list((card | {"url": PUBLIC}).items())
+    found = json.loads(shown)
+    assert found.pop("signatures")
+    assert list(found.items()) == list((card | {"url": PUBLIC}).items())
+
+
+@pytest.mark.parametrize("member", ["99999999999999999999", '"\\ud800"', '{"a":1,"a":2}'])
+def test_a_card_that_has_no_canonical_form_cannot_be_signed_and_is_not_served(wire: Any, member: str) -> None:
+    with pytest.raises(Malformed):
+        fetched(wire, None, chunks=[f'{{"url": "{UP}", "name": "n", "x": {member}}}'.encode()])
+
+
+def test_a_card_that_nobody_signs_is_not_served(wire: Any) -> None:
+    exchange = wire.classified(A2A, "GET", "/r/.well-known/agent-card.json")
+    exchange.snapshot = replace(exchange.snapshot, cards={})
+    body = json.dumps(MessageToDict(sdk_card((UP, "JSONRPC")))).encode()
+    with pytest.raises(Malformed, match="nobody here signs"):
+        wire.filtered(exchange, wire.Answer(), [body])
 
 
 def test_a_card_is_private_with_a_validator_of_its_own(wire: Any) -> None:
@@ -275,7 +304,11 @@ def test_a_card_is_private_with_a_validator_of_its_own(wire: Any) -> None:
     shown, *_ = fetched(wire, card, answer=answer)
     found = dict(answer.headers)
     assert found[b"cache-control"] == b"private, max-age=3600"
-    assert set(found) == {b"content-type", b"cache-control", b"etag"}
+    assert set(found) == {b"content-type", b"cache-control", b"etag", b"link"}
+    digest = "sha256:" + hashlib.sha256(json.dumps(card).encode()).hexdigest()
+    place = f"{PUBLIC}/.well-known/agent-card.original.json?digest={digest}"
+    assert found[b"link"] == f'<{place}>; rel="original"'.encode()
+    assert {item["header"]["orig"] for item in json.loads(shown)["signatures"]} == {digest}
     assert found[b"etag"] not in (b'W/"upstream"', b"")
     again = wire.Answer(200, list(headers))
     fetched(wire, card, answer=again)
@@ -306,7 +339,7 @@ def test_head_of_a_card_says_nothing_of_the_upstreams_bytes(wire: Any) -> None:
 
 
 def test_the_extended_card_is_rewritten_in_both_bindings(wire: Any) -> None:
-    card = MessageToDict(sdk_card((UP, "JSONRPC"), ("h:1", "GRPC")))
+    card = MessageToDict(sdk_card((UP, "JSONRPC"), ("h:1", "GRPC"), skills=("pay", "only-here")))
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}).encode()
     exchange = wire.classified(A2A, "POST", "/r", body)
     answer = wire.Answer(200, [(b"content-type", b"application/json")])
@@ -316,9 +349,16 @@ def test_the_extended_card_is_rewritten_in_both_bindings(wire: Any) -> None:
     assert (found["jsonrpc"], found["id"]) == ("2.0", 1)
     assert [skill["id"] for skill in found["result"]["skills"]] == ["pay"]
     assert urls(json.dumps(found["result"]).encode()) == [(PUBLIC, "JSONRPC")]
-    assert b"etag" not in dict(answer.headers)
-    shown, *_ = fetched(wire, card, target="/r/extendedAgentCard")
+    signed_here(wire, found["result"])
+    assert dict(answer.headers)[b"cache-control"] == b"private, no-store"
+    assert {b"etag", b"link"}.isdisjoint(dict(answer.headers))
+    rest = wire.Answer(200, [(b"content-type", b"application/json"), (b"cache-control", b"public"), (b"etag", b'"x"')])
+    shown, *_ = fetched(wire, card, target="/r/extendedAgentCard", answer=rest)
     assert urls(shown) == [(PUBLIC, "JSONRPC")]
+    signed_here(wire, json.loads(shown))
+    assert rest.headers == [(b"content-type", b"application/json"), (b"cache-control", b"private, no-store")]
+    for data in (json.dumps(card).encode(), encode(card)):
+        assert wire.cards.original("sha256:" + hashlib.sha256(data).hexdigest()) is None
 
 
 def test_an_agent_without_an_extended_card_says_so_unchanged(wire: Any) -> None:
