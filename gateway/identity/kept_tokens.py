@@ -48,6 +48,9 @@ class KeptTokens:
             return Refusal(Reason.DENIED, text, rule="no_kept_token")
         return found
 
+    def own(self) -> None:
+        """Each is some caller's."""
+
     def rejected(self, exchange: Exchange) -> None:
         """There is no other; the file is looked at all the time."""
 

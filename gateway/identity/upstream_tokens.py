@@ -189,12 +189,12 @@ class Tokens:
 
     def _failed(self, error: Exception) -> _Held:
         if isinstance(error, GrantFailed):
-            why = str(error)
+            why = detail = str(error)
         elif isinstance(error, FetchFailed):
-            why = "the authorization server cannot be asked"  # where it is concerns no caller
+            why, detail = "the authorization server cannot be asked", str(error)  # where it is concerns no caller
         else:
-            why = "the token could not be fetched"
-        _log.warning("no token for upstream %s: %s: %s", self._upstream, type(error).__name__, error)
+            why, detail = "the token could not be fetched", type(error).__name__  # its text may quote what it had
+        _log.warning("no token for upstream %s: %s", self._upstream, detail)
         now = self._clock.monotonic()
         return _Held(since=now, refresh=now + HOLD_SECONDS, until=now + HOLD_SECONDS, refused=why)  # 4
 
@@ -221,6 +221,9 @@ class OwnToken:
     def headers(self, exchange: Exchange) -> _Found:
         return self._tokens.given("", "", None)
 
+    def own(self) -> _Found:
+        return self._tokens.given("", "", None)
+
     def rejected(self, exchange: Exchange) -> None:
         self._tokens.dropped("")
 
@@ -242,6 +245,9 @@ class ExchangedToken:
             text = f"Upstream {exchange.upstream.name} is reached with a token in exchange for the caller's: use one"
             return Refusal(Reason.DENIED, text, rule="no_subject_token")
         return self._tokens.given(principal.credential, subject.decode("ascii"), principal.expires)  # 3, 6
+
+    def own(self) -> None:
+        """There is no token to exchange where nobody calls."""
 
     def rejected(self, exchange: Exchange) -> None:
         if exchange.principal is not None:
