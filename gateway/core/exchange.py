@@ -224,6 +224,7 @@ class Exchange:
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault = ""
         self.permits: list[Releasable] = []
+        self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
@@ -256,4 +257,5 @@ class Exchange:
         child.id, child.parent, child.asked, child.decision = ident, self.id, asked, decision
         child.refusal, child.intent_seq, child.intent, child.body = None, None, None, None
         child.fault, child.status, child.permits, child.limits = "", 0, [], []
+        child.held = self.permits
         return child

@@ -6,6 +6,8 @@ lets B through from rest and one more each window/N: never more than B + N*t/win
 up. 4. Keys are tuples of the very values, compared as they are: nothing is joined, folded or normalised. 5. Memory is
 bounded: a key at rest is forgotten, because it cannot be told from a new one; when `KEYS_LIMIT` keys are not at rest, a
 new one is refused. 6. A permit counts from `take` to `release`, once, on the state that a reload carries over.
+7. What comes up within an exchange (a message of an open socket) runs in the place that its exchange holds of the same
+limit and key; rates count it like any other.
 """
 
 from __future__ import annotations
@@ -100,6 +102,9 @@ class _Permit:
         self._counts: dict[Hashable, int] | None = counts
         self._key = key
 
+    def covers(self, counts: dict[Hashable, int], key: Hashable) -> bool:
+        return self._counts is counts and self._key == key
+
     def release(self) -> None:
         counts, self._counts = self._counts, None
         if counts is None:
@@ -144,8 +149,8 @@ class _Concurrency:
 
 _Asked: TypeAlias = "tuple[_Rate, Hashable, int]"
 """A rate, the key and how many nanoseconds ahead of now its TAT would be with this call."""
-_Running: TypeAlias = "tuple[_Concurrency, Hashable, int]"
-"""A limit, the key and how many there would be with this call."""
+_Running: TypeAlias = "tuple[_Concurrency, Hashable, int, int]"
+"""A limit, the key, how many there are and how many places more this call needs: one or (7) none."""
 
 
 class Limits:
@@ -199,10 +204,11 @@ class Limits:
         running: list[_Running] = []
         for limit in self._concurrency:
             key = limit.key_of(exchange)
-            count = limit.counts.get(key, 0) + 1
-            if count > limit.most:
+            count = limit.counts.get(key, 0)
+            more = 0 if exchange.held and _covered(exchange, limit.counts, key) else 1  # 7
+            if more and count >= limit.most:
                 refused = True
-            running.append((limit, key, count))
+            running.append((limit, key, count, more))
         if refused:
             return _refuse(exchange, self._policy, asked, running)
         said = []
@@ -211,14 +217,20 @@ class Limits:
             left = (rate.capacity - ahead) // rate.interval
             exchange.limits.append({"name": rate.name, "remaining": left})
             said.append(rate.said % (left, -(-ahead // _SECOND)))
-        for limit, key, count in running:
-            limit.counts[key] = count
-            exchange.permits.append(_Permit(limit.counts, key))
-            left = limit.most - count
+        for limit, key, count, more in running:
+            if more:
+                limit.counts[key] = count + 1
+                exchange.permits.append(_Permit(limit.counts, key))
+            left = max(0, limit.most - count - more)  # a reload may have lowered it below what runs
             exchange.limits.append({"name": limit.name, "remaining": left})
             said.append(limit.said % left)
         exchange.limit_headers += (self._policy, (b"ratelimit", ", ".join(said).encode()))
         return None
+
+
+def _covered(exchange: Exchange, counts: dict[Hashable, int], key: Hashable) -> bool:
+    """Whether the exchange within which this one came up holds a place of this limit."""
+    return any(isinstance(permit, _Permit) and permit.covers(counts, key) for permit in exchange.held)
 
 
 def _refuse(exchange: Exchange, policy: Header, asked: list[_Asked], running: list[_Running]) -> Refusal:
@@ -233,11 +245,11 @@ def _refuse(exchange: Exchange, policy: Header, asked: list[_Asked], running: li
             refusing.append(rate.name)
             fact["exceeded"] = True
         exchange.limits.append(fact)
-    for limit, _, count in running:
-        left = max(0, limit.most - count + 1)
+    for limit, _, count, more in running:
+        left = max(0, limit.most - count)
         said.append(limit.said % left)
         fact = {"name": limit.name, "remaining": left}
-        if count > limit.most:
+        if more and count >= limit.most:
             wait = max(wait, CONCURRENT_RETRY_SECONDS * _SECOND)
             refusing.append(limit.name)
             fact["exceeded"] = True

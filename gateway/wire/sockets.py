@@ -16,7 +16,7 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Answered, Clock, Messages
 from gateway.core.reasons import Reason, Refusal, UpstreamFailed
-from gateway.core.snapshot import Snapshot, Upstream
+from gateway.core.snapshot import Snapshot
 from gateway.wire.relay import Answer, Close, Forward, Tally, Verdict, WebSockets
 from gateway.wire.streams import Streams
 from gateway.wire.websocket import Declined, UpstreamSocket
@@ -110,7 +110,7 @@ class Sockets:
             asked = Refusal(
                 Reason.ROUTE_UNKNOWN, "This route was taken away, or led elsewhere, while the socket was open"
             )
-        return Exchange(
+        child = Exchange(
             id=ident,
             time=self._clock.time(),
             started=self._clock.monotonic(),
@@ -127,6 +127,8 @@ class Sockets:
             span_id=ident.replace("-", "")[16:],
             parent_span_id=parent.span_id,
         )
+        child.held = parent.permits
+        return child
 
     async def admit(self, exchange: Exchange) -> Refusal | None:
         return await self._pipeline.admit(exchange)
@@ -182,11 +184,6 @@ class _Talk:
         child, self._open = self._open, None
         if child is not None:
             self._sockets.settle(child)
-
-
-def _same_place(now: Upstream | None, then: Upstream) -> bool:
-    """Whether messages would still go where the open socket leads."""
-    return now is not None and (now.name, now.origin, now.path) == (then.name, then.origin, then.path)
 
 
 async def _pass(message: str | bytes) -> Verdict:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rig import Running, gateway
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from gateway.core.exchange import Exchange
@@ -150,3 +150,21 @@ def test_a_message_is_refused_once_its_route_leads_elsewhere(tmp_path: Path, bas
         assert ended.value.rcvd is not None
         assert ended.value.rcvd.code == 1008
         assert running.last("refusal")["refusal"]["reason"] == "route_unknown"
+
+
+def test_one_open_socket_at_a_time_may_still_say_something(tmp_path: Path, bases: dict[str, str]) -> None:
+    """The place of the opening is that of its messages; a second socket has none."""
+    limits = [{"name": "one", "key": ["subject.id"], "concurrent": 1}]
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}})
+    with gateway(tmp_path, **(settings(tmp_path, bases["model"]) | {"limits": limits})) as running:
+        with connect(f"ws://127.0.0.1:{running.app.port}/files/echo") as opened:
+            for _ in range(3):
+                opened.send(message)
+                assert json.loads(opened.recv(timeout=10)) == json.loads(message)
+            with pytest.raises(InvalidStatus) as second:
+                connect(f"ws://127.0.0.1:{running.app.port}/files/echo")
+            assert second.value.response.status_code == 429
+        running.records()
+        with connect(f"ws://127.0.0.1:{running.app.port}/files/echo") as again:
+            again.send(message)
+            assert again.recv(timeout=10)

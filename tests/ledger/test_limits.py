@@ -338,3 +338,43 @@ def test_what_cannot_be_counted_is_a_fault_and_no_call_without_limit() -> None:
     asked.principal = None
     with pytest.raises(AttributeError):
         take(Limits([PER_SUBJECT], HandClock()), asked)
+
+
+def test_what_comes_up_within_an_exchange_needs_no_second_place_of_the_same_limit() -> None:
+    clock = HandClock()
+    one = LimitSettings("one", ("subject.id",), concurrent=1)
+    rate = LimitSettings("rate", ("subject.id",), rate=60, window=60, burst=3)
+    limits = Limits([one, rate], clock)
+    opened = exchange()
+    assert take(limits, opened) is None
+    for _ in range(2):
+        within = exchange()
+        within.held = opened.permits
+        assert take(limits, within) is None
+        assert within.permits == []
+        assert within.limits[-1] == {"name": "one", "remaining": 0}
+    within = exchange()
+    within.held = opened.permits
+    refused = take(limits, within)
+    assert refused is not None
+    assert refused.rule == "rate", "rates count each"
+    clock.pass_(60)
+    assert take(limits) is not None, "another exchange has no place"
+    opened.permits.pop().release()
+    assert take(limits) is None
+
+
+def test_a_place_held_for_another_key_or_given_back_is_no_place() -> None:
+    limits = Limits([LimitSettings("one", ("resource.id",), concurrent=1)], HandClock())
+    opened, other = exchange(resource="/ws"), exchange(resource="tool")
+    assert take(limits, opened) is None
+    assert take(limits, other) is None
+    within = exchange(resource="tool")
+    within.held = opened.permits
+    assert take(limits, within) is not None
+    given_back = list(opened.permits)
+    given_back[0].release()
+    assert take(limits, exchange(resource="/ws")) is None
+    late = exchange(resource="/ws")
+    late.held = given_back
+    assert take(limits, late) is not None
