@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.config_callers import CallerDescriptor, Dpop, Signature
+from gateway.config_cards import Card
 from gateway.config_checks import check
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
+from gateway.config_descriptors import Tools
+from gateway.config_keysets import Jwks, Signer
 from gateway.config_reference import reference
 from gateway.config_schema import Of, Reading
 from gateway.config_types import (
@@ -24,7 +28,6 @@ from gateway.config_types import (
     Fetch,
     Front,
     Issuer,
-    Jwks,
     Limit,
     Match,
     Otlp,
@@ -48,11 +51,14 @@ __all__ = [
     "Admin",
     "ApiKeys",
     "Audit",
+    "CallerDescriptor",
+    "Card",
     "Checkpoint",
     "Claim",
     "ClientCredentials",
     "ConfigError",
     "Credentials",
+    "Dpop",
     "Fetch",
     "Front",
     "Issuer",
@@ -68,11 +74,14 @@ __all__ = [
     "Route",
     "Secret",
     "Settings",
+    "Signature",
+    "Signer",
     "Stores",
     "Telemetry",
     "Timeouts",
     "Tls",
     "TokenExchange",
+    "Tools",
     "Trust",
     "Upstream",
     "UpstreamTls",

@@ -4,7 +4,9 @@
 compared. 3. Every reference leads somewhere. 4. No two routes match the same requests. 5. A protocol's options fit the
 protocol. 6. Files that are read at start are there. 7. A credential cannot break the framing of a request. 8. Scopes
 are asked for where somebody is asked who it is, and never `offline_access`, which is between a client and its issuer.
-9. Secrets travel over https. 10. What is done for each caller needs callers.
+9. Secrets travel over https. 10. What is done for each caller needs callers. 11. Where the upstream asks its callers
+itself, the gateway knows nobody and has no Authorization of its own to send; both are written out. 12. A
+caller's descriptor needs a caller, and somebody who may sign it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from urllib.parse import urlsplit
 from gateway.config_values import Address
 
 if TYPE_CHECKING:
-    from gateway.config_schema import Reading
     from gateway.config_credentials import Credentials
+    from gateway.config_schema import Reading
     from gateway.config_types import Issuer, Route, Settings, Upstream
 
 # Headers the gateway or the connection owns: a configured credential must not set them.
@@ -40,6 +42,7 @@ def check(settings: Settings, at: Reading) -> None:
     _routes(settings, at)
     for name, upstream in settings.upstreams.items():
         _upstream(f"upstreams.{name}", upstream, at)
+        _card(f"upstreams.{name}.card", upstream, settings, at)
     _files(settings, at)
 
 
@@ -76,10 +79,26 @@ def _issuers(settings: Settings, at: Reading) -> None:
         if issuer.issuer in seen:  # 2
             at.at(f"{key}.issuer", f"the same issuer as {seen[issuer.issuer]}", "let one entry speak for it")
         seen[issuer.issuer] = issuer.name
-        url = issuer.jwks.url
-        if url is not None and url.startswith("http://") and not _local(url):
-            at.at(f"{key}.jwks.url", "keys over plain http", "use https, or a file")
+        _secure(f"{key}.jwks.url", issuer.jwks.url, at)
         _roles_of(key, issuer, at)
+    names = {issuer.name for issuer in settings.trust.issuers}
+    for entry in settings.trust.signatures:
+        key = f"trust.signatures.{entry.name}"
+        if entry.name in names:  # 2: the ids of their callers would be the same
+            at.at(f"{key}.name", "an issuer has the same name", "give it a name of its own")
+        _secure(f"{key}.jwks.url", entry.jwks.url if entry.jwks is not None else None, at)
+        for directory in entry.directories:
+            _secure(f"{key}.directories", directory, at)
+    listed = [directory for entry in settings.trust.signatures for directory in entry.directories]
+    if len(set(listed)) != len(listed):  # 2
+        at.at("trust.signatures", "a directory is listed twice", "let one entry speak for it")
+    for signer in settings.trust.signers:
+        _secure(f"trust.signers.{signer.name}.jwks.url", signer.jwks.url if signer.jwks is not None else None, at)
+
+
+def _secure(key: str, url: str | None, at: Reading) -> None:
+    if url is not None and url.startswith("http://") and not _local(url):
+        at.at(key, "keys over plain http", "use https, or a file")
 
 
 def _roles_of(key: str, issuer: Issuer, at: Reading) -> None:
@@ -113,6 +132,13 @@ def _routes(settings: Settings, at: Reading) -> None:
             what = f"{route.deny_as} on a route to {upstream.protocol}, which cannot say it"
             at.at(f"{key}.deny_as", what, f"use {' or '.join(looks)}")
         _scopes(key, route, upstream, at)
+        if route.descriptor == "required" and route.auth == "anonymous":  # 12
+            at.at(f"{key}.descriptor", "required of anonymous callers", "set auth: required")
+        if route.descriptor == "required" and not settings.trust.signers:  # 12
+            at.at(f"{key}.descriptor", "required, though nobody may sign one", "name a signer in trust.signers")
+        if upstream.auth == "transparent" and route.auth != "anonymous":  # 11
+            what = f"upstream {route.upstream} asks its callers itself (auth: transparent): nobody is known here"
+            at.at(f"{key}.auth", what, "set auth: anonymous")
 
 
 def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
@@ -132,13 +158,31 @@ def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
 
 
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
+    if f"{key}.tools" in at.places and upstream.protocol != "mcp":  # 5
+        at.at(f"{key}.tools", f"tools of an upstream that speaks {upstream.protocol}", "it is for mcp")
     if upstream.tls is not None:
         if not upstream.url.startswith("https://"):
             at.at(f"{key}.tls", "tls for an http URL", "use an https URL")
         if (upstream.tls.cert is None) != (upstream.tls.key is None):
             at.at(f"{key}.tls", "cert and key belong together", "give both or none")
+    transparent = upstream.auth == "transparent"
     if upstream.credentials is not None:
         _credentials(f"{key}.credentials", upstream.credentials, at)
+        if transparent and (upstream.credentials.header.lower() == "authorization" or upstream.credentials.about_callers):
+            at.at(f"{key}.credentials", "credentials beside auth: transparent", "keep one of the two")  # 11
+    if upstream.resource and not transparent:  # 11
+        at.at(f"{key}.resource", "a resource without auth: transparent", "the gateway's own routes say what they are")
+
+
+def _card(key: str, upstream: Upstream, settings: Settings, at: Reading) -> None:
+    if upstream.card is None:
+        return
+    if upstream.protocol != "a2a":  # 5
+        at.at(key, f"the card of an upstream that speaks {upstream.protocol}", "it is for a2a")
+    known = [signer.name for signer in settings.trust.signers]
+    for wanted in upstream.card.signers:
+        if wanted not in known:  # 3
+            at.at(f"{key}.signers", f"no signer is called {wanted}", f"there are: {', '.join(known) or 'none'}")
 
 
 def _credentials(key: str, credentials: Credentials, at: Reading) -> None:
@@ -178,6 +222,12 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add(("trust.api_keys.file", settings.trust.api_keys.file))
     for issuer in settings.trust.issuers:
         add((f"trust.issuers.{issuer.name}.jwks.file", issuer.jwks.file))
+    for entry in settings.trust.signatures:
+        add((f"trust.signatures.{entry.name}.jwks.file", entry.jwks.file if entry.jwks is not None else None))
+    for signer in settings.trust.signers:
+        add((f"trust.signers.{signer.name}.jwks.file", signer.jwks.file if signer.jwks is not None else None))
+    for descriptor in settings.trust.descriptors:
+        add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
     add(("trust.fetch.ca", settings.trust.fetch.ca))
     for name, upstream in settings.upstreams.items():
         if upstream.tls is not None:

@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway import config_values as values
+from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
+from gateway.config_cards import CARD, Card
 from gateway.config_credentials import Credentials, credentials_wrong
+from gateway.config_descriptors import Tools
+from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_values import Address, Rate, Secret
 
@@ -96,12 +100,6 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class Jwks:
-    url: str | None = option(_URL, None, "fetched, cached, refreshed", example="https://idp.example/jwks.json")
-    file: Path | None = option(_PATH, None, "read again on reload", shown="config/idp.jwks.json")
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """Where a value comes from: the claim of that name, limited to `of`; or `const`, fixed for the issuer."""
 
@@ -135,10 +133,7 @@ class Issuer:
         why="the aud that means this gateway, one or a list",
         shown="tollgate",
     )
-    jwks: Jwks = option(
-        Of(Jwks, lambda found: _one_of("url", "file") if (found.url is None) == (found.file is None) else ""),
-        why="its keys: exactly one of url and file",
-    )
+    jwks: Jwks = option(JWKS, why="its keys: exactly one of url and file")
     algorithms: tuple[str, ...] = option(
         ListOf(Choice(ALGORITHMS), 1), ("EdDSA", "ES256", "RS256"), "accepted ones", shown="[EdDSA, ES256, RS256]"
     )
@@ -174,10 +169,14 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    LATER: ClassVar[Mapping[str, str]] = {"signers": "verified agent cards and tool manifests are"}
-
     issuers: tuple[Issuer, ...] = option(ListOf(Of(Issuer)), (), "who may say who a caller is", example="idp")
     api_keys: ApiKeys | None = option(Of(ApiKeys), None, "hashed keys; gone from the file is revoked")
+    signatures: tuple[Signature, ...] = option(SIGNATURES, (), "callers who sign their requests", example="partners")
+    dpop: Dpop = option(DPOP, Dpop(), "proofs for tokens that are bound to a key")
+    signers: tuple[Signer, ...] = option(SIGNERS, (), "who may sign cards, manifests, descriptors", example="acme")
+    descriptors: tuple[CallerDescriptor, ...] = option(
+        DESCRIPTORS, (), "what callers may name as their descriptor", example="planner"
+    )
     fetch: Fetch = option(Of(Fetch), Fetch(), "what may be fetched: keys, cards, metadata, webhooks")
 
 
@@ -226,8 +225,6 @@ class Upstream:
     LATER: ClassVar[Mapping[str, str]] = {
         "retries": "retries are",
         "breaker": "circuit breakers are",
-        "card": "verified agent cards are",
-        "tools": "tool pins are",
     }
 
     url: str = option(
@@ -242,6 +239,17 @@ class Upstream:
     credentials: Credentials | None = option(
         Of(Credentials, credentials_wrong), None, "ours to it, exactly one way; the caller's never reaches it"
     )
+    auth: str = option(
+        Choice(("gateway", "transparent")),
+        "gateway",
+        "transparent: it asks callers itself, their Authorization goes on to it",
+        shown="gateway",
+    )
+    resource: str = option(
+        _URL, "", "transparent: what it calls itself, where that is not url", example="https://weather.example/mcp"
+    )
+    card: Card | None = option(CARD, None, "a2a: its agent card is fetched, verified and kept")
+    tools: Tools = option(Of(Tools), Tools(), "mcp: which of its tools are shown and reached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +279,9 @@ class Route:
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
     )
     scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
+    descriptor: str = option(
+        Choice(("optional", "required")), "optional", "required: callers must present their own", shown="optional"
+    )
     action_scopes: Mapping[str, tuple[str, ...]] = option(
         MapOf(_SCOPES, r"[a-z0-9]+\.[A-Za-z0-9/._-]{1,128}", "an action as records name it, like mcp.tools/call"),
         {},
