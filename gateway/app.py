@@ -99,8 +99,14 @@ def build_message_pipeline(log: RecordLog, observer: Observer, ids: Ids, clock: 
     )
 
 
-def build_protocols() -> dict[str, Protocol]:
-    return {"mcp": Mcp(), "a2a": A2a(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC), "http": Http()}
+def build_protocols(descriptors: Descriptors) -> dict[str, Protocol]:
+    return {
+        "mcp": Mcp(descriptors.pins),
+        "a2a": A2a(),
+        "openai": Llm(OPENAI),
+        "anthropic": Llm(ANTHROPIC),
+        "http": Http(),
+    }
 
 
 class SystemClock:
@@ -150,7 +156,8 @@ class App:
         )
         self.log = self._open_log()
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
-        self.descriptors = Descriptors(settings, self.clock)
+        self.descriptors = Descriptors(settings, self.clients, self.log, self.ids, self.clock)
+        self.descriptors.adopt(settings, self.snapshot)
         self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
         self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
         self.readiness = Readiness(self._stands_on)
@@ -185,6 +192,7 @@ class App:
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
+            ("descriptors", self.descriptors.pins.watch()),
             ("credential files", self._every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
             ("noise", self._every(1.0, self._flush_noise)),
@@ -211,6 +219,7 @@ class App:
             self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
             self.wallet.keep(self.snapshot.upstreams.values())
             self.fetcher.adopt(*rules)
+            self.descriptors.adopt(settings, self.snapshot)
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")
@@ -245,12 +254,12 @@ class App:
         await asyncio.gather(*self._background, return_exceptions=True)
         self.noise.flush()
         self.wallet.close()
+        await self.descriptors.aclose()
         await self.relays.aclose()
         await self.clients.aclose()
         await self.log.close()
         self.index.close()
         self.handles.close()
-        self.descriptors.close()
         await self.engines.aclose()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
@@ -306,7 +315,7 @@ class App:
     def _make_front(self) -> Front:
         observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
         answer_headers = AnswerHeaders(self.clock.time)
-        protocols = build_protocols()
+        protocols = build_protocols(self.descriptors)
         answers = Answers(
             targets=self.clients,
             request_headers=request_headers,

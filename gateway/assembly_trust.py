@@ -6,18 +6,31 @@ and what needs a document from elsewhere is handed this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from gateway import config
+from gateway.core.canonical import Json
 from gateway.core.descriptors import Described, DescriptorCheck
-from gateway.core.ports import Clock
+from gateway.core.exchange import Header
+from gateway.core.ids import Ids
+from gateway.core.ports import Clock, RecordLog, UpstreamTargets
+from gateway.core.reasons import LogUnavailable, Refusal, UpstreamFailed
+from gateway.core.records import timestamp
+from gateway.core.snapshot import Snapshot, Upstream
 from gateway.stores.agents import SqliteRegistry
 from gateway.trust.blocks import KillSwitch
 from gateway.trust.fetcher import GuardedFetcher, Listed, documents
 from gateway.trust.jose import SET_LIMIT_BYTES
 from gateway.trust.jwks import FETCH_SECONDS, Fetch
+from gateway.trust.listing import McpLister
+from gateway.trust.pins import Pins
+from gateway.trust.tools import Named, Pin
+from gateway.trust.watched import PinSettings
 from gateway.wire.fetch import Carrier
+
+_logger = logging.getLogger("tollgate.trust")
 
 
 def make_fetcher(settings: config.Settings) -> GuardedFetcher:
@@ -37,24 +50,74 @@ def configured_key_sets(fetcher: GuardedFetcher) -> Fetch:
 
 
 class Descriptors:
-    """What is known of agents and tools, and what is blocked: open as long as the gateway runs. `checks` are asked in
-    order by the Verify stage. Raises StoreFailed for a store that cannot be trusted."""
+    """What is known of agents and tools, what is pinned and what is blocked: open as long as the gateway runs. `checks`
+    are asked in order by the Verify stage. Raises StoreFailed for a store that cannot be trusted."""
 
-    def __init__(self, settings: config.Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: config.Settings, clients: UpstreamTargets, log: RecordLog, ids: Ids, clock: Clock
+    ) -> None:
+        self._log, self._ids, self._clock = log, ids, clock
         self.registry = SqliteRegistry(settings.data_dir / "descriptors.sqlite", clock.time)
         self.switch = KillSwitch(self.registry)
         self.registry.subscribe(self.switch.told)
-        self.checks: tuple[DescriptorCheck, ...] = (self.switch,)
+        self.pins = Pins(self.registry, McpLister(clients, own_headers), no_manifests, self.note, clock)
+        self.checks: tuple[DescriptorCheck, ...] = (self.switch, self.pins)
+
+    def adopt(self, settings: config.Settings, snapshot: Snapshot) -> None:
+        """What is in force from now on."""
+        self.pins.adopt(
+            (snapshot.upstreams[name], _pin_settings(found))
+            for name, found in settings.upstreams.items()
+            if found.protocol == "mcp"
+        )
+
+    def note(self, action: str, about: dict[str, Json]) -> None:
+        """What the gateway did by itself, as a record like an administrator's."""
+        record: dict[str, Json] = {
+            "kind": "admin",
+            "id": self._ids.new(),
+            "time": timestamp(self._clock.time()),
+            "action": action,
+            "subject": {"id": "gateway", "type": "gateway"},
+            **about,
+        }
+        try:
+            self._log.submit(record)
+        except LogUnavailable as error:
+            _logger.error("no record of %s: %s", action, error)
 
     def on_change(self, *jobs: Callable[[], None]) -> None:
         """What is done right after each change: what is blocked does not wait for the next look."""
         for job in jobs:
             self.registry.subscribe(partial(_heedless, job))
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
+        await self.pins.aclose()
         self.registry.close()
 
 
 def _heedless(job: Callable[[], None], changed: Sequence[Described]) -> None:
     """For who need not know what changed."""
     job()
+
+
+def _pin_settings(found: config.Upstream) -> PinSettings:
+    return PinSettings(Pin(found.tools.pin), found.tools.refresh)
+
+
+async def own_headers(upstream: Upstream) -> list[Header]:
+    """What the gateway's own question to an upstream is sent with. Raises UpstreamFailed where nothing can be had."""
+    if upstream.source is None:
+        return list(upstream.credentials)
+    found = upstream.source.own()
+    found = await found if isinstance(found, Awaitable) else found
+    if found is None:
+        raise UpstreamFailed("only callers have credentials for it", error="proxy_internal_error", sent=False)
+    if isinstance(found, Refusal):
+        raise UpstreamFailed(found.text, error="proxy_internal_error", sent=False)
+    return [*upstream.credentials, *found]
+
+
+async def no_manifests(settings: PinSettings) -> tuple[Named, ...]:
+    """Where none is configured."""
+    return ()

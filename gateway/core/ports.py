@@ -378,6 +378,10 @@ class UpstreamCredentials(Port):
         `upstream_failed` where none can be had, `denied` where this caller has none. Never raises for what is remote."""
         ...
 
+    def own(self) -> tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal] | None:
+        """The same for what the gateway asks for itself; None where only callers have something."""
+        ...
+
     def rejected(self, exchange: Exchange) -> None:
         """The upstream answered 401: what was given may not be given again if it can be had anew."""
         ...
