@@ -102,10 +102,11 @@ NO_UPSTREAM = Upstream(name="", protocol="http", scheme="http", host="", port=0,
 class RouteTable:
     """Longest path wins, on segment borders; among equal paths the one that names the host."""
 
-    __slots__ = ("_by_host", "_routes")
+    __slots__ = ("_by_host", "_by_name", "_routes")
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._routes = routes
+        self._by_name = {route.name: route for route in routes}
         self._by_host: dict[str, list[Route]] = {}
         for route in routes:
             self._by_host.setdefault(route.host.lower(), []).append(route)
@@ -114,6 +115,9 @@ class RouteTable:
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
+
+    def named(self, name: str) -> Route | None:
+        return self._by_name.get(name)
 
     def names(self, host: str) -> bool:
         """Whether a route is bound to this host."""

@@ -1,6 +1,7 @@
 """The open streams of the process: whoever may no longer call loses its stream within a second (ruling 4).
 
-Two things end one: the caller's credential ended, or what it calls, or itself, was blocked.
+Three things end one: the caller's credential ended; its route lets no anonymous caller in any more; what it calls, or
+itself, was blocked.
 
 One background loop asks twice a second for all of them; a stream that moves is asked at each event too. Nothing here is
 touched by an answer that came in one piece.
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway.core.exchange import Exchange
-from gateway.core.snapshot import Snapshot
+from gateway.core.snapshot import Route, Snapshot
 
 IDLE_SECONDS = 0.5
 
@@ -31,9 +32,11 @@ class Streams:
     def ended(self, exchange: Exchange) -> str:
         """Why this stream may not go on, "" while it may. By the newest snapshot, not the pinned one: a revocation must
         reach what is already under way."""
-        principal = exchange.principal
-        if principal is None or not self._current().authenticator.alive(principal):
+        principal, current = exchange.principal, self._current()
+        if principal is None or not current.authenticator.alive(principal):
             return "revoked: the caller's credential ended while its stream was open"
+        if current is not exchange.snapshot and principal.type == "anonymous" and _asks_now(current, exchange.route):
+            return "revoked: the route asks for a credential now, and this stream was opened without one"
         return self._barred(exchange)
 
     @contextmanager
@@ -59,3 +62,9 @@ class Streams:
         while True:
             await asyncio.sleep(IDLE_SECONDS)
             self.sweep()
+
+
+def _asks_now(current: Snapshot, route: Route) -> bool:
+    """A route that was taken away ends nothing that is under way; one that nobody may call without a name does."""
+    now = current.routes.named(route.name)
+    return now is not None and now.auth == "required"

@@ -102,7 +102,8 @@ def test_the_next_frame_and_the_next_event_after_a_revocation_go_nowhere(tmp_pat
                     gone(gate)
 
                     async def revoke() -> None:
-                        gate.app._poll_api_keys()
+                        assert gate.app.assembly.api_keys is not None
+                        gate.app.assembly.api_keys.poll()
 
                     gate.call(revoke())  # as of now the key is known to be gone, and no timer has looked yet
                     await socket.send("after")
@@ -148,6 +149,29 @@ def test_a_reload_that_takes_the_issuer_away_ends_what_its_tokens_opened_at_once
                     stage.say(b"1")
                     assert await caller.event() == b"1"
                     gate.reload(trust={})
+                    began = time.monotonic()
+                    cut, code = await asyncio.gather(caller.is_cut(), closed(socket))
+                    assert time.monotonic() - began < SECONDS + SLACK
+                    assert (cut, code) == (True, 1008)
+
+    run(story())
+
+
+def test_what_nobody_opened_ends_when_its_route_asks_who_calls(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with staged() as stage:
+            whole = stage.settings(tmp_path, auth="anonymous")
+            required = [{**route, "auth": "required"} for route in whole["routes"]]
+            with gateway(tmp_path, **whole) as gate:
+                address = f"ws://127.0.0.1:{gate.app.port}/sockets"
+                async with calling(gate.app.port) as caller, socket_client.connect(address) as socket:
+                    await caller.ask("GET /files/events", "")
+                    stage.say(b"1")
+                    assert await caller.event() == b"1"
+                    gate.reload(routes=whole["routes"][::-1])
+                    stage.say(b"2")
+                    assert await caller.event() == b"2", "a reload that changes nothing for it"
+                    gate.reload(routes=required)
                     began = time.monotonic()
                     cut, code = await asyncio.gather(caller.is_cut(), closed(socket))
                     assert time.monotonic() - began < SECONDS + SLACK

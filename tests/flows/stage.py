@@ -132,8 +132,10 @@ class Caller:
         self.writer = writer
 
     async def ask(self, line: str, credential: str, body: bytes = b"", *headers: str) -> tuple[int, dict[str, str]]:
-        """Sends a request, returns status and headers of the answer."""
-        given = [f"authorization: Bearer {credential}", f"content-length: {len(body)}", *headers]
+        """Sends a request, with no credential where it is "", and returns status and headers of the answer."""
+        given = [f"content-length: {len(body)}", *headers]
+        if credential:
+            given.append(f"authorization: Bearer {credential}")
         self.writer.write("\r\n".join([f"{line} HTTP/1.1", "host: 127.0.0.1", *given, "", ""]).encode() + body)
         first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         return int(first.split(" ")[1]), dict(item.lower().split(": ", 1) for item in lines if item)
