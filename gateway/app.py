@@ -17,11 +17,14 @@ from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
+from gateway.assembly_cards import make_cards
+from gateway.assembly_keys import Rotation, log_keys, make_ring
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.control.readiness import Readiness
 from gateway.core.canonical import Json
+from gateway.core.drawing import Drawing
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
@@ -30,7 +33,6 @@ from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
-from gateway.log.note import VerifierKey
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
@@ -49,10 +51,10 @@ from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
 from gateway.trust.jwks import KeySources
-from gateway.trust.keys import KeyRing
 from gateway.wire.answers import Answers
 from gateway.wire.asgi import Gateway
 from gateway.wire.headers import AnswerHeaders, request_headers
+from gateway.wire.protected_resource import ProtectedResources
 from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
@@ -73,6 +75,7 @@ def build_pipeline(
     clock: Clock,
 ) -> Pipeline:
     """What happens to a request."""
+    drawing = Drawing()
     return Pipeline(
         admit=(
             Identify(handles),
@@ -81,21 +84,22 @@ def build_pipeline(
             Decide(),
             Ledger(),
             Credentials(),
-            RecordIntent(log, ids, clock),
+            RecordIntent(log, drawing, ids, clock),
             Forward(clients, sockets.connect, request_headers, clock, "tollgate"),
         ),
         settle=(
             Meter(observer),
-            RecordTerminal(log, ids, clock),
+            RecordTerminal(log, drawing, ids, clock),
         ),
     )
 
 
 def build_message_pipeline(log: RecordLog, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
+    drawing = Drawing()
     return Pipeline(
-        admit=(Scopes(), Decide(), Ledger(), RecordIntent(log, ids, clock)),
-        settle=(Meter(observer), RecordTerminal(log, ids, clock)),
+        admit=(Scopes(), Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
+        settle=(Meter(observer), RecordTerminal(log, drawing, ids, clock)),
     )
 
 
@@ -128,7 +132,7 @@ class App:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids = Ids(self.clock.time)
-        self.ring = KeyRing(settings.data_dir / "keys")
+        self.ring = make_ring(settings, self.clock)
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())
@@ -136,6 +140,9 @@ class App:
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
         self.wallet = Wallet(self.fetcher, read_yaml, self.clock)
+        self.cards = make_cards(
+            self.ring, self.fetcher, lambda: self.clients, lambda: self.descriptors.registry, self.clock
+        )
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
@@ -143,11 +150,13 @@ class App:
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
+            cards=self.cards,
         )
         self.engines = Engines()
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
+        self.resources = ProtectedResources(self.clients)
         self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.index = RecordIndex(
             settings.data_dir / "records.sqlite",
@@ -155,6 +164,9 @@ class App:
             lambda: self.log.size + self.log.unsequenced,
         )
         self.log = self._open_log()
+        self.rotation = Rotation(
+            self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
+        )
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot)
@@ -192,12 +204,21 @@ class App:
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
+            ("cards", self.cards.watch()),
+            ("keys", self.rotation.watch()),
             ("descriptors", self.descriptors.pins.watch()),
             ("credential files", self._every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
             ("noise", self._every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
+
+    async def _rebuild(self) -> None:
+        """The same configuration over a changed ring."""
+        async with self._reloading:
+            candidate = self.assembly.build(self.settings, self.port)
+            await self.engines.start(candidate.snapshot)
+            self.snapshot = self.assembly.keep(candidate)
 
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
@@ -254,6 +275,7 @@ class App:
         await asyncio.gather(*self._background, return_exceptions=True)
         self.noise.flush()
         self.wallet.close()
+        await self.resources.aclose()
         await self.descriptors.aclose()
         await self.relays.aclose()
         await self.clients.aclose()
@@ -303,10 +325,9 @@ class App:
         return Sequencer(
             self.settings.data_dir,
             node=self.node,
-            key=self.ring.ensure("log").private,
+            key=log_keys(self.ring, self.node),
             clock=self.clock,
             ids=self.ids,
-            trusted=[str(VerifierKey.of(self.node, key.private)) for key in self.ring.list("log")],
             settings=LogSettings(checkpoint_records=checkpoint.records, checkpoint_seconds=checkpoint.every),
             listener=self.index.committed,
             observe_append=self.metrics.appended,
@@ -314,7 +335,7 @@ class App:
 
     def _make_front(self) -> Front:
         observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
-        answer_headers = AnswerHeaders(self.clock.time)
+        answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)
         answers = Answers(
             targets=self.clients,
@@ -346,6 +367,7 @@ class App:
             protocols=protocols,
             answers=answers,
             sockets=sockets,
+            metadata=self.resources.document,
             ids=self.ids,
             clock=self.clock,
         )

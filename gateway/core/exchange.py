@@ -179,6 +179,16 @@ class Usage:
         return found
 
 
+class Fragments(NamedTuple):
+    """What an exchange's intent and outcome have in common, as the bytes of both (drawing.py)."""
+
+    before: bytes  # `action`, `decision`, `descriptor`, `exchange`
+    request: bytes  # `request`, `resource`
+    route: bytes
+    subject: bytes  # up to the value of `time`
+    trace: bytes  # from there to `upstream`
+
+
 class Exchange:
     """One request until its last response byte. Mutable, owned by one task; pins one Snapshot from start to end.
 
@@ -229,6 +239,7 @@ class Exchange:
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
         self.intent: dict[str, Json] | None = None  # the record of it, once it was made
+        self.drawn: Fragments | None = None  # or what it was drawn from
         self.answer: UpstreamAnswer | None = None
         self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
         self.reader: UsageReader | None = None
@@ -255,7 +266,7 @@ class Exchange:
         """An exchange of its own for what came up within this one; nothing was acquired for it, nothing is sent yet."""
         child = copy(self)
         child.id, child.parent, child.asked, child.decision = ident, self.id, asked, decision
-        child.refusal, child.intent_seq, child.intent, child.body = None, None, None, None
+        child.refusal, child.intent_seq, child.intent, child.drawn, child.body = None, None, None, None, None
         child.fault, child.status, child.permits, child.limits = "", 0, [], []
         child.held = self.permits
         return child

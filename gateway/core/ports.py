@@ -15,6 +15,7 @@ from typing import Protocol as Port
 from gateway.core.canonical import Json
 
 if TYPE_CHECKING:
+    from gateway.core.drawing import Drawn
     from gateway.core.exchange import (
         AccessRequest,
         Call,
@@ -353,7 +354,7 @@ class Limiter(Port):
 class RecordLog(Port):
     """The append-only log (log/): one sequencer. `seq` is given at submit, durability comes with the group commit."""
 
-    def submit(self, record: dict[str, Json], *, plain: bool = False) -> int:
+    def submit(self, record: dict[str, Json] | Drawn, *, plain: bool = False) -> int:
         """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. Raises LogUnavailable.
 
         `plain`: the maker vouches for the record: no float in it, no name that is not ASCII."""

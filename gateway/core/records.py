@@ -11,7 +11,7 @@ import time
 from functools import lru_cache
 
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Call, Exchange
+from gateway.core.exchange import Call, Decision, Exchange, Principal
 
 
 def timestamp(epoch: float) -> str:
@@ -88,6 +88,28 @@ def bare(exchange: Exchange, ident: str, now: float, why: str) -> dict[str, Json
     return record
 
 
+def subject_of(principal: Principal) -> dict[str, Json]:
+    subject: dict[str, Json] = {"id": principal.id, "type": principal.type}
+    if principal.org is not None:
+        subject["org"] = principal.org
+    if principal.agent is not None:
+        subject["agent"] = principal.agent
+    if principal.roles:
+        subject["roles"] = list(principal.roles)
+    return subject
+
+
+def decision_of(decision: Decision) -> dict[str, Json]:
+    return {
+        "effect": "allow" if decision.allow else "deny",
+        "engine": decision.engine,
+        "mode": "enforce",
+        "reason": decision.reason,
+        "revision": decision.revision,
+        "rule": decision.rule,
+    }
+
+
 def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, Json]:
     head, call = exchange.head, exchange.asked
     record: dict[str, Json] = {"exchange": exchange.id, "id": ident, "kind": kind, "time": timestamp(now)}
@@ -95,14 +117,7 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
         record["route"] = exchange.route.name
     principal = exchange.principal
     if principal is not None:
-        subject: dict[str, Json] = {"id": principal.id, "type": principal.type}
-        if principal.org is not None:
-            subject["org"] = principal.org
-        if principal.agent is not None:
-            subject["agent"] = principal.agent
-        if principal.roles:
-            subject["roles"] = list(principal.roles)
-        record["subject"] = subject
+        record["subject"] = subject_of(principal)
     if isinstance(call, Call):
         record["action"] = call.action
         resource: dict[str, Json] = {"id": call.resource_id, "type": call.resource_type}
@@ -111,14 +126,7 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
             resource["digest"] = exchange.item_digest
     decision = exchange.decision
     if decision is not None:
-        record["decision"] = {
-            "effect": "allow" if decision.allow else "deny",
-            "engine": decision.engine,
-            "mode": "enforce",
-            "reason": decision.reason,
-            "revision": decision.revision,
-            "rule": decision.rule,
-        }
+        record["decision"] = decision_of(decision)
     if exchange.descriptor is not None:
         record["descriptor"] = exchange.descriptor
     request: dict[str, Json] = {"method": head.method, "path": head.path, "peer": head.peer}

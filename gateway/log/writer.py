@@ -19,15 +19,15 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.canonical import Json
+from gateway.core.drawing import Drawn
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock
 from gateway.core.reasons import LogUnavailable, Malformed
@@ -36,7 +36,7 @@ from gateway.log.disk import Disk, RealDisk, lock_directory
 from gateway.log.entry import Blobs, encode, fit
 from gateway.log.integrator import Integrator, Listener
 from gateway.log.journal import SEGMENT_BYTES
-from gateway.log.note import Checkpoint, VerifierKey
+from gateway.log.note import Checkpoint, LogKeys, NoteKey
 from gateway.log.recovery import Opening, open_log, prepare_data_dir
 from gateway.log.tiles import CrashPoint
 from gateway.log.tlog import ENTRY_BYTES
@@ -100,8 +100,7 @@ class Sequencer:
 
     Raises DataDirLocked, OriginMismatch, LogDamaged, JournalDamaged, OSError. `submit` and `sequenced` belong to the
     thread of the loop that `start` was given. `listener` gets committed (seq, entry) pairs and `observe_append` the
-    seconds of each commit, both in threads of the log. `trusted` are vkeys of this log's retired keys, by which its
-    last checkpoint may still be signed.
+    seconds of each commit, both in threads of the log. `key` may be one key, for a log that never had another.
     """
 
     def __init__(
@@ -109,10 +108,9 @@ class Sequencer:
         data_dir: Path,
         *,
         node: str,
-        key: Ed25519PrivateKey,
+        key: LogKeys | NoteKey,
         clock: Clock,
         ids: Ids,
-        trusted: Sequence[str] = (),
         settings: LogSettings | None = None,
         listener: Listener | None = None,
         observe_append: Callable[[float], None] = lambda seconds: None,
@@ -121,14 +119,15 @@ class Sequencer:
     ) -> None:
         settings = settings or LogSettings()
         disk = disk or RealDisk()
-        keys = [VerifierKey.parse(text) for text in trusted]
+        keys = key if isinstance(key, LogKeys) else LogKeys((key,))
         prepare_data_dir(data_dir)
         self._lock = lock_directory(data_dir)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, self._lock)
-            opened = open_log(data_dir, Opening(node, key, keys, disk, clock, ids, settings.segment_bytes, crash_point))
+            opened = open_log(data_dir, Opening(node, keys, disk, clock, ids, settings.segment_bytes, crash_point))
             undo.pop_all()
         self._node = node
+        self._node_member = b'"node":%s,' % orjson.dumps(node)
         self._clock = clock
         self._queue_records = settings.queue_records
         self._queue_bytes = settings.queue_bytes
@@ -153,39 +152,60 @@ class Sequencer:
         self._closing = self._timed = self._gathering = False
         self._quiet = self._gathered = 0
         self._gather_until = 0.0
-        self.vkey = str(VerifierKey.of(node, key))
+        self.vkey = str(keys.current(node))
         self.recovery = opened.recovery
 
-    def submit(self, record: dict[str, Json], *, plain: bool = False) -> int:
+    def submit(self, record: dict[str, Json] | Drawn, *, plain: bool = False) -> int:
         """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. `plain` as in `encode`.
 
         Raises LogUnavailable; Malformed for a record that has no entry (a fault of the caller's). While the log is down
         or the queue is full outcomes are still taken: their calls are over and must not stay open.
         """
+        if isinstance(record, Drawn):
+            return self._submit_drawn(record)
         kind = _KINDS.get(record.get("kind"))  # type: ignore[arg-type]
         exchange = record.get("exchange", "")
         if kind is None or type(exchange) is not str or (not exchange and record["kind"] in _OF_AN_EXCHANGE):
             raise Malformed(f"a record of kind {record.get('kind')!r} with exchange {exchange!r}")
-        committer = self._committer
-        if committer.down is not None or self._closing:
+        if self._committer.down is not None or self._closing:
             return self._hold(record, kind, exchange)
-        seq = self._next
-        if (
-            seq - committer.durable >= self._queue_records
-            or self._accepted - self._integrator.bytes > self._queue_bytes
-        ) and record["kind"] != "outcome":  # of these there are no more than calls that were let through
-            raise LogUnavailable("more records are waiting to be written than the queue holds")
+        if record["kind"] != "outcome":
+            self._room()
         record["v"] = 1
-        record["seq"] = seq
+        record["seq"] = self._next
         record["node"] = self._node
         entry = encode(record, plain=plain)
         if len(entry) > ENTRY_BYTES:
-            entry, blobs = fit(record)
-            if blobs:
-                committer.blobs[seq] = blobs
+            return self._queue(*fit(record), kind, exchange)
+        return self._queue(entry, (), kind, exchange)
+
+    def _submit_drawn(self, drawn: Drawn) -> int:
+        """The bytes are the record's canonical form already, but for what is the sequencer's to say."""
+        kind = _KINDS[drawn.kind]
+        if self._committer.down is not None or self._closing:
+            return self._hold(drawn.record(), kind, drawn.exchange)
+        if kind == INTENT:
+            self._room()
+        entry = b'%s%s%s,"seq":%d%s' % (drawn.before, self._node_member, drawn.middle, self._next, drawn.after)
+        if len(entry) > ENTRY_BYTES:
+            return self._queue(*fit(orjson.loads(entry)), kind, drawn.exchange)
+        return self._queue(entry, (), kind, drawn.exchange)
+
+    def _room(self) -> None:
+        """Rule 5. Outcomes are not asked: of these there are no more than calls that were let through."""
+        if (
+            self._next - self._committer.durable >= self._queue_records
+            or self._accepted - self._integrator.bytes > self._queue_bytes
+        ):
+            raise LogUnavailable("more records are waiting to be written than the queue holds")
+
+    def _queue(self, entry: bytes, blobs: Blobs, kind: int, exchange: str) -> int:
+        seq = self._next
+        if blobs:
+            self._committer.blobs[seq] = blobs
         self._next = seq + 1
         self._accepted += len(entry)
-        committer.queue.append((entry, kind, exchange))
+        self._committer.queue.append((entry, kind, exchange))
         if not self._timed and self._loop is not None:
             self._timed = True
             self._loop.call_later(_LAZY_SECONDS, self._lazily)
@@ -321,6 +341,13 @@ class Sequencer:
             _log.error("%d outcomes could not be written; the next start records them as unknown", len(self._held))
         self._journal.close()
         os.close(self._lock)
+
+    async def rekey(self, keys: LogKeys) -> None:
+        """Signs with these keys from now on. Returns when a checkpoint is published that they signed; if that cannot
+        be (LogUnavailable), the next one that can be is signed by them."""
+        self._integrator.rekey(keys)
+        self.vkey = str(keys.current(self._node))
+        await self.checkpoint()
 
     async def checkpoint(self) -> Checkpoint:
         """A checkpoint over everything that is durable now. Raises LogUnavailable."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable
 
 from gateway.core import records
+from gateway.core.drawing import Drawing
 from gateway.core.exchange import Exchange
 from gateway.core.ids import Ids
 from gateway.core.pipeline import CONTINUE, Verdict
@@ -23,14 +24,17 @@ _log = logging.getLogger("tollgate.record")
 class RecordIntent:
     name = "record"
 
-    def __init__(self, log: RecordLog, ids: Ids, clock: Clock) -> None:
+    def __init__(self, log: RecordLog, drawing: Drawing, ids: Ids, clock: Clock) -> None:
         self._records = log
+        self._drawing = drawing
         self._ids = ids
         self._clock = clock
 
     def __call__(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
         try:
-            seq = self._records.submit(records.intent(exchange, self._ids.new(), self._clock.time()), plain=True)
+            ident, now = self._ids.new(), self._clock.time()
+            record = self._drawing.intent(exchange, ident, now)
+            seq = self._records.submit(records.intent(exchange, ident, now) if record is None else record, plain=True)
         except LogUnavailable as error:
             return _unavailable(error)
         exchange.intent_seq = seq
@@ -48,8 +52,9 @@ class RecordIntent:
 class RecordTerminal:
     name = "record"
 
-    def __init__(self, log: RecordLog, ids: Ids, clock: Clock) -> None:
+    def __init__(self, log: RecordLog, drawing: Drawing, ids: Ids, clock: Clock) -> None:
         self._records = log
+        self._drawing = drawing
         self._ids = ids
         self._clock = clock
 
@@ -57,7 +62,8 @@ class RecordTerminal:
         ident, now = self._ids.new(), self._clock.time()
         try:
             try:
-                self._records.submit(records.terminal(exchange, ident, now), plain=True)
+                drawn = self._drawing.outcome(exchange, ident, now)
+                self._records.submit(records.terminal(exchange, ident, now) if drawn is None else drawn, plain=True)
             except Malformed as error:  # whatever got in there, it takes nobody's outcome away
                 _log.exception("the record of exchange %s is not one", exchange.id)
                 self._records.submit(records.bare(exchange, ident, now, f"record: {error}"))

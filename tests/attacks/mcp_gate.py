@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.access import ask
+from gateway.core.drawing import Drawing
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Principal
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -69,8 +70,8 @@ class Upstreams:
 class Records:
     kept: list[dict[str, Any]] = field(default_factory=list)
 
-    def submit(self, record: dict[str, Any], *, plain: bool = False) -> int:
-        self.kept.append(record)
+    def submit(self, record: Any, *, plain: bool = False) -> int:
+        self.kept.append(record if isinstance(record, dict) else record.record())
         return len(self.kept) - 1
 
     async def sequenced(self, seq: int) -> None:
@@ -116,8 +117,8 @@ class Gate:
             clock=Clock(),
             pseudonym="tollgate",
         )
-        admit = (Identify(self.handles), Decide(), RecordIntent(self.records, ids, Clock()), forward)
-        self._pipeline = Pipeline(admit=admit, settle=(RecordTerminal(self.records, ids, Clock()),))
+        admit = (Identify(self.handles), Decide(), RecordIntent(self.records, Drawing(), ids, Clock()), forward)
+        self._pipeline = Pipeline(admit=admit, settle=(RecordTerminal(self.records, Drawing(), ids, Clock()),))
         self._ids = ids
 
     def raw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from gateway.core.drawing import Drawing
 from gateway.core.pipeline import CONTINUE, Pipeline
 from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal
 from gateway.stages.record import RecordIntent, RecordTerminal
@@ -17,7 +18,7 @@ class Picky:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def submit(self, record: dict[str, Any], *, plain: bool = False) -> int:
+    def submit(self, record: Any, *, plain: bool = False) -> int:
         if "99999" in str(record):
             raise Malformed("no canonical form")
         self.records.append(record)
@@ -32,10 +33,10 @@ class Log:
         self.durable = durable or asyncio.Event()
         self.full = full
 
-    def submit(self, record: dict[str, Any], *, plain: bool = False) -> int:
+    def submit(self, record: Any, *, plain: bool = False) -> int:
         if self.full:
             raise LogUnavailable("the disk is full")
-        self.records.append(dict(record))
+        self.records.append(dict(record) if isinstance(record, dict) else record.record())
         return len(self.records) - 1
 
     async def sequenced(self, seq: int) -> None:
@@ -55,7 +56,9 @@ def pipeline(log: Any, forwarded: list[str]) -> Pipeline:
             forwarded.append(given.id)
             return CONTINUE
 
-    return Pipeline((RecordIntent(log, Ids(), Clock()), Forward()), (RecordTerminal(log, Ids(), Clock()),))  # type: ignore[arg-type]
+    return Pipeline(
+        (RecordIntent(log, Drawing(), Ids(), Clock()), Forward()), (RecordTerminal(log, Drawing(), Ids(), Clock()),)
+    )  # type: ignore[arg-type]
 
 
 def test_nothing_is_forwarded_before_the_intent_is_durable() -> None:
@@ -121,7 +124,7 @@ def test_a_refusal_before_the_intent_leaves_one_record() -> None:
     log = Log()
     given = exchange()
     given.refusal = Refusal(Reason.DENIED, "no", rule="r")
-    Pipeline((), (RecordTerminal(log, Ids(), Clock()),)).settle(given)  # type: ignore[arg-type]
+    Pipeline((), (RecordTerminal(log, Drawing(), Ids(), Clock()),)).settle(given)  # type: ignore[arg-type]
     assert log.kinds() == ["refusal"]
     assert log.records[0]["refusal"] == {"reason": "denied", "text": "no", "rule": "r"}
     assert "result" not in log.records[0]
@@ -130,7 +133,7 @@ def test_a_refusal_before_the_intent_leaves_one_record() -> None:
 def test_an_exchange_whose_record_has_no_entry_still_ends_in_one() -> None:
     log, given = Picky(), exchange()
     given.intent_seq, given.status, given.usage.input_tokens = 3, 200, 99999
-    Pipeline((), (RecordTerminal(log, Ids(), Clock()),)).settle(given)  # type: ignore[arg-type]
+    Pipeline((), (RecordTerminal(log, Drawing(), Ids(), Clock()),)).settle(given)  # type: ignore[arg-type]
     assert [(item["kind"], item["exchange"], item["result"]) for item in log.records] == [
         ("outcome", "exchange-1", "ok")
     ]

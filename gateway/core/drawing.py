@@ -1,0 +1,183 @@
+"""The two records of an ordinary exchange as canonical bytes, drawn from fragments that many exchanges share.
+
+1. What is drawn is byte for byte what `records.intent` and `records.terminal` would be in RFC 8785's form: members in
+   the order of their names, made by the same encoder; a test compares the two for every shape.
+2. Only the ordinary is drawn: a body that was read whole or none, no rewriting, no parent. Only an outcome without
+   refusal, fault or filtered list is. For anything else the answer is None, and the record is made as a dictionary.
+3. Fragments are kept for what is the same again and again: decision, resource, caller, request head. They hold nothing
+   of a body. They are bounded, and forgotten all at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.core.canonical import Json, digest
+from gateway.core.exchange import Call, Exchange, Fragments, Head, Principal
+from gateway.core.records import decision_of, subject_of, timestamp
+
+KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
+_SORTED: Final = orjson.OPT_SORT_KEYS
+
+
+class Drawn(NamedTuple):
+    """A record without `node` and `seq`, which the sequencer puts between `before` and `middle`, and `middle` and
+    `after`."""
+
+    kind: str
+    exchange: str
+    before: bytes
+    middle: bytes
+    after: bytes
+
+    def record(self) -> dict[str, Json]:
+        """The same as a dictionary."""
+        found: dict[str, Json] = orjson.loads(self.before + self.middle + self.after)
+        return found
+
+
+class Drawing:
+    """Draws the records of all exchanges of one gateway. One thread's own."""
+
+    def __init__(self) -> None:
+        self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
+        self._resources: dict[tuple[str, str, str], bytes] = {}
+        self._strings: dict[str, bytes] = {}
+
+    def intent(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
+        """The intent, and on the exchange what its outcome will repeat; None where it is not ordinary (2)."""
+        found = self._fragments(exchange)
+        if found is None:
+            return None
+        exchange.drawn = found
+        return Drawn(
+            "intent",
+            exchange.id,
+            b'%s"id":"%s","kind":"intent",%s' % (found.before, ident.encode(), _limits(exchange)),
+            found.request + found.route,
+            b'%s%s%s"upstream":{"name":%s},"v":1}'
+            % (found.subject, timestamp(now).encode(), found.trace, self._string(exchange.upstream.name)),
+        )
+
+    def outcome(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
+        """The outcome of an exchange whose intent was drawn; None where it is not ordinary (2)."""
+        found: Fragments | None = exchange.drawn
+        if (
+            found is None
+            or exchange.intent_seq is None
+            or exchange.refusal is not None
+            or exchange.fault
+            or exchange.filtered is not None
+        ):
+            return None
+        usage = exchange.usage
+        if usage.input_tokens is None and usage.output_tokens is None and usage.cached_tokens is None:
+            used = b'{"bytes_in":%d,"bytes_out":%d,"calls":%d%s}' % (
+                usage.bytes_in, usage.bytes_out, usage.calls, b',"estimated":true' if usage.estimated else b"",
+            )  # fmt: skip
+        else:
+            used = orjson.dumps(usage.record(), option=_SORTED)
+        answered = b',"digest":"%s"' % exchange.response_digest.encode() if exchange.response_digest else b""
+        address, ms = exchange.upstream_address, exchange.upstream_ms
+        return Drawn(
+            "outcome",
+            exchange.id,
+            b'%s"id":"%s","kind":"outcome",%s' % (found.before, ident.encode(), _limits(exchange)),
+            b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
+            % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
+            b'%s%s%s"upstream":{%s%s"name":%s},"us":%d,"usage":%s,"v":1}'
+            % (
+                found.subject,
+                timestamp(now).encode(),
+                found.trace,
+                b'"address":%s,' % self._string(address) if address else b"",
+                b'"ms":%d,' % int(ms) if ms is not None else b"",
+                self._string(exchange.upstream.name),
+                max(0, int((now - exchange.time) * 1_000_000)),
+                used,
+            ),
+        )
+
+    def _fragments(self, exchange: Exchange) -> Fragments | None:
+        call, decision, principal, body = exchange.asked, exchange.decision, exchange.principal, exchange.body
+        if (
+            not isinstance(call, Call)
+            or decision is None
+            or principal is None
+            or exchange.body_stream is not None
+            or exchange.forwarded_digest
+            or exchange.parent
+            or exchange.refusal is not None
+            or not exchange.route.name
+        ):
+            return None
+        key = (call.action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision)
+        before = self._decisions.get(key)
+        if before is None:
+            before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))
+        if exchange.descriptor is not None:
+            before += b'"descriptor":%s,' % orjson.dumps(exchange.descriptor, option=_SORTED)
+        item = (call.resource_type, call.resource_id, exchange.item_digest)
+        resource = self._resources.get(item)
+        if resource is None:
+            members: dict[str, Json] = {"type": call.resource_type, "id": call.resource_id}
+            if exchange.item_digest:
+                members["digest"] = exchange.item_digest
+            resource = _keep(self._resources, item, b'"resource":%s,' % orjson.dumps(members, option=_SORTED))
+        sized = b""
+        hashed = b""
+        if body is not None:
+            if not exchange.request_digest:
+                exchange.request_digest = digest(body)
+            sized = b'"bytes":%d,' % len(body)
+        if exchange.request_digest:
+            hashed = b'"digest":"%s",' % exchange.request_digest.encode()
+        client, said = _request(exchange.head, exchange.client_id)
+        return Fragments(
+            b'%s"exchange":"%s",' % (before, exchange.id.encode()),
+            b'"request":{%s%s%s%s,%s' % (sized, client, hashed, said, resource),
+            b'"route":%s' % self._string(exchange.route.name),
+            b',%s"time":"' % _subject(exchange.head, principal),
+            b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
+        )
+
+    def _string(self, text: str) -> bytes:
+        found = self._strings.get(text)
+        return _keep(self._strings, text, orjson.dumps(text)) if found is None else found
+
+
+def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
+    if len(kept) >= KEPT_FRAGMENTS:
+        kept.clear()  # 3
+    kept[key] = fragment
+    return fragment
+
+
+def _opened(members: dict[str, Json]) -> bytes:
+    """An object that is going on."""
+    return orjson.dumps(members, option=_SORTED)[:-1] + b","
+
+
+def _limits(exchange: Exchange) -> bytes:
+    return b'"limits":%s,' % orjson.dumps(exchange.limits, option=_SORTED) if exchange.limits else b""
+
+
+def _subject(head: Head, principal: Principal) -> bytes:
+    """Kept on the head: a connection that says the same again is the same caller."""
+    known: tuple[Principal, bytes] | None = head.facts.get("subject drawn")
+    if known is None or known[0] is not principal:
+        known = (principal, b'"subject":%s,' % orjson.dumps(subject_of(principal), option=_SORTED))
+        head.facts["subject drawn"] = known
+    return known[1]
+
+
+def _request(head: Head, client_id: str) -> tuple[bytes, bytes]:
+    """`client_id`, which follows from the head as well, and the members behind the digest."""
+    known: tuple[bytes, bytes] | None = head.facts.get("request drawn")
+    if known is None:
+        client = b'"client_id":%s,' % orjson.dumps(client_id) if client_id else b""
+        said = {"method": head.method, "path": head.path, "peer": head.peer}
+        known = head.facts["request drawn"] = (client, orjson.dumps(said, option=_SORTED)[1:])
+    return known

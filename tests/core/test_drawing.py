@@ -1,0 +1,144 @@
+"""What is drawn is what would be encoded: byte for byte, for every shape of an ordinary exchange."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import records
+from gateway.core.drawing import KEPT_FRAGMENTS, Drawing, Drawn
+from gateway.core.exchange import Call, Decision, Exchange, Head, Principal
+from gateway.core.reasons import Reason, Refusal
+from gateway.core.snapshot import Route, Upstream
+from gateway.log.entry import encode
+
+ANN = Principal("user:idp/ann", "user", org="acme", roles=("reader", "wrïter"), agent="planner")
+ALLOW = Decision(True, 'said "yes"\n', "role reader", "embedded", "sha256:00")
+NOW = 1_700_000_000.25
+
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+
+
+def opened(**wanted: Any) -> Exchange:
+    head = Head("POST", "/tools?a=1", "/tools", "a=1", "gw.test", "http", (), "192.0.2.7")
+    route = Route("tools", "/tools", "", "shop", "required", "json")
+    upstream = Upstream("shop", "http", "http", "127.0.0.1", 9, "127.0.0.1:9", "/base")
+    protocol: Any = SimpleNamespace(name="mcp")
+    snapshot: Any = SimpleNamespace()
+    found = Exchange("exchange-1", 1_700_000_000.0, 5.0, head, snapshot, route, upstream, protocol)
+    call = Call("mcp.tools/call", "tool", "shop/pay")
+    members = {"asked": call, "principal": ANN, "decision": ALLOW, "body": b"{}", "trace_id": "0af7"} | wanted
+    for name, value in members.items():
+        setattr(found, name, value)
+    return found
+
+
+def whole(drawn: Drawn, seq: int) -> bytes:
+    """As the sequencer completes it."""
+    return b'%s"node":"n",%s,"seq":%d%s' % (drawn.before, drawn.middle, seq, drawn.after)
+
+
+def both(exchange: Exchange, drawing: Drawing) -> None:
+    other = copy.copy(exchange)
+    intent = drawing.intent(exchange, "id-1", NOW)
+    assert intent is not None
+    assert whole(intent, 7) == encode(records.intent(other, "id-1", NOW) | {"v": 1, "seq": 7, "node": "n"})
+    exchange.intent_seq = other.intent_seq = 7
+    for found in (exchange, other):
+        found.status, found.response_digest, found.upstream_ms = 200, "sha256:aa", 3.9
+        found.upstream_address = "127.0.0.1:9"
+        found.usage.bytes_in, found.usage.bytes_out = 12, 345
+    outcome = drawing.outcome(exchange, "id-2", NOW + 1)
+    assert outcome is not None
+    assert whole(outcome, 8) == encode(records.terminal(other, "id-2", NOW + 1) | {"v": 1, "seq": 8, "node": "n"})
+
+
+ORDINARY: list[dict[str, Any]] = [
+    {},
+    {"body": None},
+    {"body": None, "trace_id": ""},
+    {"client_id": 'a"b\\'},
+    {"item_digest": "sha256:01"},
+    {"descriptor": {"tool": {"digest": "sha256:01"}, "agent": {"signer": "acme", "digest": "sha256:02"}}},
+    {"limits": [{"name": "a", "remaining": 3}, {"name": "b", "remaining": 0}]},
+    {"principal": Principal("anonymous", "anonymous")},
+    {"decision": replace(ALLOW, reason="\u2028\x7f\x00é")},
+    {"asked": Call("http.GET", "endpoint", "/ü")},
+]
+
+
+@pytest.mark.parametrize("wanted", ORDINARY, ids=str)
+def test_what_is_drawn_is_the_canonical_form_of_the_record(wanted: dict[str, Any]) -> None:
+    both(opened(**wanted), Drawing())
+
+
+@given(text, text, text, text, st.booleans())
+def test_whatever_a_caller_or_a_policy_puts_there_is_spelled_alike(
+    action: str, name: str, reason: str, client: str, body: bool
+) -> None:
+    wanted = {"asked": Call(action, "tool", name), "decision": replace(ALLOW, reason=reason), "client_id": client}
+    both(opened(**wanted, body=b"x" if body else None), Drawing())
+
+
+def test_fragments_are_told_apart_by_all_they_say() -> None:
+    drawing = Drawing()
+    for wanted in (*ORDINARY, *reversed(ORDINARY)):
+        both(opened(**wanted), drawing)
+    head = opened().head
+    for principal in (ANN, replace(ANN, org="other"), ANN):  # one connection, two callers
+        both(opened(head=head, principal=principal), drawing)
+
+
+def test_token_counts_are_drawn_too() -> None:
+    exchange, drawing = opened(), Drawing()
+    drawing.intent(exchange, "id-1", NOW)
+    other = copy.copy(exchange)
+    exchange.intent_seq = other.intent_seq = 1
+    exchange.usage.input_tokens, exchange.usage.estimated = 5, True
+    outcome = drawing.outcome(exchange, "id-2", NOW)
+    assert outcome is not None
+    assert whole(outcome, 2) == encode(records.terminal(other, "id-2", NOW) | {"v": 1, "seq": 2, "node": "n"})
+
+
+REFUSED = Refusal(Reason.UPSTREAM_FAILED, "no")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"decision": None},
+        {"principal": None},
+        {"asked": None},
+        {"parent": "exchange-0"},
+        {"forwarded_digest": "sha256:02"},
+        {"body": None, "body_stream": object()},
+        {"refusal": REFUSED},
+    ],
+    ids=str,
+)
+def test_what_is_not_ordinary_is_left_to_the_dictionary(wanted: dict[str, Any]) -> None:
+    assert Drawing().intent(opened(**wanted), "id", NOW) is None
+
+
+@pytest.mark.parametrize("wanted", [{"refusal": REFUSED}, {"fault": "x"}, {"filtered": (1, 2)}, {"intent_seq": None}])
+def test_an_outcome_that_is_not_ordinary_is_left_to_the_dictionary(wanted: dict[str, Any]) -> None:
+    exchange, drawing = opened(), Drawing()
+    assert drawing.intent(exchange, "id", NOW) is not None
+    exchange.intent_seq = 1
+    assert drawing.outcome(exchange, "id", NOW) is not None
+    for name, value in wanted.items():
+        setattr(exchange, name, value)
+    assert drawing.outcome(exchange, "id", NOW) is None
+
+
+def test_fragments_are_bounded() -> None:
+    drawing = Drawing()
+    for number in range(3 * KEPT_FRAGMENTS):
+        drawing.intent(opened(asked=Call("mcp.tools/call", "tool", f"shop/{number}")), "id", NOW)
+    assert len(drawing._resources) <= KEPT_FRAGMENTS
