@@ -155,13 +155,17 @@ class Assembly:
             return self.api_keys
         return ApiKeys(found.file, self._load_yaml, self._clock)
 
-    def _documents(self, settings: config.Settings, routes: tuple[Route, ...]) -> dict[tuple[str, str], bytes]:
-        """What the gateway itself serves: its keys, and RFC 9728 metadata for each route that asks for a credential."""
-        found = {("", "/.well-known/jwks.json"): json.dumps(self._published()).encode()}
+    def _documents(self, settings: config.Settings, routes: tuple[Route, ...]) -> dict[tuple[str, str], bytes | Route]:
+        """What the gateway itself serves: its keys, and RFC 9728 metadata for each route that asks for a credential.
+        Where the upstream asks for one, the metadata is its own."""
+        found: dict[tuple[str, str], bytes | Route] = {}
+        found["", "/.well-known/jwks.json"] = json.dumps(self._published()).encode()
         servers = [item.issuer for item in settings.trust.issuers]
         for route in routes:
             if route.auth == "required" and servers:
                 found[route.host.lower(), WELL_KNOWN + route.path] = json.dumps(_metadata(route, servers)).encode()
+            elif route.transparent:
+                found[route.host.lower(), WELL_KNOWN + route.path] = route
         return found
 
 
@@ -210,6 +214,8 @@ def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | N
         else UpstreamTls(),
         credentials=credentials,
         source=source,
+        transparent=found.auth == "transparent",
+        resource=found.resource or found.url,
     )
 
 
@@ -230,6 +236,7 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         metadata=challenges.metadata_url(path, found.match.host),
         scopes=found.scopes,
         action_scopes=tuple(found.action_scopes.items()),
+        transparent=settings.upstreams[found.upstream].auth == "transparent",
     )
 
 

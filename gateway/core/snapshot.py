@@ -41,6 +41,7 @@ class Upstream:
 
     `credentials` are headers set on every forwarded request; their values are secrets (never printed: repr is off).
     `source` gives them where they are not fixed; two upstreams that differ in it alone share their connections.
+    `transparent`: it asks its callers itself, so their Authorization is for it; `resource` is what it calls itself.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Upstream:
     tls: UpstreamTls = UpstreamTls()
     credentials: tuple[Header, ...] = field(default=(), repr=False)
     source: UpstreamCredentials | None = field(default=None, compare=False, repr=False)
+    transparent: bool = False
+    resource: str = ""
 
     @property
     def origin(self) -> str:
@@ -66,7 +69,8 @@ class Route:
     """One way in. `path` is "" for a route matched by host alone (the transparent form, the path is kept).
 
     `resource` is the address that callers use, which a token's audience may name (RFC 8707), `metadata` that of its
-    RFC 9728 document. `scopes` are needed for every call, `action_scopes` for that action besides.
+    RFC 9728 document. `scopes` are needed for every call, `action_scopes` for that action besides. `transparent` is
+    the upstream's: `Authorization` is no credential for the gateway.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Route:
     metadata: str = ""
     scopes: tuple[str, ...] = ()
     action_scopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    transparent: bool = False
     descriptor: str = "optional"  # | "required": of the caller's own
 
     def needs(self, action: str) -> tuple[str, ...]:
@@ -166,15 +171,16 @@ class Snapshot:
     policy_headers: tuple[bytes, ...]  # request headers that policy may see, lower case
     judged_body_bytes: int
     body_bytes: int
-    documents: Mapping[tuple[str, str], bytes] = field(
+    documents: Mapping[tuple[str, str], bytes | Route] = field(
         default_factory=dict
     )  # what the gateway serves, by host and path
     own_origin: str = ""  # of `public_url`, as a browser writes it
     callers: DescriptorCheck | None = None  # of what callers present as their own descriptors
     cards: Mapping[str, AgentCards] = field(default_factory=dict)  # of every a2a upstream, by its name
 
-    def document(self, head: Head) -> bytes | None:
-        """The gateway's own JSON at this address. A host with routes of its own shows only what is its own."""
+    def document(self, head: Head) -> bytes | Route | None:
+        """The gateway's own JSON at this address, or the route whose upstream has it. A host with routes of its own
+        shows only what is its own."""
         if not head.path.startswith("/.well-known/"):
             return None
         host = _hostname(head.authority)

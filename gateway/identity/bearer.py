@@ -161,6 +161,16 @@ class Bearer:
         except _Reject as reason:
             return reason.verdict
 
+    def means_us(self, credential: bytes, resource: str) -> bool:
+        """Whether this is a token for the gateway, or for another of its routes than that of `resource`. Looked at
+        without a key: a token that nobody here would believe must not be handed to somebody who might."""
+        try:
+            named = _audience(self._read(credential).claims())
+        except (Malformed, _Reject):
+            return False  # no token of a form that would be accepted here
+        ours = frozenset[str]().union(*(settings.audiences for settings, _, _ in self._by_issuer.values()))
+        return any(name in ours or self._resources.get(name, resource) != resource for name in named)
+
     def alive(self, principal: Principal) -> bool:
         """Whether the issuer is still configured and still publishes the key that vouched (ruling 4)."""
         source = self._by_name.get(principal.issuer)

@@ -8,7 +8,8 @@ without a credential: a bad one is 401 there too. 4. A verified token is remembe
 `REMEMBER_SECONDS`, never past its expiry, and only while its issuer's keys are the very ones it was verified with; the
 time is monotonic, so a turned clock prolongs nothing. 5. The credential itself is kept nowhere and appears in no text.
 6. A token that was issued for some resources only is nobody's at any other route, remembered or not. 7. What a token is
-bound to is proved for each request anew (possession.py), remembered or not.
+bound to is proved for each request anew (possession.py), remembered or not. 8. Where the upstream asks its callers
+itself, their `Authorization` is for it and says nothing here; one that is for the gateway goes nowhere.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Caller:
                 and (known.audiences is None or route.resource in known.audiences)
             ):
                 return known
+        if route.transparent:
+            return self._elsewhere(head, route)
         value: bytes | None = None
         for header in head.headers:
             if header[0] in _HEADERS:
@@ -112,6 +115,28 @@ class Caller:
         if principal.id.startswith("key:"):
             return self._api_keys is not None and self._api_keys.alive(principal)
         return principal.id == ANONYMOUS.id
+
+    def _elsewhere(self, head: Head, route: Route) -> Principal | Refusal:
+        """Rule 8: everybody is anonymous here; what the upstream's callers bring is looked at for one thing only."""
+        fact: tuple[Caller, Principal | Refusal] | None = head.facts.get("elsewhere")
+        if fact is None or fact[0] is not self:
+            fact = head.facts["elsewhere"] = (self, self._astray(head, route) or ANONYMOUS)
+        return fact[1]
+
+    def _astray(self, head: Head, route: Route) -> Refusal | None:
+        """What is wrong with credentials of which one goes on to the upstream."""
+        found = [header for header in head.headers if header[0] in _HEADERS]
+        if head.query and _in_query(head.query):
+            return self._in_query(route)
+        if len(found) > 1 or any(len(value) > CREDENTIAL_LIMIT_BYTES for _, value in found):
+            return self._challenges.malformed(route, "Send one Authorization of a usual size", "credentials")
+        for name, value in found:
+            credential = value.partition(b" ")[2].strip()
+            ours = credential.startswith(b"tg_") or self._bearer.means_us(credential, route.resource)
+            if ours or name != b"authorization":
+                text = "No credential for the gateway is taken here: what stands behind it has an issuer of its own"
+                return self._challenges.invalid(route, text, "credential_astray")
+        return None
 
     def _without(self, head: Head, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:
         """No token and no key: perhaps a signature."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from gateway.core.exchange import Exchange, Head
@@ -25,7 +26,7 @@ from gateway.core.reasons import (
     store_refusal,
     upstream_refusal,
 )
-from gateway.core.snapshot import Snapshot
+from gateway.core.snapshot import Route, Snapshot
 from gateway.wire.answers import Answers
 from gateway.wire.door import GOING_DOWN
 from gateway.wire.front_answer import LEAVING, PROXY
@@ -38,6 +39,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Scope: TypeAlias = MutableMapping[str, Any]
 Sockets: TypeAlias = Callable[[Exchange, Receive, Send], Awaitable[None]]
+Metadata: TypeAlias = Callable[[Snapshot, Route], Awaitable[bytes | Refusal]]
 
 UNASKED_BYTES = 64 * 1024  # a judged body up to here is read before its caller is known; the front holds as much anyway
 
@@ -53,10 +55,12 @@ class Gateway:
         protocols: Mapping[str, Protocol],
         answers: Answers,
         sockets: Sockets,
+        metadata: Metadata,
         ids: Ids,
         clock: Clock,
     ) -> None:
         self._current = current
+        self._metadata = metadata
         self._pipeline = pipeline
         self._ways = Ways(protocols)
         self._answers = answers
@@ -67,9 +71,13 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["extensions"]["tollgate.head"]
         way = self._ways.find(self._current(), head)
-        if way.document is not None and not way.preflight:
-            await _document(way.document, self._ids.new(), send)
-            return
+        document = way.document
+        if document is not None and not way.preflight:
+            found = document if isinstance(document, bytes) else await self._metadata(way.snapshot, document)
+            if isinstance(found, bytes):
+                await _document(found, self._ids.new(), send, kept=found is document)
+                return
+            way = replace(way, refusal=found)
         exchange = self._open(way, head)
         if way.preflight and way.refusal is None:
             await _reply(send, 204, preflight(exchange), b"")  # the gateway's own answer: nothing was asked of anybody
@@ -278,11 +286,11 @@ async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], bo
     await send({"type": "http.response.body", "body": body})
 
 
-async def _document(document: bytes, ident: str, send: Send) -> None:
+async def _document(document: bytes, ident: str, send: Send, *, kept: bool) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(document)).encode()),
-        (b"cache-control", b"max-age=300"),
+        (b"cache-control", b"max-age=300" if kept else b"no-store"),
         (b"access-control-allow-origin", b"*"),
         (b"x-request-id", ident.encode()),
     ]

@@ -6,8 +6,10 @@ Towards the upstream, numbered as in the code:
 3. Names by which upstreams know an identity, an address, a rewritten path or another method are nobody's to send but
    ours: they are dropped in every spelling (`X_Auth_User` is read as `X-Auth-User` by too many).
 4. What the exchange sets replaces what the caller sent; the upstream's own credential comes last and replaces all.
+5. The one exception to 2: an upstream that is configured to ask its callers itself gets their Authorization, no more.
 Back to the caller:
-5. The same headers, except Via, Date, X-Request-Id (the upstream's own becomes X-Upstream-Request-Id) and cookies.
+6. The same headers, except Via, Date, X-Request-Id (the upstream's own becomes X-Upstream-Request-Id) and cookies.
+7. The challenge of an upstream as in 5 leads to its metadata through the gateway (protected_resource.py).
 It runs for every request: names that need no second look are found in one set.
 """
 
@@ -49,7 +51,7 @@ _DROPPED = FRAMING | _CREDENTIALS | _RESERVED | {b"host"}
 _COOKIES = frozenset({b"cookie", b"cookie2"})
 _SPELLING = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))  # all else is a dash
 
-_ANSWER = frozenset({b"date", b"set-cookie", b"set-cookie2", b"x-request-id"})
+_ANSWER = frozenset({b"date", b"set-cookie", b"set-cookie2", b"x-request-id", b"www-authenticate"})
 
 
 def passes(name: bytes, *, cookies: bool) -> bool:
@@ -68,6 +70,8 @@ def request_headers(exchange: Exchange) -> list[Header]:
         own.append((b"traceparent", _traceparent(exchange)))
     if call.judged:
         own.append(IDENTITY)
+    if upstream.transparent and (bearer := head.first(b"authorization")) is not None:
+        own.append((b"authorization", bearer))  # 5
     credentials = exchange.granted or upstream.credentials
     if credentials:
         own = _replaced(own, credentials)
@@ -101,12 +105,14 @@ def _traceparent(exchange: Exchange) -> bytes:
 
 
 class AnswerHeaders:
-    """What goes back. `time` is the wall clock, for answers that came without a Date."""
+    """What goes back. `time` is the wall clock, for answers that came without a Date; `challenge` makes what callers of
+    a transparent upstream see of its WWW-Authenticate."""
 
-    __slots__ = ("_date", "_second", "_time")
+    __slots__ = ("_challenge", "_date", "_second", "_time")
 
-    def __init__(self, time: Callable[[], float]) -> None:
+    def __init__(self, time: Callable[[], float], challenge: Callable[[bytes, Exchange], bytes] | None = None) -> None:
         self._time = time
+        self._challenge = challenge
         self._second = -1
         self._date = b""
 
@@ -115,13 +121,16 @@ class AnswerHeaders:
         dated = False
         for pair in answer.headers:
             name = pair[0]
-            if name in _ANSWER:  # 5
+            if name in _ANSWER:  # 6
                 if name == b"date":
                     if dated:
                         continue
                     dated = True
                 elif name == b"x-request-id":
                     pair = (b"x-upstream-request-id", pair[1])
+                elif name == b"www-authenticate":
+                    if exchange.upstream.transparent and self._challenge is not None:  # 7
+                        pair = (name, self._challenge(pair[1], exchange))
                 elif exchange.route.cookies != "pass":
                     continue
             found.append(pair)

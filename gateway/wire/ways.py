@@ -21,16 +21,16 @@ CLIENT_ID_CHARACTERS = 128
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """`refusal` is the door's: Host, Origin, route. `document` is what the gateway itself answers with. `length` is the
-    body's declared length, `traced` the caller's trace and span id. It does not name the head that remembers it: in a
-    circle head and snapshot would stay until the collector comes by."""
+    """`refusal` is the door's: Host, Origin, route. `document` is what the gateway itself answers with, or the route
+    whose upstream is asked for it. `length` is the body's declared length, `traced` the caller's trace and span id. It
+    does not name the head that remembers it: in a circle head and snapshot would stay until the collector comes by."""
 
     snapshot: Snapshot
     route: Route
     upstream: Upstream
     protocol: Protocol
     refusal: Refusal | None
-    document: bytes | None
+    document: bytes | Route | None
     preflight: bool
     length: int | None
     reads: bool | Refusal
