@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_cards import Cards, trusted_signers
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
 from gateway.core.ports import Clock, DecisionPoint, UpstreamCredentials
@@ -30,6 +31,7 @@ from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
+from gateway.trust.signers import TrustedSigner
 
 # The request headers that any policy may see; `policy.headers` adds to them (ruling 16).
 POLICY_HEADERS = (b"user-agent", b"accept", b"content-type")
@@ -44,6 +46,12 @@ class Materials:
     upstreams: dict[str, Upstream]
     sources: list[FileKeys | UrlKeys]
     api_keys: ApiKeys | None
+    signers: tuple[TrustedSigner, ...]
+
+    @property
+    def watched(self) -> list[FileKeys | UrlKeys]:
+        """All key sets that are looked after."""
+        return [*self.sources, *(signer.source for signer in self.signers if signer.source is not None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Assembly:
         load_yaml: Callable[[bytes], object],
         published: Callable[[], dict[str, Json]],
         source: Callable[[str, config.Credentials | None], UpstreamCredentials | None],
+        cards: Cards,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -76,6 +85,7 @@ class Assembly:
         self._load_yaml = load_yaml
         self._published = published
         self._source_for = source
+        self._cards = cards
         self._limits: Limits | None = None
         self._kept: Materials | None = None
 
@@ -94,8 +104,9 @@ class Assembly:
                 name: _upstream(name, found, self._source_for(name, found.credentials))
                 for name, found in settings.upstreams.items()
             },
-            sources=[self._source(found) for found in settings.trust.issuers],
+            sources=[self._source(found.jwks) for found in settings.trust.issuers],
             api_keys=self._keys(settings.trust.api_keys),
+            signers=trusted_signers(settings, self._source),
         )
 
     def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
@@ -114,6 +125,7 @@ class Assembly:
             revision=revision(settings, engine),
             routes=RouteTable(routes),
             upstreams=materials.upstreams,
+            cards=self._cards.build(settings, materials.upstreams, materials.signers),
             authenticator=authenticator,
             engine=engine,
             limiter=limits,
@@ -131,7 +143,8 @@ class Assembly:
     def keep(self, found: Candidate) -> Snapshot:
         """The candidate is in force: what the former one stood on alone is let go."""
         self._kept = found.materials
-        self._sources.keep(found.materials.sources)
+        self._sources.keep(found.materials.watched)
+        self._cards.keep()
         if self._limits is not None:
             found.limits.carry(self._limits)
         self._limits = found.limits
@@ -139,12 +152,12 @@ class Assembly:
 
     def drop(self) -> None:
         """Nothing came of the last candidate: the running snapshot's keys are the only ones that are looked after."""
-        self._sources.keep(self._kept.sources if self._kept is not None else ())
+        self._sources.keep(self._kept.watched if self._kept is not None else ())
 
-    def _source(self, found: config.Issuer) -> FileKeys | UrlKeys:
-        if found.jwks.file is not None:
-            return self._sources.file(str(found.jwks.file))
-        return self._sources.url(found.jwks.url or "")
+    def _source(self, found: config.Jwks) -> FileKeys | UrlKeys:
+        if found.file is not None:
+            return self._sources.file(str(found.file))
+        return self._sources.url(found.url or "")
 
     def _keys(self, found: config.ApiKeys | None) -> ApiKeys | None:
         """The running file's keys go on, so that a reload looks at the file once more and forgets nothing."""

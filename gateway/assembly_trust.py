@@ -21,6 +21,7 @@ from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot, Upstream
 from gateway.stores.agents import SqliteRegistry
 from gateway.trust.blocks import KillSwitch
+from gateway.trust.card_check import CardCheck
 from gateway.trust.fetcher import GuardedFetcher, Listed, documents
 from gateway.trust.jose import SET_LIMIT_BYTES
 from gateway.trust.jwks import FETCH_SECONDS, Fetch
@@ -49,6 +50,11 @@ def configured_key_sets(fetcher: GuardedFetcher) -> Fetch:
     return documents(fetcher, configured=True, max_bytes=SET_LIMIT_BYTES, deadline_s=FETCH_SECONDS)
 
 
+def named_key_sets(fetcher: GuardedFetcher) -> Fetch:
+    """Key sets whose URLs came with a signature (jku), where the configuration lists their origin for its signer."""
+    return documents(fetcher, configured=False, max_bytes=SET_LIMIT_BYTES, deadline_s=FETCH_SECONDS)
+
+
 class Descriptors:
     """What is known of agents and tools, what is pinned and what is blocked: open as long as the gateway runs. `checks`
     are asked in order by the Verify stage. Raises StoreFailed for a store that cannot be trusted."""
@@ -61,7 +67,7 @@ class Descriptors:
         self.switch = KillSwitch(self.registry)
         self.registry.subscribe(self.switch.told)
         self.pins = Pins(self.registry, McpLister(clients, own_headers), no_manifests, self.note, clock)
-        self.checks: tuple[DescriptorCheck, ...] = (self.switch, self.pins)
+        self.checks: tuple[DescriptorCheck, ...] = (self.switch, CardCheck(), self.pins)
 
     def adopt(self, settings: config.Settings, snapshot: Snapshot) -> None:
         """What is in force from now on."""
