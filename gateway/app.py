@@ -19,7 +19,6 @@ from gateway import config
 from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, log_keys, make_ring
-from gateway.assembly_cards import make_cards
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
@@ -144,9 +143,6 @@ class App:
         self.cards = make_cards(
             self.ring, self.fetcher, lambda: self.clients, lambda: self.descriptors.registry, self.clock
         )
-        self.cards = make_cards(
-            self.ring, self.fetcher, lambda: self.clients, lambda: self.descriptors.registry, self.clock
-        )
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
@@ -154,7 +150,6 @@ class App:
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
-            cards=self.cards,
             cards=self.cards,
         )
         self.engines = Engines()
@@ -209,7 +204,6 @@ class App:
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
-            ("cards", self.cards.watch()),
             ("cards", self.cards.watch()),
             ("keys", self.rotation.watch()),
             ("descriptors", self.descriptors.pins.watch()),
