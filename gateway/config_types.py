@@ -32,7 +32,7 @@ _HOST = Text("a host name without port", parse=values.parse_host)
 _URL = Text("an http or https URL", parse=values.parse_url)
 _BASE_URL = Text("an http or https URL that does not end with a slash", parse=values.parse_base_url)
 _PATH = Text("a path on this machine", r"[^\x00]+", Path)
-_CLAIM = Text("the name of a claim", r"[^\x00-\x1f]{1,256}")
+_CLAIM = Text("a claim like roles or a path like realm_access.roles", values.CLAIM, values.parse_claim)
 _WORD = Text("a text", r"[^\x00-\x1f]{1,1024}")
 _SCOPES = ListOf(Text("a scope: visible characters, no quote, no backslash", r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"))
 
@@ -101,7 +101,7 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Where a value comes from: the claim of that name, limited to `of`; or `const`, fixed for the issuer."""
+    """Where a value comes from: the claim of that name or path, limited to `of`; or `const`, fixed for the issuer."""
 
     claim: str | None = option(_CLAIM, None)
     const: str | None = option(_WORD, None)
@@ -115,7 +115,7 @@ def _claim_wrong(found: Claim) -> str:
 
 
 def _from_claim(text: str) -> Claim:
-    return Claim(claim=text)
+    return Claim(claim=values.parse_claim(text))
 
 
 _MAPPED = Either(Text(_CLAIM.says, _CLAIM.pattern, _from_claim), Of(Claim, _claim_wrong))
@@ -142,7 +142,7 @@ class Issuer:
         _MAPPED, Claim(claim="org"), "a claim, {const: acme} or {claim: org, of: [acme]}", shown="org"
     )
     roles: Claim | None = option(
-        _MAPPED, Claim(claim="roles"), "a claim, or {claim: roles, of: [reader]}", shown="roles"
+        _MAPPED, Claim(claim="roles"), "the same; realm_access.roles descends, a dot in a name is \\.", shown="roles"
     )
     agent: str = option(_CLAIM, "client_id", "the claim that names the agent's software", shown="client_id")
 

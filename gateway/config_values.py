@@ -148,6 +148,20 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+_CLAIM_PART = r"(?:[^.\\\x00-\x1f]|\\[.\\])+"
+CLAIM = rf"{_CLAIM_PART}(\.{_CLAIM_PART}){{0,7}}"
+
+
+def parse_claim(text: str) -> str:
+    """The name of a claim, or a path of at most eight: a dot descends; in a name it is `\\.`, a backslash `\\\\`."""
+    if re.match(r"https?://[^\\]*\.", text):
+        escaped = re.sub(r"(?<!\\)\.", r"\\.", text)
+        raise ValueError(f"a dot descends into the claim before it; the name of a URL is written {escaped}")
+    if re.fullmatch(CLAIM, text) is None or len(text) > 256:
+        raise ValueError("not a path of at most eight names in 256 characters")
+    return text
+
+
 def parse_host(text: str) -> str:
     """A host name without port, lower case; IPv6 in brackets."""
     found = text.lower()

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.config import Address, ConfigError, Rate, Secret, Settings, json_schema, load, read, reference
 from gateway.config_schema import Either, ListOf, MapOf, Of
+from gateway.identity.claims import path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINIMAL = """\
@@ -367,6 +368,35 @@ def test_a_deny_may_only_look_as_the_protocol_can_say_it(protocol: str, accepted
 def test_an_upstream_url_is_plain(url: str) -> None:
     text = MINIMAL.replace('"http://127.0.0.1:9001/mcp"', json.dumps(url))
     assert "upstreams.weather.url" in only(text)
+
+
+@pytest.mark.parametrize("claim", ["realm_access.roles", r"https://acme\.example/roles", r"a\\b", "a b"])
+def test_a_claim_may_stand_below_others(claim: str) -> None:
+    head = "trust:\n  issuers:\n  - name: idp\n    issuer: https://idp.example\n    audience: tollgate\n"
+    issuer = settings(f"{head}    jwks: {{url: 'https://idp.example/jwks'}}\n    roles: {claim}\n").trust.issuers[0]
+    assert issuer.roles is not None
+    assert (
+        path(issuer.roles.claim or "")
+        == {
+            "realm_access.roles": ("realm_access", "roles"),
+            r"https://acme\.example/roles": ("https://acme.example/roles",),
+            r"a\\b": ("a\\b",),
+            "a b": ("a b",),
+        }[claim]
+    )
+
+
+@pytest.mark.parametrize("claim", [".roles", "roles.", "a..b", r"a\b", "a\\", ".".join("abcdefghi")])
+def test_a_path_to_a_claim_has_one_reading(claim: str) -> None:
+    head = "trust:\n  issuers:\n  - name: idp\n    issuer: https://idp.example\n    audience: tollgate\n"
+    said = problems(f"{head}    jwks: {{url: 'https://idp.example/jwks'}}\n    org: {{claim: {json.dumps(claim)}}}\n")
+    assert any("trust.issuers.idp.org" in problem for problem in said)
+
+
+def test_a_claim_that_is_a_url_says_that_its_dots_are_escaped() -> None:
+    head = "trust:\n  issuers:\n  - name: idp\n    issuer: https://idp.example\n    audience: tollgate\n"
+    said = problems(f"{head}    jwks: {{url: 'https://idp.example/jwks'}}\n    roles: https://acme.example/roles\n")
+    assert any(r"https://acme\.example/roles" in problem for problem in said)
 
 
 def test_an_issuer_needs_one_source_of_keys_and_no_symmetric_algorithm() -> None:

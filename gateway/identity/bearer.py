@@ -24,6 +24,7 @@ from gateway.core.confirmation import confirmation
 from gateway.core.exchange import Principal
 from gateway.core.ports import Clock, Distrust, KeySource, ReadToken, TrustedKeys
 from gateway.core.reasons import Malformed
+from gateway.identity.claims import place
 
 LEEWAY_LIMIT_SECONDS = 60.0  # threats row 74
 NAME_LIMIT = 256  # characters of a subject, an organisation, a role
@@ -39,7 +40,8 @@ _RESERVED_TYPES = frozenset({"key", "anonymous"})  # the id of a principal must 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Where a value comes from: `const`, or `claim`, whose values count only if they are in `of` (None: any)."""
+    """Where a value comes from: `const`, or `claim`, whose values count only if they are in `of` (None: any). A claim
+    is a name or a path of names (claims.py)."""
 
     claim: str | None = None
     const: str | None = None
@@ -160,6 +162,8 @@ class Bearer:
             return Accepted(principal, source, keys)
         except _Reject as reason:
             return reason.verdict
+        except Malformed as error:
+            return Rejected(str(error), "token_claim")
 
     def means_us(self, credential: bytes, resource: str) -> bool:
         """Whether this is a token for the gateway, or for another of its routes than that of `resource`. Looked at
@@ -211,16 +215,15 @@ class Bearer:
         audiences: frozenset[str] | None,
     ) -> Principal:
         """Rule 7."""
-        subject = _name(claims.get(settings.subject), settings.subject)
+        found, name = place(claims, settings.subject)
+        subject = _name(found.get(name), settings.subject)
         return Principal(
             id=f"{settings.type}:{settings.name}/{subject}",
             type=settings.type,
             issuer=settings.name,
             org=_org(claims, settings.org),
             roles=_roles(claims, settings.roles),
-            agent=_name(claims[settings.agent], settings.agent)
-            if settings.agent and settings.agent in claims
-            else None,
+            agent=_agent(claims, settings.agent),
             delegated_by=self._delegation(claims, settings),
             expires=expires,
             credential=digest,
@@ -303,12 +306,20 @@ def _name(value: Json, claim: str) -> str:
     return value
 
 
+def _agent(claims: Mapping[str, Json], claim: str | None) -> str | None:
+    if not claim:
+        return None
+    found, name = place(claims, claim)
+    return _name(found[name], claim) if name in found else None
+
+
 def _org(claims: Mapping[str, Json], mapped: Mapped | None) -> str | None:
     if mapped is None or mapped.claim is None:
         return mapped.const if mapped is not None else None
-    if mapped.claim not in claims and mapped.of is None:
+    found, name = place(claims, mapped.claim)
+    if name not in found and mapped.of is None:
         return None
-    org = _name(claims.get(mapped.claim), mapped.claim)
+    org = _name(found.get(name), mapped.claim)
     if mapped.of is not None and org not in mapped.of:
         raise _Reject("The issuer of the access token may not speak for its organisation here", "token_org")
     return org
@@ -318,7 +329,8 @@ def _roles(claims: Mapping[str, Json], mapped: Mapped | None) -> tuple[str, ...]
     """A list, or one role as text. Roles that the issuer may not give do not count."""
     if mapped is None or mapped.claim is None:
         return (mapped.const,) if mapped is not None and mapped.const is not None else ()
-    value = claims.get(mapped.claim)
+    found, name = place(claims, mapped.claim)
+    value = found.get(name)
     if value is None:
         return ()
     if isinstance(value, str):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -174,6 +175,42 @@ def test_scopes_are_split_at_spaces_as_their_rfc_says() -> None:
     idp = Issuer()
     who = caller(idp, roles=Mapped(claim="scope"))
     assert known(ask(who, bearer(idp.token(scope="read write")))).roles == ("read", "write")
+
+
+def test_claims_are_found_below_others_and_a_dot_in_a_name_is_escaped() -> None:
+    idp = Issuer()
+    nested = caller(
+        idp,
+        roles=Mapped(claim="realm_access.roles", of=frozenset({"reader", "writer"})),
+        org=Mapped(claim=r"https://acme\.example/org"),
+        agent=r"act\\or.client\.id",
+    )
+    token = idp.token(
+        realm_access={"roles": ["reader", "admin"]},
+        roles=["writer"],
+        org="evil",
+        **{"https://acme.example/org": "acme", "realm_access.roles": ["writer"], "act\\or": {"client.id": "planner"}},
+    )
+    found = known(ask(nested, bearer(token)))
+    assert (found.roles, found.org, found.agent) == (("reader",), "acme", "planner")
+    bare = known(ask(nested, bearer(idp.token(realm_access={}))))
+    assert (bare.roles, bare.org, bare.agent) == ((), None, None)
+
+
+@pytest.mark.parametrize("above", ["reader", ["reader"], 7, None, [{"roles": ["reader"]}]])
+def test_what_is_no_object_where_one_should_be_refuses_the_token(above: Any) -> None:
+    idp = Issuer()
+    claims = idp.claims() | {"realm_access": above}
+    token = idp.raw(b'{"alg":"Ed25519","kid":"k1","typ":"at+jwt"}', json.dumps(claims).encode())
+    found = refused(ask(caller(idp, roles=Mapped(claim="realm_access.roles")), bearer(token)))
+    assert found.rule == "token_claim"
+
+
+def test_the_subject_too_may_stand_below_another_claim() -> None:
+    idp = Issuer()
+    who = caller(idp, subject="user.login")
+    assert known(ask(who, bearer(idp.token(user={"login": "ann"})))).id == "agent:idp/ann"
+    assert refused(ask(who, bearer(idp.token()))).rule == "token_claim"
 
 
 @pytest.mark.parametrize("roles", [7, {"admin": True}, [7], [["admin"]], [""], ["a\n"], ["r"] * 257])
