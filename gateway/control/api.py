@@ -1,4 +1,4 @@
-"""`/api/v1/`: status, routes, upstreams, records, decisions, the checkpoint, and the description of it all.
+"""`/api/v1/`: status, who asks, routes, upstreams, records, decisions, the checkpoint, and the description of it all.
 
 Read-only. A parameter that is not known is an error, not ignored: a filter with a slip of the pen must not look like
 an answer. Upstreams are shown without their credentials.
@@ -52,6 +52,7 @@ class Api:
         """The routes of the API; openapi.py describes the same."""
         return [
             Way("/api/v1/status", self.status),
+            Way("/api/v1/me", self.me),
             Way("/api/v1/routes", self.routes),
             Way("/api/v1/upstreams", self.upstreams),
             Way("/api/v1/records", self.find),
@@ -79,6 +80,11 @@ class Api:
 
     async def status(self, request: Request) -> Response:
         return answer(request, self.status_document())
+
+    async def me(self, request: Request) -> Response:
+        """There is one administrator, by its token or by a session that the token opened."""
+        subject: dict[str, Json] = {"id": "admin", "type": "admin"}
+        return answer(request, {"subject": subject, "roles": ["admin"], "means": request.state.means})
 
     async def routes(self, request: Request) -> Response:
         return answer(request, {"routes": list(self.route_documents())})

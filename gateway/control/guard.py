@@ -79,11 +79,13 @@ class Guard:
         if any(origin not in own for origin in origins):  # 3
             return problem(403, "This origin may not call the admin plane")
         session = self._session(headers)
-        scope["state"] = {**scope.get("state", {}), "session": session}
+        bearer = self._bearer(headers)
+        means = "token" if bearer else "session" if session else ""
+        scope["state"] = {**scope.get("state", {}), "session": session, "means": means}
         path: str = scope["path"]
         if path in _OPEN or (path == "/metrics" and self._door.metrics_open):  # 4
             return None
-        if self._bearer(headers):
+        if bearer:
             return None
         if session:
             if scope["method"] in _SAFE or origins:

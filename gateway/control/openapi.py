@@ -54,6 +54,7 @@ def _paths() -> dict[str, Json]:
         ("/api/v1/openapi.json", "This document"),
     ):
         found[path] = {"get": _operation(summary, {"type": "object"})}
+    found["/api/v1/me"] = {"get": _operation("Who asks, and by what means", {"$ref": "#/components/schemas/Me"})}
     found["/api/v1/records"] = {
         "get": _operation(
             "Records, newest first",
@@ -110,6 +111,19 @@ def _schemas() -> dict[str, Json]:
             "properties": {
                 "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
                 "detail": {"type": "string"},
+            },
+        },
+        "Me": {
+            "type": "object",
+            "required": ["subject", "roles", "means"],
+            "properties": {
+                "subject": {
+                    "type": "object",
+                    "required": ["id", "type"],
+                    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
+                },
+                "roles": {"type": "array", "items": {"type": "string"}},
+                "means": {"enum": ["token", "session"], "description": "by what it is known"},
             },
         },
         "Record": record,

@@ -378,6 +378,22 @@ def test_the_description_names_exactly_the_routes_there_are(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
+def test_who_asks_is_told_who_that_is(tmp_path: Path) -> None:
+    async def story(rig: Rig) -> None:
+        admin = {"subject": {"id": "admin", "type": "admin"}, "roles": ["admin"]}
+        assert (await rig.get("/api/v1/me")).json == admin | {"means": "token"}
+        opened = await rig.ask(f"/login?token={rig.access.one_time()}", OWN_HOST)
+        session = ("cookie", cookie_of(opened))
+        assert (await rig.ask("/api/v1/me", OWN_HOST, session)).json == admin | {"means": "session"}
+        assert (await rig.get("/api/v1/me", session)).json == admin | {"means": "token"}, "what the door looked at"
+        wrong = ("authorization", "Bearer wrong")
+        assert (await rig.ask("/api/v1/me", OWN_HOST, wrong, session)).json == admin | {"means": "session"}
+        stranger = await rig.ask("/api/v1/me", OWN_HOST)
+        assert (stranger.status, "admin" in stranger.json) == (401, False)
+
+    tell(tmp_path, story)
+
+
 def test_a_websocket_is_refused(tmp_path: Path) -> None:
     async def story(rig: Rig) -> None:
         sent: list[Any] = []
