@@ -94,11 +94,11 @@ def build_pipeline(
     )
 
 
-def build_message_pipeline(log: RecordLog, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
+def build_message_pipeline(log: RecordLog, verify: Verify, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
     drawing = Drawing()
     return Pipeline(
-        admit=(Scopes(), Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
+        admit=(Scopes(), verify, Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
         settle=(Meter(observer), RecordTerminal(log, drawing, ids, clock)),
     )
 
@@ -353,7 +353,7 @@ class App:
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, observer, self.ids, self.clock),
+            pipeline=build_message_pipeline(self.log, Verify(self.descriptors.checks), observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,
             ids=self.ids,
@@ -381,6 +381,7 @@ class App:
             ready=self.ready,
             status=self.status,
             records=self.index,
+            descriptors=self.descriptors,
             metrics=self.metrics,
             log=self.log,
             events=self.noise,

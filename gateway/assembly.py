@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_callers import CallerMaterials, Callers
 from gateway.assembly_cards import Cards, trusted_signers
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
@@ -46,12 +47,14 @@ class Materials:
     upstreams: dict[str, Upstream]
     sources: list[FileKeys | UrlKeys]
     api_keys: ApiKeys | None
+    callers: CallerMaterials
     signers: tuple[TrustedSigner, ...]
 
     @property
     def watched(self) -> list[FileKeys | UrlKeys]:
         """All key sets that are looked after."""
-        return [*self.sources, *(signer.source for signer in self.signers if signer.source is not None)]
+        used = self.callers.sources
+        return [*self.sources, *used, *(signer.source for signer in self.signers if signer.source is not None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Assembly:
         self._published = published
         self._source_for = source
         self._cards = cards
+        self._callers = Callers(cards.named, clock)
         self._limits: Limits | None = None
         self._kept: Materials | None = None
 
@@ -106,6 +110,7 @@ class Assembly:
             },
             sources=[self._source(found.jwks) for found in settings.trust.issuers],
             api_keys=self._keys(settings.trust.api_keys),
+            callers=self._callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
         )
 
@@ -120,7 +125,8 @@ class Assembly:
         issuers = list(zip(map(_issuer, settings.trust.issuers), materials.sources, strict=True))
         keys, engine = materials.api_keys, materials.engine
         bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
-        authenticator = Caller(bearer, keys, challenges, self._clock)
+        possession = self._callers.possession(settings, materials.callers, challenges, public_url)
+        authenticator = Caller(bearer, keys, challenges, self._clock, possession)
         snapshot = Snapshot(
             revision=revision(settings, engine),
             routes=RouteTable(routes),
@@ -137,6 +143,7 @@ class Assembly:
             body_bytes=settings.front.body_bytes,
             documents=self._documents(settings, routes),
             own_origin=origin(public_url),
+            callers=self._callers.descriptors(settings, materials.callers, materials.signers),
         )
         return Candidate(snapshot, limits, materials)
 
@@ -248,6 +255,7 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         resource=challenges.resource_url(path, found.match.host),
         metadata=challenges.metadata_url(path, found.match.host),
         scopes=found.scopes,
+        descriptor=found.descriptor,
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
     )
@@ -360,7 +368,19 @@ class NeedsRestart(Exception):
 
 def refuse_cold(running: config.Settings, wanted: config.Settings) -> None:
     """Raises NeedsRestart for keys that are read once (ruling 26)."""
-    cold = ("listen", "data_dir", "node", "stores", "tls", "admin", "front", "telemetry", "audit", "trusted_proxies")
+    cold = (
+        "listen",
+        "data_dir",
+        "node",
+        "stores",
+        "tls",
+        "admin",
+        "front",
+        "telemetry",
+        "audit",
+        "trusted_proxies",
+        "keys",
+    )
     changed = [name for name in cold if getattr(running, name) != getattr(wanted, name)]
     if changed:
         raise NeedsRestart(f"{', '.join(changed)} changed: it needs a restart; nothing of the new file is in force")

@@ -21,6 +21,7 @@ from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot, Upstream
 from gateway.stores.agents import SqliteRegistry
 from gateway.trust.blocks import KillSwitch
+from gateway.trust.callers import PresentedDescriptors
 from gateway.trust.card_check import CardCheck
 from gateway.trust.fetcher import GuardedFetcher, Listed, documents
 from gateway.trust.jose import SET_LIMIT_BYTES
@@ -67,7 +68,7 @@ class Descriptors:
         self.switch = KillSwitch(self.registry)
         self.registry.subscribe(self.switch.told)
         self.pins = Pins(self.registry, McpLister(clients, own_headers), no_manifests, self.note, clock)
-        self.checks: tuple[DescriptorCheck, ...] = (self.switch, CardCheck(), self.pins)
+        self.checks: tuple[DescriptorCheck, ...] = (self.switch, PresentedDescriptors(), CardCheck(), self.pins)
 
     def adopt(self, settings: config.Settings, snapshot: Snapshot) -> None:
         """What is in force from now on."""

@@ -118,7 +118,6 @@ def test_an_http_version_without_quotes_says_that_quotes_are_missing() -> None:
         ("prices: prices.yaml", "prices"),
         ("sso: {}", "sso"),
         ("events: nats://127.0.0.1", "events"),
-        ("trust: {signers: []}", "trust.signers"),
         ("policy: {engine: opa}", "policy.engine"),
         ("policy: {mode: report}", "policy.mode"),
         ("policy: {shadow: {}}", "policy.shadow"),

@@ -28,7 +28,6 @@ from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed, Reason, Refusal, Unverified
 from gateway.trust.jose import KeySet
 from gateway.trust.presented import (
-    DESCRIPTOR_LIMIT_BYTES,
     Descriptor,
     KeyWanted,
     card_in,
@@ -39,6 +38,7 @@ from gateway.trust.presented import (
 from gateway.trust.signers import NamedSets, Signers, TrustedSigner
 
 HEADER = b"agent-descriptor"
+DESCRIPTOR_LIMIT_BYTES = 16 * 1024
 REMEMBER = 10_000  # descriptors; the oldest goes first
 REMEMBER_SECONDS = 60.0
 

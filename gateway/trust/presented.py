@@ -1,11 +1,10 @@
 """What a caller presents as its own description, read and verified: from the bytes to a Descriptor that somebody
 trusted vouches for. Whose it is, is asked elsewhere (callers.py).
 
-Two forms. A **compact JWS**, in the order of the code: 1. It is read as strictly as any token (jose.py), at most
-`DESCRIPTOR_LIMIT_BYTES`. 2. Its `typ` is `agent-descriptor+jwt`, so that no other token can be taken for one. 3. A
-trusted signer has the key of its `kid`, in force now; `iss`, if there, is that signer's name. 4. The signature is
-right. 5. `exp` is there and not passed, `nbf` and `iat` have come. 6. What is said is of the right types and bounded;
-unknown claims count for nothing and are not shown.
+Two forms. A **compact JWS**, in the order of the code: 1. It is read as strictly as any token (jose.py). 2. Its `typ`
+is `agent-descriptor+jwt`, so that no other token can be taken for one. 3. A trusted signer has the key of its `kid`, in
+force now; `iss`, if there, is that signer's name. 4. The signature is right. 5. `exp` is there and not passed, `nbf`
+and `iat` have come. 6. What is said is of the right types and bounded; unknown claims count for nothing, not shown.
 A **signed agent card**: base64url of its JSON, verified by cards.py; what binds it to a caller stands in the parameters
 of an extension, `BINDING`, as `sub`, `sub_id` and `cnf` stand in a JWS; it counts as long as its key does.
 """
@@ -22,7 +21,6 @@ from gateway.core.reasons import Malformed, Unverified
 from gateway.trust.cards import Voucher, read_card, verify_card
 from gateway.trust.jose import Token, decoded, read_token
 
-DESCRIPTOR_LIMIT_BYTES = 16 * 1024
 TYPE = "agent-descriptor+jwt"
 BINDING = "urn:tollgate:binding"  # the URI of the card extension
 LEEWAY_SECONDS = 30.0
@@ -66,8 +64,6 @@ def card_in(data: bytes) -> dict[str, Json]:
 
 def read_descriptor(data: bytes, vouchers: Sequence[Voucher], now: float) -> Descriptor:
     """Either form. Raises Malformed and Unverified, whose texts quote nothing of it, and KeyWanted."""
-    if len(data) > DESCRIPTOR_LIMIT_BYTES:
-        raise Malformed(f"it is larger than {DESCRIPTOR_LIMIT_BYTES} bytes")  # 1
     return _token(data, vouchers, now) if is_token(data) else _card(card_in(data), vouchers, now)
 
 
