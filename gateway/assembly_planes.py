@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
+from gateway.assembly_trust import Descriptors
 from gateway.control.access import Access, checked, token_from
+from gateway.control.acts import Acts
+from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import Door
 from gateway.core.canonical import Json
@@ -51,6 +54,7 @@ def admin_plane(
     ready: Callable[[], list[str]],
     status: Callable[[], dict[str, Json]],
     records: RecordIndex,
+    descriptors: Descriptors,
     metrics: Metrics,
     log: Sequencer,
     events: Noise,
@@ -72,6 +76,7 @@ def admin_plane(
         metrics=metrics.expose,
         log=log,
         log_folder=settings.data_dir / "log",
+        agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
         ids=ids,
         clock=clock,
         version=__version__,

@@ -1,7 +1,7 @@
 """`/api/v1/`: status, who asks, routes, upstreams, records, decisions, the checkpoint, and the description of it all.
 
-Read-only. A parameter that is not known is an error, not ignored: a filter with a slip of the pen must not look like
-an answer. Upstreams are shown without their credentials.
+Read-only, but for agents and tools (agents.py). A parameter that is not known is an error, not ignored: a filter with
+a slip of the pen must not look like an answer. Upstreams are shown without their credentials.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Way
 
+from gateway.control.agents import Agents
 from gateway.control.explain import explain
 from gateway.control.guard import Door
 from gateway.control.openapi import FILTERS, description
@@ -38,6 +39,7 @@ class Api:
         status: Callable[[], dict[str, Json]],
         records: Records,
         log_folder: Path,
+        agents: Agents,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -45,6 +47,7 @@ class Api:
         self._status = status
         self._records = records
         self._log_folder = log_folder
+        self._agents = agents
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -59,6 +62,7 @@ class Api:
             Way("/api/v1/decisions/{exchange_id}", self.decision),
             Way("/api/v1/checkpoint", self.checkpoint),
             Way("/api/v1/openapi.json", self.openapi),
+            *self._agents.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:

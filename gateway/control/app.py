@@ -1,6 +1,6 @@
 """The admin plane as one ASGI application: health, metrics, the log's files, the API, the status page and its log-in.
 
-Everything it shows arrives in its constructor; it reads, and the only thing it changes is who is logged in, which is a
+Everything it shows arrives in its constructor. What it changes (who is logged in, what is approved or blocked) is a
 record. It shares nothing with the data plane but the Snapshot and the stores. Who may ask is the Guard's business
 (guard.py): a handler here never decides that.
 """
@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route as Way
 
 from gateway.control.access import SESSION_SECONDS, Access
+from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.guard import App, Door, Guard
 from gateway.control.logfiles import LogFiles
@@ -53,6 +54,7 @@ class Admin:
     metrics: Callable[[str], tuple[bytes, str]]
     log: RecordLog
     log_folder: Path
+    agents: Agents
     ids: Ids
     clock: Clock
     version: str
@@ -60,7 +62,16 @@ class Admin:
 
 def make_admin(plane: Admin) -> App:
     """The guarded application."""
-    api = Api(plane.door, plane.snapshot, plane.ready, plane.status, plane.records, plane.log_folder, plane.version)
+    api = Api(
+        plane.door,
+        plane.snapshot,
+        plane.ready,
+        plane.status,
+        plane.records,
+        plane.log_folder,
+        plane.agents,
+        plane.version,
+    )
     pages = Pages(plane, api)
     ways = [
         Way("/healthz", _healthz),

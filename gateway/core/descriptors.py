@@ -92,6 +92,37 @@ class Blocks(Port):
         ...
 
 
+class Unapprovable(Exception):
+    """`args[0]` says why; `stale` where somebody looked at what is no longer what is there."""
+
+    def __init__(self, text: str, *, stale: bool) -> None:
+        super().__init__(text)
+        self.stale = stale
+
+
+class Approvals(Port):
+    """What an administrator may say of pins (trust/pins.py)."""
+
+    async def approve(
+        self,
+        wanted: Sequence[tuple[str, str, str, str]],
+        by: str,
+        recorded: Callable[[Sequence[Described]], Awaitable[None]],
+    ) -> Sequence[Described]:
+        """(kind, upstream, name, digest) each, all or none. The digest is of what was seen last, or of what was
+        approved before: then the pin holds, and what was seen instead stays refused. `recorded` is awaited before
+        anything is stored; what it raises ends it. Raises Unapprovable."""
+        ...
+
+    def pin(self, upstream: str) -> str:
+        """required, first_use or none; "" for an upstream that has no pins at all."""
+        ...
+
+    def failure(self, upstream: str) -> str:
+        """Why the gateway's last own listing brought nothing; "" where it did."""
+        ...
+
+
 class DescriptorCheck(Port):
     """One question of the Verify stage: may this exchange go on, as far as descriptors are concerned?"""
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.core.canonical import Json, digest, encode
-from gateway.core.descriptors import Described, Registry, Standing
+from gateway.core.descriptors import Described, Registry, Standing, Unapprovable
 from gateway.core.exchange import Call, Exchange
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock
@@ -49,16 +49,8 @@ Note = Callable[[str, dict[str, Json]], None]
 _log = logging.getLogger("tollgate.pins")
 
 
-class Unapprovable(Exception):
-    """`args[0]` says why; `stale` where the caller looked at something that is no longer what is there."""
-
-    def __init__(self, text: str, *, stale: bool) -> None:
-        super().__init__(text)
-        self.stale = stale
-
-
 class Pins:
-    """A DescriptorCheck, and the port Listings for the MCP protocol. `lister` fetches all lists of an upstream (raises
+    """A DescriptorCheck, and the ports Listings and Approvals. `lister` fetches all lists of an upstream (raises
     UpstreamFailed, Malformed), `manifests` what is signed for it (raises the same), `note` records: an action and what
     it is about."""
 
@@ -93,12 +85,11 @@ class Pins:
                 self._pinned[upstream.name] = watch
         self._wake.set()
 
-    def settings(self, upstream: str) -> PinSettings | None:
+    def pin(self, upstream: str) -> str:
         watch = self._watched.get(upstream)
-        return watch.settings if watch is not None else None
+        return str(watch.rules.pin) if watch is not None else ""
 
     def failure(self, upstream: str) -> str:
-        """Why the last own listing brought nothing; "" where it did."""
         watch = self._watched.get(upstream)
         return watch.failed if watch is not None else ""
 
@@ -139,9 +130,12 @@ class Pins:
             watch.due = max(self._clock.monotonic(), watch.ended + LEAST_SECONDS)
             self._wake.set()
 
-    async def approve(self, wanted: Sequence[tuple[str, str, str, str]], by: str) -> list[Described]:
-        """(kind, upstream, name, digest) each, all or none. The digest is of what was seen last, or of what was
-        approved before: then the pin holds, and what was seen instead stays refused. Raises Unapprovable."""
+    async def approve(
+        self,
+        wanted: Sequence[tuple[str, str, str, str]],
+        by: str,
+        recorded: Callable[[Sequence[Described]], Awaitable[None]],
+    ) -> Sequence[Described]:
         async with self._lock:
             made: list[Described] = []
             for kind, upstream, name, pin in wanted:
@@ -152,6 +146,7 @@ class Pins:
                     raise Unapprovable(f"{upstream}/{name} is {item.digest or 'nothing'} by now, not {pin}", stale=True)
                 item = approved(item, by) if pin == item.digest else replace(kept(item), by=by)
                 made.append(replace(item, standing=Standing.VERIFIED, why="", changed=self._clock.time()))
+            await recorded(made)
             await self._registry.save(made)
             for _, upstream, _, _ in wanted:
                 if (watch := self._watched.get(upstream)) is not None:

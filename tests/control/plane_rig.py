@@ -16,13 +16,19 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.control.access import Access
+from gateway.control.acts import Acts
+from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import App, Door
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
+from gateway.stores.agents import SqliteRegistry
 from gateway.stores.records import RecordIndex
+from gateway.trust.pins import Pins
+from gateway.trust.tools import Named, Pin
+from gateway.trust.watched import PinSettings
 
 TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
 HOST = "127.0.0.1:8081"
@@ -108,6 +114,8 @@ class Rig:
     access: Access
     log: Sequencer
     data_dir: Path
+    registry: SqliteRegistry
+    pins: Pins
     problems: list[str] = field(default_factory=list)
 
     async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
@@ -116,6 +124,10 @@ class Rig:
 
     async def ask(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
         return await ask(self.app, target, headers=headers, **more)
+
+    async def post(self, target: str, document: Any, *headers: tuple[str, str]) -> Answer:
+        own = [("content-type", "application/json"), *headers]
+        return await self.get(target, *own, method="POST", body=orjson.dumps(document))
 
     async def write(self, **members: Any) -> None:
         record = {"kind": "intent", "id": "x", "time": "2026-11-22T12:00:00.000000Z"} | members
@@ -145,6 +157,14 @@ def snapshot() -> Snapshot:
     )
 
 
+async def nothing_listed(upstream: Upstream) -> dict[str, list[dict[str, Any]]]:
+    return {}
+
+
+async def nothing_signed(settings: PinSettings) -> tuple[Named, ...]:
+    return ()
+
+
 @asynccontextmanager
 async def plane(
     tmp_path: Path, *, public_url: str = f"http://{HOST}", metrics_open: bool = False
@@ -166,6 +186,9 @@ async def plane(
     access = Access(TOKEN, clock)
     problems: list[str] = []
     current = snapshot()
+    registry = SqliteRegistry(tmp_path / "descriptors.sqlite", clock.time)
+    pins = Pins(registry, nothing_listed, nothing_signed, lambda action, about: None, clock)
+    pins.adopt([(current.upstreams["weather"], PinSettings(Pin.FIRST_USE))])
     app = make_admin(
         Admin(
             door=Door(public_url, frozenset({"127.0.0.1", "localhost", "gw.example"}), metrics_open),
@@ -177,13 +200,15 @@ async def plane(
             metrics=lambda accept: (b"tollgate_x 1\n", "text/plain; version=0.0.4"),
             log=log,
             log_folder=tmp_path / "log",
+            agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
             ids=ids,
             clock=clock,
             version="0.1.0",
         )
     )
     try:
-        yield Rig(app, access, log, tmp_path, problems)
+        yield Rig(app, access, log, tmp_path, registry, pins, problems)
     finally:
         await log.close()
+        registry.close()
         index.close()

@@ -1,0 +1,49 @@
+"""Administration that changes something, as records: who did what to what, durable before it is answered."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from gateway.core.canonical import Json, parse_object
+from gateway.core.ids import Ids
+from gateway.core.ports import Clock, RecordLog
+from gateway.core.reasons import Malformed
+from gateway.core.records import timestamp
+
+ADMIN = "admin"  # whoever holds the admin token or a session
+BODY_BYTES = 256 * 1024
+
+
+class Acts:
+    def __init__(self, log: RecordLog, ids: Ids, clock: Clock) -> None:
+        self._log = log
+        self._ids = ids
+        self._clock = clock
+
+    async def record(self, request: Request, action: str, about: dict[str, Json]) -> None:
+        """Returns when the record is durable. Raises LogUnavailable."""
+        peer = request.client.host if request.client is not None else ""
+        seq = self._log.submit(
+            {
+                "kind": "admin",
+                "id": self._ids.new(),
+                "time": timestamp(self._clock.time()),
+                "action": action,
+                "subject": {"id": ADMIN, "type": "admin"},
+                "request": {"method": request.method, "path": request.scope["path"], "peer": peer},
+                **about,
+            }
+        )
+        await self._log.sequenced(seq)
+
+
+async def document(request: Request) -> dict[str, Json]:
+    """The JSON object in a request's body. Raises Malformed."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Malformed("The body is a JSON object: content-type application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES:
+            raise Malformed(f"The body has at most {BODY_BYTES} bytes")
+    return parse_object(body)
