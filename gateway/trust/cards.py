@@ -103,39 +103,44 @@ def verify_card(
     found, wrong = signatures(card)
     if not found and not wrong:
         raise Unverified("the card is not signed")
-    offered = [form for form in forms(card) if form.name in names]
+    usable: list[tuple[Detached, Voucher, KeySet]] = []
     for signature in found:
-        believed, why = _believe(signature, offered, vouchers, now)
-        if believed is not None:
-            return believed
-        wrong.append(f"signature by {signature.kid}: {why}")
-    raise Unverified("; ".join(wrong))
+        why = _usable(signature, vouchers, now, usable)
+        if why:
+            wrong.append(f"signature by {signature.kid}: {why}")
+    for form in forms(card) if usable else ():
+        if form.name not in names:
+            continue
+        for signature, voucher, keys in usable:  # 5: the form that covers most, whichever signature it is
+            if isinstance(keys.verify(signature.over(form.payload), DETACHED_ALGORITHMS), Vouched):
+                return _believed(form, signature, voucher, keys)  # 6
+    wrong += [f"signature by {signature.kid}: it is not right, or over something else" for signature, _, _ in usable]
+    raise Unverified("; ".join(dict.fromkeys(wrong)))
 
 
-def _believe(
-    signature: Detached, offered: Sequence[Form], vouchers: Sequence[Voucher], now: float
-) -> tuple[Believed | None, str]:
-    why = "no trusted signer has that key"
+def _usable(
+    signature: Detached, vouchers: Sequence[Voucher], now: float, into: list[tuple[Detached, Voucher, KeySet]]
+) -> str:
+    """Adds who could have made the signature (rules 3 and 4); why nobody could, "" where somebody could."""
+    why, before = "no trusted signer has that key", len(into)
     for voucher in vouchers:
         if voucher.keys is None and not voucher.origins:
             why = f"the keys of {voucher.name} cannot be had"
         for keys in voucher.sets(signature):
             key = keys.named(signature.kid)
-            if key is None:
-                continue  # 3
-            if not key.in_force(now):
-                why = f"the key of {voucher.name} is not in force"  # 4
-                continue
-            why = "it is not right, or over something else"
-            for form in offered:
-                token = signature.over(form.payload)
-                if isinstance(keys.verify(token, DETACHED_ALGORITHMS), Vouched):  # 4, 5
-                    said = digest(encode(form.card))
-                    made = Believed(
-                        form.card, said, voucher.name, form.name, signature.kid, key.thumbprint, key.expires
-                    )
-                    return made, ""  # 6
-    return None, why
+            if key is not None and key.in_force(now):
+                into.append((signature, voucher, keys))
+            elif key is not None:
+                why = f"the key of {voucher.name} is not in force"
+    return why if len(into) == before else ""
+
+
+def _believed(form: Form, signature: Detached, voucher: Voucher, keys: KeySet) -> Believed:
+    key = keys.named(signature.kid)
+    if key is None:
+        raise RuntimeError("a signature was right by a key that is not there")
+    said = digest(encode(form.card))
+    return Believed(form.card, said, voucher.name, form.name, signature.kid, key.thumbprint, key.expires)
 
 
 def sign_card(card: Mapping[str, Json], by: Signer, *, jku: str = "", original: str = "") -> dict[str, Json]:
