@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "explain": "gateway.cli.explain",
     "audit": "gateway.cli.audit",
     "keys": "gateway.cli.keys",
+    "agents": "gateway.cli.agents",
     "doctor": "gateway.cli.doctor",
     "completion": "gateway.cli.completion",
 }

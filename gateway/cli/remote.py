@@ -1,4 +1,4 @@
-"""Asking a running gateway's admin plane: its address, the token's file, one GET, and errors that say what to do.
+"""Asking a running gateway's admin plane: its address, the token's file, GET and POST, and errors that say what to do.
 
 Secrets are never arguments: the token is read from a file. Redirects are not followed: the token would go along.
 """
@@ -6,6 +6,7 @@ Secrets are never arguments: the token is read from a file. Redirects are not fo
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.cli.output import Stop
-from gateway.core.canonical import parse_object
+from gateway.core.canonical import Json, parse_object
 from gateway.core.reasons import Malformed
 
 SECONDS = 10.0
@@ -45,6 +46,18 @@ def admin_options(command: _Command) -> _Command:
 
 def get(admin: str, token_file: Path, path: str) -> dict[str, Any]:
     """The JSON document at `path`. Raises Stop."""
+    return _asked(admin, token_file, "GET", path, {}, None)
+
+
+def post(admin: str, token_file: Path, path: str, document: Json, *, etag: str = "") -> dict[str, Any]:
+    """What the admin plane says to `document`; `etag` of what was looked at before. Raises Stop."""
+    headers = {"content-type": "application/json", **({"if-match": etag} if etag else {})}
+    return _asked(admin, token_file, "POST", path, headers, json.dumps(document).encode())
+
+
+def _asked(
+    admin: str, token_file: Path, method: str, path: str, headers: dict[str, str], body: bytes | None
+) -> dict[str, Any]:
     parts = urlsplit(admin)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Stop(f"{admin} is no http or https URL", 2)
@@ -60,15 +73,16 @@ def get(admin: str, token_file: Path, path: str) -> dict[str, Any]:
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers={"authorization": f"Bearer {token}"})
+        target = parts.path.rstrip("/") + path
+        connection.request(method, target, body, {"authorization": f"Bearer {token}", **headers})
         answer = connection.getresponse()
-        body = answer.read(ANSWER_BYTES + 1)
+        found = answer.read(ANSWER_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
         what = f"no gateway answers at {admin} ({error})"
         raise Stop(f"{what}; start it, name it with --admin, or read its files with --data-dir") from None
     finally:
         connection.close()
-    return _document(admin, answer.status, body)
+    return _document(admin, answer.status, found)
 
 
 def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:
@@ -82,4 +96,6 @@ def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:
         return document
     if status == 401:
         raise Stop(f"{admin} does not take this token; name the right file with --token-file")
+    if status in (404, 412):
+        raise Stop(str(document.get("detail", f"{admin} answered {status}")))
     raise Stop(f"{admin} answered {status}: {document.get('detail', 'no reason given')}")
