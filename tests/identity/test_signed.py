@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,6 @@ def test_a_change_that_is_covered_makes_it_wrong(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", VECTORS["bases"], ids=lambda case: case["name"])
 def test_a_published_signature_over_a_published_base_is_right(case: dict[str, Any]) -> None:
-    import base64
-
     keys, thumbprint = key(case)
     base, signature = "\n".join(case["base"]).encode(), base64.b64decode(case["signature"])
     assert isinstance(keys.proves(thumbprint, case["algorithm"], base, signature, NOW), Vouched)
