@@ -142,10 +142,10 @@ class CallerDescriptors:
             found = self._verified(mark, data)
         except KeyWanted:
             return self._later(exchange, mark, data)
+        except Unverified as error:  # of a card: what it says of its keys is not told apart from what is wrong with it
+            return _unverified(error) if is_token(data) else self._later(exchange, mark, data)
         except Malformed as error:
             return _refused(str(error), "descriptor_malformed")
-        except Unverified as error:
-            return self._later(exchange, mark, data) if not is_token(data) else _unverified(error)
         return self._bound(exchange, found)
 
     async def _later(self, exchange: Exchange, mark: bytes, data: bytes) -> Verdict:
@@ -163,10 +163,10 @@ class CallerDescriptors:
                 text = "The keys of those who sign descriptors cannot be had at the moment; try again"
                 return Refusal(Reason.IDENTITY_UNAVAILABLE, text, rule="descriptor_keys", retry_after=5)
             return _refused("no trusted signer has its key", "descriptor_key")
-        except Malformed as error:
-            return _refused(str(error), "descriptor_malformed")
         except Unverified as error:
             return _unverified(error)
+        except Malformed as error:
+            return _refused(str(error), "descriptor_malformed")
 
     def _verified(self, mark: bytes, data: bytes) -> _Known:
         """Rule 3. Only what was verified is remembered, so strangers cannot push others out."""
