@@ -13,7 +13,7 @@ COMPILED = """
 core/access core/canonical core/drawing core/exchange core/ids core/pipeline core/reasons core/records core/sse
 stages/decide stages/forward stages/identify stages/ledger stages/meter stages/record stages/verify
 wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1
-wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/relay wire/streams wire/target
+wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/relay wire/streams wire/target
 wire/upstream wire/ways
 log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
 ledger/limits

@@ -53,7 +53,7 @@ from gateway.telemetry import Metrics, Observers
 from gateway.trust.jwks import KeySources
 from gateway.wire.answers import Answers
 from gateway.wire.asgi import Gateway
-from gateway.wire.headers import AnswerHeaders, request_headers
+from gateway.wire.headers import AnswerHeaders, outgoing, request_headers
 from gateway.wire.protected_resource import ProtectedResources
 from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
@@ -85,7 +85,7 @@ def build_pipeline(
             Ledger(),
             Credentials(),
             RecordIntent(log, drawing, ids, clock),
-            Forward(clients, sockets.connect, request_headers, clock, "tollgate"),
+            Forward(clients, sockets.connect, outgoing, clock, "tollgate"),
         ),
         settle=(
             Meter(observer),

@@ -168,7 +168,9 @@ def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
     transparent = upstream.auth == "transparent"
     if upstream.credentials is not None:
         _credentials(f"{key}.credentials", upstream.credentials, at)
-        if transparent and (upstream.credentials.header.lower() == "authorization" or upstream.credentials.about_callers):
+        if transparent and (
+            upstream.credentials.header.lower() == "authorization" or upstream.credentials.about_callers
+        ):
             at.at(f"{key}.credentials", "credentials beside auth: transparent", "keep one of the two")  # 11
     if upstream.resource and not transparent:  # 11
         at.at(f"{key}.resource", "a resource without auth: transparent", "the gateway's own routes say what they are")

@@ -1,6 +1,5 @@
 """The sections of the configuration about what MCP upstreams describe: which tools are reached, and who vouches."""
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass

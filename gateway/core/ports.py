@@ -6,7 +6,7 @@ must never do. Rooms import this file and `gateway.core.*`, never each other.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
@@ -224,7 +224,7 @@ class HttpClient(Port):
         self,
         method: str,
         target: str,
-        headers: Sequence[Header],
+        headers: Iterable[Header],
         body: bytes | AsyncIterator[bytes] | None,
         *,
         body_bytes: int | None = None,

@@ -6,7 +6,7 @@ without the caller's credential. Errors of the upstream become refusals with a P
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.core.exchange import Exchange, Header
 from gateway.core.pipeline import CONTINUE, Verdict
@@ -22,7 +22,7 @@ class Forward:
         self,
         targets: UpstreamTargets,
         connect: Callable[[Exchange, str], Awaitable[None]],
-        headers: Callable[[Exchange], list[Header]],
+        headers: Callable[[Exchange], Iterable[Header]],
         clock: Clock,
         pseudonym: str,
     ) -> None:

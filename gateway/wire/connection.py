@@ -29,6 +29,7 @@ from gateway.wire.handshake import FrontWebSocket, fits
 from gateway.wire.head import BAD_UPGRADE, HEAD_TOO_LARGE, Peer, Scanned
 from gateway.wire.request_body import BODY_TOO_LARGE, ChunkedBody
 from gateway.wire.target import LINE_BYTES, TARGET_TOO_LONG
+from gateway.wire.tls_listener import Handshake
 
 HEAD: Final = 0
 BODY: Final = 1
@@ -44,10 +45,13 @@ _RESET = struct.pack("ii", 1, 0)
 class FrontProtocol(HttpToolsProtocol):
     """One connection of a listener, made by `server.Front`, whose Door comes in the state of the application."""
 
+    arriving: Handshake | None = None  # what this connection was until TLS stood
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.door: Door = self.app_state["door"]
         door = self.door
         self.transport = transport
+        self.lines = door.lines
         self.parser = None  # type: ignore[assignment]  # llhttp has no say here, and it would hold this object in a cycle
         self.flow = FlowControl(transport)
         self.server = get_local_addr(transport)
@@ -72,7 +76,7 @@ class FrontProtocol(HttpToolsProtocol):
         self.write_deadline = NEVER
         self.read_deadline = door.clock.monotonic() + door.limits.head_timeout
         self.connections.add(self)
-        if not door.enter(self):
+        if not door.enter(self, self.arriving):
             self._turn_away()
         elif not trusted:  # a proxy's connections stand for many callers
             door.head_begun(self)

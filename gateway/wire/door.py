@@ -17,6 +17,7 @@ from typing import Protocol as Port
 from gateway.core.ports import Clock
 from gateway.wire.forwarded import Network
 from gateway.wire.head import HeadScanner
+from gateway.wire.lines import HeaderLines
 
 NEVER = float("inf")
 SWEEP_SECONDS = 0.5  # how coarse a deadline is; shorter only where a limit itself is shorter
@@ -77,7 +78,7 @@ class Door:
 
     __slots__ = (
         "_date", "_emptied", "_half_open", "_second", "_timer", "clock", "closing", "events", "idle", "inside",
-        "limits", "scanner", "sweep_every",
+        "limits", "lines", "scanner", "sweep_every",
     )  # fmt: skip
 
     def __init__(self, limits: FrontLimits, events: FrontEvents, clock: Clock) -> None:
@@ -87,6 +88,7 @@ class Door:
         self.scanner = HeadScanner(
             header_bytes=limits.header_bytes, headers=limits.headers, trusted=limits.trusted_proxies
         )
+        self.lines = HeaderLines()
         self.inside: set[Guest] = set()
         self.idle: dict[Guest, None] = {}  # between two requests, longest first
         self.sweep_every = min(
@@ -99,9 +101,13 @@ class Door:
         self._second = -1
         self._date = b""
 
-    def enter(self, guest: Guest) -> bool:
-        """Whether there is a place; makes one where an idle connection can give way. Always counts the guest as in."""
+    def enter(self, guest: Guest, instead_of: Guest | None = None) -> bool:
+        """Whether there is a place: that of `instead_of`, who is gone then, or one that an idle connection can give up.
+        Always counts the guest as in."""
         self.inside.add(guest)
+        if instead_of is not None and instead_of in self.inside:
+            self.leave(instead_of)
+            return True
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self.sweep_every, self._tick)
         if len(self.inside) <= self.limits.connections:

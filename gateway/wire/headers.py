@@ -18,9 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import formatdate
 
-from gateway.core.exchange import Exchange, Header
+from gateway.core.exchange import Exchange, Head, Header
 from gateway.core.ports import Answered
+from gateway.core.snapshot import Upstream
 from gateway.wire.http1_head import FRAMING
+from gateway.wire.outgoing import Fixed, Outgoing
 
 VIA = (b"via", b"1.1 tollgate")
 IDENTITY = (b"accept-encoding", b"identity")
@@ -64,6 +66,11 @@ def passes(name: bytes, *, cookies: bool) -> bool:
 
 def request_headers(exchange: Exchange) -> list[Header]:
     """What goes to the upstream, Host first, framing left out. The exchange is classified."""
+    return list(outgoing(exchange))
+
+
+def outgoing(exchange: Exchange) -> Outgoing:
+    """The same, with what a kept connection repeats worked out once."""
     head, upstream, call = exchange.head, exchange.upstream, exchange.call
     own: list[Header] = [(b"x-request-id", exchange.id.encode()), *call.headers]
     if exchange.trace_id:
@@ -75,17 +82,25 @@ def request_headers(exchange: Exchange) -> list[Header]:
     credentials = exchange.granted or upstream.credentials
     if credentials:
         own = _replaced(own, credentials)
-    gone = call.drop_headers.union([name for name, _ in own])
-    if exchange.principal is not None and exchange.principal.proof:
+    signed = exchange.principal is not None and exchange.principal.proof != ""
+    key = (exchange.route.cookies, signed, call.drop_headers, [name for name, _ in own])
+    known: tuple[Upstream, tuple[str, bool, frozenset[bytes], list[bytes]], Fixed] | None = head.facts.get("outgoing")
+    if known is None or known[0] is not upstream or known[1] != key:
+        known = head.facts["outgoing"] = (upstream, key, Fixed(_passed(head, upstream, key)))
+    return Outgoing(known[2], own)  # 4
+
+
+def _passed(head: Head, upstream: Upstream, key: tuple[str, bool, frozenset[bytes], list[bytes]]) -> list[Header]:
+    cookies, signed, dropped, own = key
+    gone = dropped.union(own)
+    if signed:
         gone |= _SIGNATURE  # 2
-    cookies = exchange.route.cookies == "pass"
     found: list[Header] = [(b"host", upstream.authority.encode())]
     for pair in head.headers:
         name = pair[0]
-        if name not in _DROPPED and name not in gone and (name in _PLAIN or passes(name, cookies=cookies)):
+        if name not in _DROPPED and name not in gone and (name in _PLAIN or passes(name, cookies=cookies == "pass")):
             found.append(pair)
     found.append(VIA)
-    found.extend(own)  # 4
     return found
 
 

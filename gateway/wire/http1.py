@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,7 +25,7 @@ from gateway.core.snapshot import Upstream
 from gateway.wire.dial import dial
 from gateway.wire.http1_answer import Answer
 from gateway.wire.http1_connection import Connection
-from gateway.wire.http1_head import check_names, encode_head
+from gateway.wire.outgoing import Fixed, Outgoing
 
 ONE_WRITE_BYTES = 64 * 1024  # up to here head and body leave in one write; above, copying costs more than a call
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 when they have none (RFC 9110 8.6)
@@ -75,19 +75,20 @@ class Http1Client:
         self,
         method: str,
         target: str,
-        headers: Sequence[Header],
+        headers: Iterable[Header],
         body: bytes | AsyncIterator[bytes] | None,
         *,
         body_bytes: int | None = None,
         idempotent: bool = False,
         stream: bool = False,
     ) -> Answer:
-        check_names(headers)
         if method == "CONNECT":
             raise UpstreamFailed("CONNECT is not forwarded", error="http_request_error", sent=False)
         whole = body if isinstance(body, bytes) else b""
         streamed = body if body is not None and not isinstance(body, bytes) else None
-        head = encode_head(method, target, headers, _framing(method, body, body_bytes))
+        if not isinstance(headers, Outgoing):
+            headers = Outgoing(Fixed(list(headers)), [])
+        head = headers.head(method, target, _framing(method, body, body_bytes))
         if whole and len(whole) <= ONE_WRITE_BYTES:
             head, whole = head + whole, b""
         fresh = False

@@ -69,10 +69,10 @@ def encode_head(method: str, target: str, headers: Sequence[Header], framing: by
     try:
         first = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
     except UnicodeEncodeError:
-        raise _unsendable("the request line is not ASCII") from None
+        raise unsendable("the request line is not ASCII") from None
     head = b"".join((first, *lines, framing, b"\r\n"))
     if head.count(b"\n") != len(lines) + framing.count(b"\n") + 2 or _REQUEST.fullmatch(head) is None:
-        raise _unsendable("a control byte or a malformed name in the request head")
+        raise unsendable("a control byte or a malformed name in the request head")
     return head
 
 
@@ -80,9 +80,9 @@ def check_names(headers: Sequence[Header]) -> None:
     """Framing belongs to the client alone, and there is one Host. Raises UpstreamFailed."""
     names = [name for name, _ in headers]
     if not FRAMING.isdisjoint(names):
-        raise _unsendable("a framing header was given by the caller")
+        raise unsendable("a framing header was given by the caller")
     if names.count(b"host") != 1:
-        raise _unsendable("exactly one Host is needed")
+        raise unsendable("exactly one Host is needed")
 
 
 def find_end(data: bytes | bytearray, seen: int) -> int:
@@ -157,5 +157,5 @@ def bad_head(text: str, error: str = "http_protocol_error") -> UpstreamFailed:
     return UpstreamFailed(text, error=error, sent=True)
 
 
-def _unsendable(text: str) -> UpstreamFailed:
+def unsendable(text: str) -> UpstreamFailed:
     return UpstreamFailed(text, error="http_request_error", sent=False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import httpx2
 
@@ -183,13 +183,14 @@ class Http2Client:
         self,
         method: str,
         target: str,
-        headers: Sequence[Header],
+        headers: Iterable[Header],
         body: bytes | AsyncIterator[bytes] | None,
         *,
         body_bytes: int | None = None,
         idempotent: bool = False,
         stream: bool = False,
     ) -> Answer:
+        headers = list(headers)
         check_names(headers)
         encode_head(method, target, headers, b"")  # the same bytes are refused as over HTTP/1.1
         content = _Body(body, self.upstream.timeouts)

@@ -1,0 +1,56 @@
+"""The header lines of responses, each checked before it leaves; remembered, for upstream and gateway repeat themselves.
+
+The rule: a name is a token, a value holds text bytes only, so that a line is one line (row 7 of the threats: nothing an
+application puts there can split a response). What is decided per response (framing, the connection, Date) is not here:
+for those the answer is None. Bounded, and forgotten all at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.exchange import Header
+
+KEPT_LINES: Final = 1024
+KEPT_BYTES: Final = 256  # a longer line is a cookie or a policy: cheap beside the body it comes with
+
+OURS: Final = frozenset(
+    (b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade")
+)
+DECIDED: Final = OURS | {b"content-length", b"date"}
+_EVER_NEW = frozenset((b"x-request-id", b"x-upstream-request-id", b"ratelimit", b"set-cookie", b"etag"))
+_TEXT = bytes([9, *range(32, 127), *range(128, 256)])
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def checked(name: bytes, value: bytes) -> bytes:
+    """The line, with its end. Raises RuntimeError for what is no line."""
+    line = name + b": " + value + b"\r\n"
+    if not name or name.translate(None, _TOKEN) or line.translate(None, _TEXT) != b"\r\n":
+        raise RuntimeError("a response header has a byte that may not leave")
+    return line
+
+
+class HeaderLines:
+    """What one listener has said."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Header, bytes] = {}
+
+    def line(self, header: Header) -> bytes | None:
+        """The line of one header; None for one that is decided per response. Raises RuntimeError as `checked`."""
+        known = self._known.get(header)
+        return known if known is not None else self._learn(header)
+
+    def _learn(self, header: Header) -> bytes | None:
+        name = header[0].lower()
+        if name in DECIDED:
+            return None
+        line = checked(name, header[1])
+        if name not in _EVER_NEW and len(line) <= KEPT_BYTES:
+            if len(self._known) >= KEPT_LINES:
+                self._known.clear()
+            self._known[header] = line
+        return line
