@@ -16,6 +16,7 @@ from gateway.config_cards import Card
 from gateway.config_checks import check
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
+from gateway.config_keys import Keys
 from gateway.config_keysets import Jwks, Signer
 from gateway.config_reference import reference
 from gateway.config_schema import Of, Reading
@@ -42,11 +43,12 @@ from gateway.config_types import (
     Upstream,
     UpstreamTls,
 )
-from gateway.config_values import Address, Rate, Secret
+from gateway.config_values import DURATION, Address, Rate, Secret, parse_duration
 from gateway.config_yaml import FILE_LIMIT_BYTES, ConfigError, Node, Place, Problem, override, read_text
 from gateway.core.canonical import Json
 
 __all__ = [
+    "DURATION",
     "Address",
     "Admin",
     "ApiKeys",
@@ -63,6 +65,7 @@ __all__ = [
     "Front",
     "Issuer",
     "Jwks",
+    "Keys",
     "Limit",
     "Match",
     "Otlp",
@@ -87,6 +90,7 @@ __all__ = [
     "UpstreamTls",
     "json_schema",
     "load",
+    "parse_duration",
     "read",
     "reference",
 ]

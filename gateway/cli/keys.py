@@ -1,21 +1,27 @@
 """`tollgate keys`: the gateway's own signing keys, and API keys for callers.
 
-Signing keys lie in `<data_dir>/keys`, one file each; a new one becomes the one that signs at the next start, the former
-ones stay published so that what they signed can still be verified. An API key is shown once; its file keeps a hash.
+Signing keys lie in `<data_dir>/keys`, one file each, and a table beside them says which signs; a running gateway
+follows the table within a second. Nothing here prints a private key. An API key is shown once; its file keeps a hash.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
 from pathlib import Path
 
 import click
 import orjson
 
-from gateway.cli.output import FAILED, OK, USAGE, Stop, data, json_option, message, table
+from gateway import config
+from gateway.cli.doctor_checks import running
+from gateway.cli.output import OK, USAGE, Stop, data, json_option, message, table
 from gateway.core.canonical import Json
+from gateway.core.records import timestamp
 from gateway.identity.apikey import mint
 from gateway.log.note import VerifierKey
-from gateway.trust.keys import PURPOSES, KeyRing, RingKey
+from gateway.trust.keys import PURPOSES, KeyRing, RingKey, State
 
 _DATA_DIR = click.option(
     "--data-dir",
@@ -24,24 +30,34 @@ _DATA_DIR = click.option(
     type=click.Path(path_type=Path),
     help="The gateway's data directory.",
 )
+_PASSPHRASE = click.option(
+    "--passphrase-file",
+    envvar="TOLLGATE_KEYS_PASSPHRASE_FILE",
+    type=click.Path(path_type=Path),
+    help="The file of the passphrase that private keys are encrypted under, as keys.passphrase names it.",
+)
 _EPILOG = """\b
 Examples:
   tollgate keys list --data-dir var
   tollgate keys new log                            before the first start, to know the vkey in advance
-  tollgate keys rotate log                         the next start signs with the new key
+  tollgate keys new cards                          with a key there already: the next one, published, not signing yet
+  tollgate keys rotate cards --overlap 7d          the next one signs, the former stays published for a week
+  tollgate keys revoke cards XRdLCVSJAqIvBtcC      for a key that somebody else may have
   tollgate keys jwks > jwks.json
+  tollgate keys encrypt --passphrase-file /run/secrets/keys
   tollgate keys new api --id ci --role reader      prints a key once, and its entry for the key file
 """
 
 
 @click.group("keys", epilog=_EPILOG)
 def command() -> None:
-    """Signing keys and API keys: new, rotate, list, jwks."""
+    """Signing keys and API keys: new, rotate, revoke, list, jwks, encrypt."""
 
 
 @command.command("new")
 @click.argument("purpose", type=click.Choice([*PURPOSES, "api"]))
 @_DATA_DIR
+@_PASSPHRASE
 @click.option("--id", "ident", help="API keys: the id, 1 to 63 of a-z, 0-9 and -.")
 @click.option("--subject", help="API keys: a name for people; policy sees key:<id>.")
 @click.option("--org", help="API keys: the organisation.")
@@ -52,6 +68,7 @@ def command() -> None:
 def new_command(
     purpose: str,
     data_dir: Path,
+    passphrase_file: Path | None,
     ident: str | None,
     subject: str | None,
     org: str | None,
@@ -60,30 +77,68 @@ def new_command(
     expires: str | None,
     as_json: bool,
 ) -> int:
-    """Make a signing key for PURPOSE, or an API key."""
+    """Make a signing key for PURPOSE, or an API key. The first key of a purpose signs; a later one is the next: it is
+    published, so that verifiers know it, and signs once `keys rotate` puts it in force."""
     if purpose == "api":
         entry = {"subject": subject, "org": org, "roles": list(roles), "routes": list(routes), "expires": expires}
         return _new_api_key(ident, {name: value for name, value in entry.items() if value}, as_json)
     if any([ident, subject, org, roles, routes, expires]):
         raise Stop("--id, --subject, --org, --role, --route and --expires are for `keys new api`", USAGE)
-    ring = KeyRing(data_dir / "keys")
-    if ring.current(purpose) is not None:
-        raise Stop(f"there is a {purpose} key; `tollgate keys rotate {purpose}` makes the next one", FAILED)
-    return _made(ring.new(purpose), data_dir, as_json)
+    ring = _ring(data_dir, passphrase_file)
+    made = ring.new(purpose, by=_operator())
+    if ring.state(made) is State.NEXT:
+        message(f"it is published and does not sign yet: `tollgate keys rotate {purpose}` when verifiers know it")
+    _say_when(data_dir)
+    return _made(made, data_dir, as_json)
 
 
 @command.command("rotate")
 @click.argument("purpose", type=click.Choice(PURPOSES))
+@click.option("--overlap", default="7d", show_default=True, help="How long the former key stays published, as in 12h.")
 @_DATA_DIR
+@_PASSPHRASE
 @json_option
-def rotate_command(purpose: str, data_dir: Path, as_json: bool) -> int:
-    """Make the next signing key for PURPOSE; the former one stays published."""
-    ring = KeyRing(data_dir / "keys")
-    if ring.current(purpose) is None:
-        raise Stop(f"there is no {purpose} key yet; `tollgate keys new {purpose}` makes the first one", FAILED)
-    made = ring.new(purpose)
-    message("the next start of the gateway signs with it")
+def rotate_command(purpose: str, overlap: str, data_dir: Path, passphrase_file: Path | None, as_json: bool) -> int:
+    """Let the next key for PURPOSE sign (made now if there is none); the former one stays published for a while, and
+    what it signed verifies for ever."""
+    if re.fullmatch(config.DURATION, overlap) is None:
+        raise Stop(f"--overlap {overlap} is no duration: write it as in 12h or 7d", USAGE)
+    ring = _ring(data_dir, passphrase_file)
+    if ring.current(purpose) is not None and ring.next(purpose) is None:
+        message("there was no next key: verifiers that keep a copy of the old key set do not know this one yet")
+    made = ring.rotate(purpose, by=_operator(), overlap_s=int(config.parse_duration(overlap)))
+    _say_when(data_dir)
     return _made(made, data_dir, as_json)
+
+
+@command.command("revoke")
+@click.argument("purpose", type=click.Choice(PURPOSES))
+@click.argument("kid")
+@_DATA_DIR
+@_PASSPHRASE
+@json_option
+def revoke_command(purpose: str, kid: str, data_dir: Path, passphrase_file: Path | None, as_json: bool) -> int:
+    """Take a key out that somebody else may have: it is published and trusted no more. If it signs, the next one does
+    from now on (made now if there is none)."""
+    signing = _ring(data_dir, passphrase_file).revoke(purpose, kid, by=_operator())
+    message(f"{purpose} {kid} is revoked; {signing.kid} signs")
+    _say_when(data_dir)
+    return _made(signing, data_dir, as_json)
+
+
+@command.command("encrypt")
+@_DATA_DIR
+@_PASSPHRASE
+@json_option
+def encrypt_command(data_dir: Path, passphrase_file: Path | None, as_json: bool) -> int:
+    """Encrypt every private key that is not encrypted yet, under the passphrase of --passphrase-file."""
+    if passphrase_file is None:
+        raise Stop("--passphrase-file is needed: the same file as keys.passphrase names", USAGE)
+    ring = KeyRing(data_dir / "keys", passphrase=_passphrase(passphrase_file), private=False)
+    changed = [str(path) for path in ring.encrypt()]
+    message("name the same passphrase as keys.passphrase in the configuration; without it the gateway does not start")
+    data({"encrypted": list(changed)}, "\n".join(changed) or "every key is encrypted already", as_json)
+    return OK
 
 
 @command.command("list")
@@ -93,14 +148,14 @@ def list_command(data_dir: Path, as_json: bool) -> int:
     """List signing keys and, for the log, the vkey that verifiers are given."""
     if not (data_dir / "keys").is_dir():
         raise Stop(f"{data_dir} has no keys; the first start makes them, or `tollgate keys new log`")
-    ring = KeyRing(data_dir / "keys")
-    found = []
-    for key in ring.list():
-        current = ring.current(key.purpose)
-        found.append(_described(key, data_dir) | {"current": current is not None and current.kid == key.kid})
-    rows = [(str(key["purpose"]), str(key["kid"]), "signs" if key["current"] else "retired", str(key.get("vkey", "")))
-            for key in found]  # fmt: skip
-    data({"keys": list(found)}, table([("PURPOSE", "KID", "STATE", "VKEY"), *rows]), as_json)
+    ring = KeyRing(data_dir / "keys", private=False)
+    found = [_described(key, data_dir) | {"state": str(ring.state(key)), **_times(key)} for key in ring.list()]
+    rows = [
+        (str(key["purpose"]), str(key["kid"]), str(key["state"]), str(key["made"]), str(key.get("published_until", "")),
+         str(key.get("vkey", "")))
+        for key in found
+    ]  # fmt: skip
+    data({"keys": list(found)}, table([("PURPOSE", "KID", "STATE", "MADE", "PUBLISHED UNTIL", "VKEY"), *rows]), as_json)
     return OK
 
 
@@ -109,8 +164,46 @@ def list_command(data_dir: Path, as_json: bool) -> int:
 @json_option
 def jwks_command(data_dir: Path, as_json: bool) -> int:
     """Print the public keys that the gateway publishes, as a JWK set."""
-    data(KeyRing(data_dir / "keys").jwks(), "", True)
+    if not (data_dir / "keys").is_dir():
+        raise Stop(f"{data_dir} has no keys; the first start makes them, or `tollgate keys new cards`")
+    data(KeyRing(data_dir / "keys", private=False).jwks(), "", True)
     return OK
+
+
+def _ring(data_dir: Path, passphrase_file: Path | None) -> KeyRing:
+    return KeyRing(data_dir / "keys", passphrase=None if passphrase_file is None else _passphrase(passphrase_file))
+
+
+def _passphrase(path: Path) -> bytes:
+    """As `{file: PATH}` in the configuration is read: without the newline at its end."""
+    try:
+        found = path.read_text("utf-8").removesuffix("\n").removesuffix("\r").encode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Stop(f"the passphrase file {path} cannot be read: {error}", USAGE) from None
+    if not found:
+        raise Stop(f"the passphrase file {path} is empty", USAGE)
+    return found
+
+
+def _operator() -> str:
+    """Who did it, for the record: the user of the system, whatever the environment says."""
+    uid = os.getuid()
+    try:
+        return f"os:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"os:{uid}"
+
+
+def _say_when(data_dir: Path) -> None:
+    when = "the running gateway follows within a second" if running(data_dir) else "it counts from the next start on"
+    message(f"{when}; a record of it goes into the log")
+
+
+def _times(key: RingKey) -> dict[str, Json]:
+    entry = key.entry
+    times = {"made": entry.made, "signs_from": entry.signs_from, "retired": entry.retired,
+             "published_until": entry.published_until, "revoked": entry.revoked}  # fmt: skip
+    return {name: timestamp(at).partition(".")[0] + "Z" for name, at in times.items() if at is not None}
 
 
 def _made(key: RingKey, data_dir: Path, as_json: bool) -> int:
@@ -124,7 +217,7 @@ def _described(key: RingKey, data_dir: Path) -> dict[str, Json]:
     found: dict[str, Json] = {"purpose": key.purpose, "kid": key.kid}
     origin = data_dir / "log" / "origin"
     if key.purpose == "log" and origin.is_file():
-        found["vkey"] = str(VerifierKey.of(origin.read_text("utf-8").strip(), key.private))
+        found["vkey"] = str(VerifierKey.of(origin.read_text("utf-8").strip(), key.public_key()))
     return found
 
 

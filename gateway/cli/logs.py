@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.cli.output import UNVERIFIED, USAGE, Stop
-from gateway.log.verify import directory_key
+from gateway.log.verify import directory_keys
 
 
 def log_folder(given: Path) -> Path:
@@ -22,20 +22,20 @@ def trusted_keys(given: Sequence[str], folder: Path, *, required: bool) -> tuple
     """The vkeys to judge by, and where they came from: `--key`, TOLLGATE_LOG_VKEY, or the directory itself, which then
     proves consistency only (ruling 21). Raises Stop, Wrong."""
     if given:
-        return [_key(item) for item in given], "--key"
+        return [key for item in given for key in _keys(item)], "--key"
     found = os.environ.get("TOLLGATE_LOG_VKEY", "").strip()
     if found:
         return [found], "TOLLGATE_LOG_VKEY"
     if required:
         raise Stop("no key was given, and --require-key asks for one: --key VKEY, or TOLLGATE_LOG_VKEY", UNVERIFIED)
-    return [directory_key(folder)], "log directory"
+    return directory_keys(folder), "log directory"
 
 
-def _key(given: str) -> str:
-    """A vkey, or the first line of `@FILE`."""
+def _keys(given: str) -> list[str]:
+    """A vkey, or the lines of `@FILE`: one for each key that the log was signed by."""
     if not given.startswith("@"):
-        return given
+        return [given]
     try:
-        return Path(given[1:]).read_text("utf-8").split("\n")[0].strip()
+        return Path(given[1:]).read_text("utf-8").split() or [""]
     except (OSError, UnicodeDecodeError) as error:
         raise Stop(f"the key file {given[1:]} cannot be read: {error}", USAGE) from None

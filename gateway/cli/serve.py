@@ -85,6 +85,9 @@ class Serving:
         for upstream in self._settings.upstreams.values():
             if upstream.credentials is not None:
                 yield from (secret.reveal() for secret in upstream.credentials.secrets() if secret.known)
+        passphrase = self._settings.keys.passphrase
+        if passphrase is not None and passphrase.known:
+            yield passphrase.reveal()
         if self._settings.admin.token.known:
             yield self._settings.admin.token.reveal()
 

@@ -18,7 +18,7 @@ from gateway.control.problem import problem
 _INDEX = r"(?:x[0-9]{3}/)*[0-9]{3}"
 _TILE = re.compile(rf"tile/(?:[0-9]|[1-5][0-9]|6[0-3]|entries)/{_INDEX}(?P<partial>\.p/[1-9][0-9]{{0,2}})?")
 _BLOB = re.compile(r"blob/[0-9a-f]{64}")
-_TEXTS = frozenset({"checkpoint", "vkey", "origin"})
+_TEXTS = frozenset({"checkpoint", "vkey", "vkeys", "origin"})
 _FOREVER = "private, max-age=31536000, immutable"
 
 
@@ -32,7 +32,7 @@ class LogFiles:
         name: str = request.path_params["name"]
         tile = _TILE.fullmatch(name)
         if tile is None and name not in _TEXTS and _BLOB.fullmatch(name) is None:
-            return problem(404, "The log has checkpoint, vkey, origin, tile/... and blob/... only")
+            return problem(404, "The log has checkpoint, vkey, vkeys, origin, tile/... and blob/... only")
         path = self._folder / name
         if not await run_in_threadpool(_plain, self._folder, path):
             return problem(404, "The log has no such file yet")

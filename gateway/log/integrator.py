@@ -3,7 +3,7 @@
 One thread owns the tree.
 1. Entries come in journal order; none is lost when a step fails.
 2. A checkpoint is published after so many records (up to 255 more) or seconds, or when asked for; what is not new is
-   not written.
+   not written, but new keys sign at once.
 3. A disk that fails is tried again every half second; the journal keeps everything meanwhile.
 4. The listener (the query index) gets every entry in order, some time after it is durable; if it raises, it gets the
    same entries again.
@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.core.ports import Clock
 from gateway.log.journal import Journal
-from gateway.log.note import Checkpoint
+from gateway.log.note import Checkpoint, LogKeys
 from gateway.log.tiles import CrashPoint, TileLog
 from gateway.log.tlog import TILE_WIDTH
 
@@ -68,6 +68,8 @@ class Integrator:
         self._idle = False
         self._urged = False  # told to look after the journal before its time
         self._stopping = False
+        self._rekeyed: LogKeys | None = None
+        self._unsigned = False  # by the newest keys
         self._undelivered: deque[tuple[int, bytes]] = deque(maxlen=_UNDELIVERED)
         self._retry_at: float | None = None
         self.checkpoint = checkpoint
@@ -91,6 +93,11 @@ class Integrator:
         self._asking.append(done)
         self._tokens.put(None)
 
+    def rekey(self, keys: LogKeys) -> None:
+        """The next checkpoint is signed by these, and it is due whether or not anything is new."""
+        self._rekeyed = keys
+        self._tokens.put(None)
+
     def stop(self) -> None:
         """Drains, publishes a last checkpoint, ends; returns when it has ended."""
         self._stopping = True
@@ -112,7 +119,7 @@ class Integrator:
         """Until there is something to do; then a little longer, for more to gather."""
         if not self._committed:
             self._idle = True
-            if not (self._committed or self._asking or self._stopping):
+            if not (self._committed or self._asking or self._stopping or self._rekeyed):
                 self._sleep(self._patience())
             self._idle = False
         if self._committed and not (self._asking or self._stopping or self._journal.short):
@@ -143,7 +150,11 @@ class Integrator:
             if self._retry_at is not None and not hurry and now < self._retry_at:
                 return False
             new = self._tiles.size - self.checkpoint.size
-            if new and (hurry or now >= self.published_at + self._every_seconds):
+            rekeyed, self._rekeyed = self._rekeyed, None
+            if rekeyed is not None:
+                self._tiles.rekey(rekeyed)
+                self._unsigned = True
+            if self._unsigned or (new and (hurry or now >= self.published_at + self._every_seconds)):
                 self._publish()
             if self._undelivered:
                 self._deliver()
@@ -188,6 +199,7 @@ class Integrator:
 
     def _publish(self) -> None:
         self.checkpoint = self._tiles.publish()
+        self._unsigned = False
         self.published_at = self._clock.monotonic()
         self._crash_point("journal.before_recycle")
         self._journal.recycle(self.checkpoint.size)

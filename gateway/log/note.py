@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol as Port
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,6 +24,14 @@ _ED25519 = b"\x01"  # signature type of c2sp.org/signed-note
 _PROOF_HEAD = "c2sp.org/tlog-proof@v1"
 
 
+class NoteKey(Port):
+    """What signs a note: an Ed25519 key, wherever its private half is. `sign` raises OSError where that is far."""
+
+    def sign(self, data: bytes) -> bytes: ...
+
+    def public_key(self) -> Ed25519PublicKey: ...
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
     """A `vkey`: `<name>+<8 hex of key id>+<base64 of 0x01 and the public key>`."""
@@ -32,8 +41,8 @@ class VerifierKey:
     public: bytes
 
     @classmethod
-    def of(cls, name: str, key: Ed25519PrivateKey | Ed25519PublicKey) -> VerifierKey:
-        public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
+    def of(cls, name: str, key: NoteKey | Ed25519PublicKey) -> VerifierKey:
+        public = key if isinstance(key, Ed25519PublicKey) else key.public_key()
         raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
         return cls(_key_name(name), _key_id(name, raw), raw)
 
@@ -80,6 +89,30 @@ def parse_skey(text: str) -> tuple[str, Ed25519PrivateKey]:
 
 
 @dataclass(frozen=True, slots=True)
+class LogKeys:
+    """What a log is signed by. `signing`: the current key, then former ones that sign beside it for a while, so that
+    verifiers who know only those still accept. `trusted`: vkeys of all keys that verifiers may be told.
+    `revoked`: vkeys that nobody is told any more. The gateway's own directory may still be signed by one at the start,
+    since a key may be revoked while nobody serves: that checkpoint is replaced before anything else happens."""
+
+    signing: tuple[NoteKey, ...]
+    trusted: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+
+    def current(self, name: str) -> VerifierKey:
+        return VerifierKey.of(name, self.signing[0])
+
+    def known(self, name: str) -> list[VerifierKey]:
+        """Every key that is believed, the current one first."""
+        keys = [*(VerifierKey.of(name, key) for key in self.signing), *map(VerifierKey.parse, self.trusted)]
+        return list(dict.fromkeys(keys))
+
+    def opens(self, name: str) -> list[VerifierKey]:
+        """Every key by which the directory may be signed when it is opened."""
+        return [*self.known(name), *map(VerifierKey.parse, self.revoked)]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A signed note: `text` ends in a newline; a signature is (key name, key id, bytes)."""
 
@@ -118,9 +151,12 @@ class Note:
         return found
 
 
-def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> bytes:
-    signature = VerifierKey.of(name, key).id + key.sign(text.encode())
-    return f"{text}\n\N{EM DASH} {name} {_base64(signature)}\n".encode()
+def sign_note(text: str, name: str, *keys: NoteKey) -> bytes:
+    """A signature line for each key, in their order. Verifiers pass over lines of keys they do not know."""
+    data = text.encode()
+    signatures = (VerifierKey.of(name, key).id + key.sign(data) for key in keys)
+    lines = "".join(f"\N{EM DASH} {name} {_base64(signature)}\n" for signature in signatures)
+    return f"{text}\n{lines}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +181,8 @@ class Checkpoint:
             raise Malformed("checkpoint: its root is not 32 bytes")
         return cls(lines[0], _number(lines[1], "checkpoint size"), root)
 
-    def signed(self, key: Ed25519PrivateKey) -> bytes:
-        return sign_note(self.text, self.origin, key)
+    def signed(self, *keys: NoteKey) -> bytes:
+        return sign_note(self.text, self.origin, *keys)
 
 
 @dataclass(frozen=True, slots=True)

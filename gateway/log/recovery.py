@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -28,7 +27,7 @@ from gateway.log import journal as journals
 from gateway.log.disk import DIRECTORY_MODE, Disk, make_directory
 from gateway.log.entry import encode
 from gateway.log.journal import Journal, Replay
-from gateway.log.note import Checkpoint, VerifierKey
+from gateway.log.note import Checkpoint, LogKeys, VerifierKey
 from gateway.log.tiles import CrashPoint, LogDamaged, LogFiles, TileLog, load
 from gateway.log.tlog import TILE_WIDTH, Edge, tile_width
 
@@ -66,8 +65,7 @@ class Opening:
     """What opening a directory needs besides the directory."""
 
     node: str
-    key: Ed25519PrivateKey
-    trusted: Sequence[VerifierKey]
+    keys: LogKeys
     disk: Disk
     clock: Clock
     ids: Ids
@@ -86,8 +84,9 @@ def open_log(data_dir: Path, by: Opening) -> Opened:
     found = journals.replay(journal_dir, checkpoint.size)  # 2
     pending = found.entries[checkpoint.size - found.start :]
     tiles.add(pending)
-    if pending or signer != VerifierKey.of(by.node, by.key):
+    if pending or signer != by.keys.current(by.node):
         checkpoint = tiles.publish()  # 3
+    tiles.name_keys()
     journal = Journal(journal_dir, by.disk, by.segment_bytes, found)
     journal.prepare()
     closing = list(_closing(files, _open_exchanges(files, found, tiles.size), tiles.size))
@@ -105,7 +104,7 @@ def prepare_data_dir(data_dir: Path) -> None:
 
 
 def _claim(log: Path, by: Opening) -> None:
-    """The origin is written once; the verifier key is written when it changed."""
+    """The origin is written once."""
     origin = log / "origin"
     if origin.exists():
         named = origin.read_text().strip()
@@ -115,25 +114,20 @@ def _claim(log: Path, by: Opening) -> None:
             )
     else:
         by.disk.replace(origin, f"{by.node}\n".encode(), log / ".new")
-    vkey = f"{VerifierKey.of(by.node, by.key)}\n"
-    path = log / "vkey"
-    if not path.exists() or path.read_text() != vkey:
-        by.disk.replace(path, vkey.encode(), log / ".new")
     by.disk.sync_dir(log)
 
 
 def _tiles(files: LogFiles, by: Opening) -> tuple[Checkpoint, VerifierKey, TileLog]:
     def grow(edge: Edge, unfinished: Sequence[bytes]) -> TileLog:
-        return TileLog(files, by.disk, by.key, by.node, edge, unfinished, by.crash_point)
+        return TileLog(files, by.disk, by.keys, by.node, edge, unfinished, by.crash_point)
 
-    current = VerifierKey.of(by.node, by.key)
     try:
-        checkpoint, signer, edge, unfinished = load(files, by.node, [current, *by.trusted])
+        checkpoint, signer, edge, unfinished = load(files, by.node, by.keys.opens(by.node))
     except FileNotFoundError:
         if any((files.directory / "tile").iterdir()):
             raise LogDamaged(f"{files.directory} has tiles but no checkpoint") from None
         tiles = grow(Edge(), ())
-        return tiles.publish(), current, tiles  # an empty log has its checkpoint too
+        return tiles.publish(), by.keys.current(by.node), tiles  # an empty log has its checkpoint too
     return checkpoint, signer, grow(edge, unfinished)
 
 

@@ -14,12 +14,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gateway.core.reasons import Malformed
 from gateway.log import tlog
 from gateway.log.disk import Disk, make_directory
-from gateway.log.note import Checkpoint, Note, VerifierKey
+from gateway.log.note import Checkpoint, LogKeys, Note, VerifierKey
 from gateway.log.tlog import ENTRIES, TILE_WIDTH, Edge, tile_path, tile_width
 
 CrashPoint = Callable[[str], None]
@@ -125,7 +123,7 @@ class TileLog:
         self,
         files: LogFiles,
         disk: Disk,
-        key: Ed25519PrivateKey,
+        keys: LogKeys,
         origin: str,
         edge: Edge,
         unfinished: Sequence[bytes],
@@ -134,7 +132,8 @@ class TileLog:
         self._files = files
         self._directory = files.directory
         self._disk = disk
-        self._key = key
+        self._keys = keys
+        self._named: LogKeys | None = None  # those that the files beside the checkpoint name
         self._origin = origin
         self._edge = edge
         self._bundle = list(unfinished)
@@ -146,6 +145,10 @@ class TileLog:
     @property
     def size(self) -> int:
         return self._edge.size
+
+    def rekey(self, keys: LogKeys) -> None:
+        """The next checkpoint is signed by these."""
+        self._keys = keys
 
     def add(self, entries: Sequence[bytes]) -> None:
         """Integrates durable entries, in memory."""
@@ -173,17 +176,30 @@ class TileLog:
             self._disk.sync_dir(directory)
         self._crash_point("tile.after_sync")  # 2
         checkpoint = Checkpoint(self._origin, self._edge.size, self._edge.root())
-        note = checkpoint.signed(self._key)
+        note = checkpoint.signed(*self._keys.signing)
         self._crash_point("checkpoint.before_write")
         self._disk.replace(self._directory / "checkpoint", note, self._directory / ".new")
         self._crash_point("checkpoint.after_write")
         self._disk.sync_dir(self._directory)
         self._crash_point("checkpoint.after_sync")  # 3
+        if self._named is not self._keys:
+            self.name_keys()
         self._partial = set(partial)
         for path in self._done:
             shutil.rmtree(self._directory / f"{path}.p", ignore_errors=True)  # 4
         self._done.clear()
         return checkpoint
+
+    def name_keys(self) -> None:
+        """`vkey` is the key that signs, `vkeys` all that signed and may be believed, that one first. They follow the
+        checkpoint: while a key is rotated in, it is the former one's as well."""
+        known = self._keys.known(self._origin)
+        for name, keys in (("vkey", known[:1]), ("vkeys", known)):
+            path, data = self._directory / name, "".join(f"{key}\n" for key in keys).encode()
+            if not path.exists() or path.read_bytes() != data:
+                self._disk.replace(path, data, self._directory / ".new")
+                self._disk.sync_dir(self._directory)
+        self._named = self._keys
 
     def _write(self, path: str, data: bytes) -> Path:
         target = self._directory / path

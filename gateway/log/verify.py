@@ -69,12 +69,15 @@ class Report:
         return found
 
 
-def directory_key(directory: Path) -> str:
-    """The vkey that lies in the log directory: it proves consistency only. Raises Wrong if there is none."""
+def directory_keys(directory: Path) -> list[str]:
+    """The vkeys that lie in the log directory, the one that signs first: they prove consistency only. Raises Wrong if
+    there is none."""
     try:
-        return (directory / "vkey").read_text().strip()
+        current = (directory / "vkey").read_text().strip()
     except FileNotFoundError:
         raise Wrong(f"{directory} has no vkey file: name the key") from None
+    former = directory / "vkeys"
+    return [current, *(key for key in (former.read_text().split() if former.exists() else ()) if key != current)]
 
 
 def verify(directory: Path, vkeys: Sequence[str], *, since: bytes | None = None, now: float | None = None) -> Report:
@@ -263,4 +266,4 @@ def report_text(report: Report) -> str:
     return "\n".join([*lines, *map(str, shown), *more])
 
 
-__all__ = ["Problem", "Report", "Wrong", "directory_key", "report_text", "verify", "verify_export", "verify_proof"]
+__all__ = ["Problem", "Report", "Wrong", "directory_keys", "report_text", "verify", "verify_export", "verify_proof"]

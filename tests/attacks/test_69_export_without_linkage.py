@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.log import export
 from gateway.log.disk import RealDisk
 from gateway.log.entry import encode
-from gateway.log.note import VerifierKey
+from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.tiles import LogFiles, TileLog
 from gateway.log.tlog import Edge, leaf_hash
 from gateway.log.verify import Report, verify_export
@@ -82,7 +82,7 @@ def test_a_changed_leaf_hash_is_named(lines: list[bytes]) -> None:
 
 
 def test_a_log_that_was_signed_with_a_wrong_seq_inside_is_named(tmp_path: Path) -> None:
-    tiles = TileLog(LogFiles(tmp_path), RealDisk(), KEY, NODE, Edge(), (), lambda name: None)
+    tiles = TileLog(LogFiles(tmp_path), RealDisk(), LogKeys((KEY,)), NODE, Edge(), (), lambda name: None)
     tiles.add([encode({"seq": seq}) for seq in (0, 1, 3, 3)])
     tiles.publish()
     assert judge(list(export.export(tmp_path))) == [(2, 2)]

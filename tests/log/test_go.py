@@ -5,7 +5,6 @@ Needs `go` and x/mod (Debian: golang-go golang-golang-x-mod-dev). TOLLGATE_NO_GO
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,27 +15,9 @@ from gateway.log import export
 from gateway.log.note import VerifierKey
 from tests.log.log_rig import KEY, NODE, written
 
-SOURCE = Path(__file__).with_name("verify_go")
 VKEY = str(VerifierKey.of(NODE, KEY))
-GO = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if os.environ.get("TOLLGATE_NO_GO") == "1":
-        pytest.skip("TOLLGATE_NO_GO=1: the log is not verified by a foreign program here")
-    assert shutil.which("go"), "install golang-go and golang-golang-x-mod-dev, or set TOLLGATE_NO_GO=1"
-    directory = tmp_path_factory.mktemp("go")
-    built = subprocess.run(
-        ["go", "build", "-o", str(directory / "verify"), str(SOURCE / "main.go")],
-        env={**os.environ, **GO, "GOCACHE": str(directory / "cache")},
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    return directory / "verify"
 
 
 def ask(program: Path, *arguments: object) -> str:

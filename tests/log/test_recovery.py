@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.log import export
 from gateway.log.disk import DataDirLocked
 from gateway.log.journal import JournalDamaged, replay, segment_paths
-from gateway.log.note import VerifierKey
+from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.recovery import OriginMismatch
 from gateway.log.tiles import LogDamaged
 from gateway.log.verify import verify
@@ -176,11 +176,12 @@ def test_a_directory_signed_by_an_unknown_key_is_not_built_upon(tmp_path: Path) 
 def test_a_rotated_key_takes_over_from_a_trusted_one(tmp_path: Path) -> None:
     written(tmp_path, 3)
     old, new = VerifierKey.of(NODE, KEY), VerifierKey.of(NODE, OTHER)
-    log = sequencer(tmp_path, key=OTHER, trusted=[str(old)])
+    log = sequencer(tmp_path, key=LogKeys((OTHER,), (str(old),)))
     run(log.close)
     assert verify(tmp_path / "log", [str(new)]).ok
     assert not verify(tmp_path / "log", [str(old)]).ok
     assert (tmp_path / "log" / "vkey").read_text().strip() == str(new)
+    assert (tmp_path / "log" / "vkeys").read_text().split() == [str(new), str(old)]
 
 
 @pytest.mark.parametrize("name", ["tile/0/000.p/6", "tile/entries/000.p/6", "checkpoint"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.log.disk import RealDisk
-from gateway.log.note import VerifierKey
+from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.tiles import LogDamaged, LogFiles, TileLog, load
 from gateway.log.tlog import Edge, leaf_hash
 from gateway.log.verify import verify
@@ -32,7 +32,7 @@ class Recording(RealDisk):
 
 def tile_log(directory: Path, disk: RealDisk) -> TileLog:
     (directory / "tile").mkdir(parents=True)
-    return TileLog(LogFiles(directory), disk, KEY, NODE, Edge(), (), lambda name: None)
+    return TileLog(LogFiles(directory), disk, LogKeys((KEY,)), NODE, Edge(), (), lambda name: None)
 
 
 def entries(start: int, stop: int) -> list[bytes]:
@@ -42,6 +42,7 @@ def entries(start: int, stop: int) -> list[bytes]:
 def test_a_checkpoint_is_written_after_everything_that_it_covers_is_durable(tmp_path: Path) -> None:
     disk = Recording()
     tiles = tile_log(tmp_path, disk)
+    tiles.name_keys()
     for start, stop in ((0, 10), (10, 300), (300, 300), (300, 512)):
         disk.steps.clear()
         tiles.add(entries(start, stop))

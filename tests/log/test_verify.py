@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.log import tlog
 from gateway.log.disk import RealDisk
 from gateway.log.entry import encode
-from gateway.log.note import Checkpoint, VerifierKey
+from gateway.log.note import Checkpoint, LogKeys, VerifierKey
 from gateway.log.tiles import LogFiles, TileLog
 from gateway.log.tlog import ENTRIES, Edge, tile_path
-from gateway.log.verify import Report, Wrong, directory_key, report_text, verify
+from gateway.log.verify import Report, Wrong, directory_keys, report_text, verify
 from gateway.log.verify_read import Growing, edge_root, included, mth, place
 from tests.log.log_rig import KEY, NODE, record, run, sequencer, verified, written
 
@@ -30,7 +30,7 @@ VKEY = str(VerifierKey.of(NODE, KEY))
 def build(directory: Path, entries: list[bytes]) -> None:
     """A log directory of given entries, without a sequencer."""
     (directory / "tile").mkdir(parents=True)
-    tiles = TileLog(LogFiles(directory), RealDisk(), KEY, NODE, Edge(), (), lambda name: None)
+    tiles = TileLog(LogFiles(directory), RealDisk(), LogKeys((KEY,)), NODE, Edge(), (), lambda name: None)
     tiles.add(entries)
     tiles.publish()
     (directory / "origin").write_text(f"{NODE}\n")
@@ -224,10 +224,10 @@ def test_any_of_several_keys_will_do(copy: Callable[[int], Path]) -> None:
 
 def test_the_key_in_the_directory_can_be_read(tmp_path: Path) -> None:
     written(tmp_path, 1)
-    assert directory_key(tmp_path / "log") == VKEY
+    assert directory_keys(tmp_path / "log") == [VKEY]
     (tmp_path / "log" / "vkey").unlink()
     with pytest.raises(Wrong, match="vkey"):
-        directory_key(tmp_path / "log")
+        directory_keys(tmp_path / "log")
 
 
 def test_no_directory_is_no_log(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_new_key_is_on_disk_for_its_owner_alone_and_is_read_again(tmp_path: Pa
 
 def test_the_kid_begins_the_thumbprint(tmp_path: Path) -> None:
     made = KeyRing(tmp_path).new("tokens")
+    assert made.private is not None
     assert signer(made.private).kid.startswith(made.kid)
 
 
@@ -79,7 +80,7 @@ def test_the_newest_key_signs_and_the_former_stays_published(tmp_path: Path) -> 
     ring = KeyRing(tmp_path)
     first = ring.new("tokens")
     signed = sign_compact({"a": 1}, first.signer()).encode()
-    second = ring.new("tokens")
+    second = ring.rotate("tokens")
     reread = KeyRing(tmp_path)
     current = reread.current("tokens")
     assert current is not None
@@ -131,7 +132,7 @@ def test_a_link_in_a_keys_place_refuses_to_start(tmp_path: Path) -> None:
     path = directory / f"log-{made.kid}.pem"
     path.rename(other)
     path.symlink_to(other)
-    with pytest.raises(KeyRingError, match="cannot be read"):
+    with pytest.raises(KeyRingError, match="no links"):
         KeyRing(directory)
 
 
@@ -152,10 +153,10 @@ KEY = ed25519.Ed25519PrivateKey.generate()
         ("secret-AAAAAAAAAAAAAAAA.pem", pem(KEY), "is named"),
         (named("log", KEY).upper().replace("PEM", "pem"), pem(KEY), "is named"),
         ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY), "another key"),
-        ("log-AAAAAAAAAAAAAAAA.pem", b"", "not an unencrypted"),
-        ("log-AAAAAAAAAAAAAAAA.pem", b"garbage", "not an unencrypted"),
-        ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY, b"password"), "not an unencrypted"),
-        ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY)[:60], "not an unencrypted"),
+        ("log-AAAAAAAAAAAAAAAA.pem", b"", "not a PKCS#8"),
+        ("log-AAAAAAAAAAAAAAAA.pem", b"garbage", "not a PKCS#8"),
+        ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY, b"password"), "is encrypted"),
+        ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY)[:60], "not a PKCS#8"),
         ("log-AAAAAAAAAAAAAAAA.pem", pem(ec.generate_private_key(ec.SECP256R1())), "not an Ed25519"),
     ],
 )
@@ -177,16 +178,22 @@ def test_a_single_key_that_was_brought_along_is_the_current_one(tmp_path: Path) 
 
 def test_with_two_keys_and_no_word_which_signs_it_refuses_to_start(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path)
-    ring.new("log")
-    ring.new("log")
-    (tmp_path / "log.current").unlink()
-    with pytest.raises(KeyRingError, match="write the kid to use"):
+    first = ring.new("log")
+    second = ring.new("log")
+    (tmp_path / "ring.json").unlink()
+    with pytest.raises(KeyRingError, match="write the kid that signs"):
         KeyRing(tmp_path)
+    (tmp_path / "log.current").write_text(first.kid + "\n")
+    found = KeyRing(tmp_path)
+    assert found.ensure("log").kid == first.kid
+    assert [key.kid for key in found.published("log")] == [first.kid, second.kid]
+    assert not (tmp_path / "log.current").exists(), "the table says it from here on"
 
 
 @pytest.mark.parametrize("word", [b"AAAAAAAAAAAAAAAA", b"", b"\xff\xfe"])
 def test_a_current_key_that_is_not_there_refuses_to_start(tmp_path: Path, word: bytes) -> None:
     KeyRing(tmp_path).new("log")
+    (tmp_path / "ring.json").unlink()
     (tmp_path / "log.current").write_bytes(word)
     with pytest.raises(KeyRingError, match=r"log\.current"):
         KeyRing(tmp_path)

@@ -1,0 +1,145 @@
+"""How a running gateway follows its key ring: what was done with `tollgate keys` takes effect without a restart.
+
+1. The table on disk is looked at twice a second; what cannot be read changes nothing. 2. Every event of the ring is one
+record, exactly once over restarts (a crash in between may write it twice): `keys/noted` keeps the last serial whose
+record is durable. 3. Then the log is signed by the new key, beside the former one while its overlap lasts, and the
+snapshot is built anew, so that key sets, cards and manifests follow. 4. A log that cannot be written holds up nothing
+but the record, which is made up for: a key that was revoked is not served on because a disk is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway import config
+from gateway.core.canonical import Json
+from gateway.core.ids import Ids
+from gateway.core.ports import Clock
+from gateway.core.reasons import LogUnavailable
+from gateway.core.records import timestamp
+from gateway.log.note import LogKeys, VerifierKey
+from gateway.log.writer import Sequencer
+from gateway.trust.keyfiles import replace_file
+from gateway.trust.keys import KeyRing, KeyRingError, State
+from gateway.trust.keytable import Event
+
+LOOK_SECONDS = 0.5
+
+_log = logging.getLogger("tollgate")
+
+
+def make_ring(settings: config.Settings, clock: Clock) -> KeyRing:
+    """Raises KeyRingError."""
+    passphrase = settings.keys.passphrase
+    return KeyRing(
+        settings.data_dir / "keys",
+        passphrase=passphrase.reveal().encode() if passphrase is not None else None,
+        now=clock.time,
+    )
+
+
+def log_keys(ring: KeyRing, node: str) -> LogKeys:
+    """The log's keys as the ring has them now; the first one is made where there is none."""
+    current = ring.ensure("log")
+    beside = [key for key in ring.published("log") if ring.state(key) is State.RETIRED and key.private is not None]
+    return LogKeys(
+        signing=(current, *beside),
+        trusted=tuple(str(VerifierKey.of(node, key.public_key())) for key in ring.trusted("log")),
+        revoked=tuple(
+            str(VerifierKey.of(node, key.public_key())) for key in ring.list("log") if ring.state(key) is State.REVOKED
+        ),
+    )
+
+
+class Rotation:
+    """`rebuild` puts a snapshot in force that follows the ring."""
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        log: Sequencer,
+        node: str,
+        keys_dir: Path,
+        ids: Ids,
+        clock: Clock,
+        rebuild: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ring = ring
+        self._log = log
+        self._node = node
+        self._noted_path = keys_dir / "noted"
+        self._ids = ids
+        self._clock = clock
+        self._rebuild = rebuild
+        self._in_force = ring.revision
+        self._signed_by = log_keys(ring, node)
+        self._noted = self._last_noted()
+
+    async def watch(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                await self.follow()
+            except Exception:  # noqa: BLE001 (a background loop: the keys in force stay so, and the next look tries again)
+                _log.exception("the keys cannot be followed")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def follow(self) -> None:
+        """Rules 1 to 4, once."""
+        await asyncio.to_thread(self._ring.refresh)
+        await self._record()
+        if self._ring.revision == self._in_force:
+            return
+        revision = self._ring.revision
+        keys = log_keys(self._ring, self._node)
+        if keys != self._signed_by:
+            try:
+                await self._log.rekey(keys)
+            except LogUnavailable as error:  # the next checkpoint that can be published is signed by them
+                _log.error("the log is not signed by its new key yet: %s", error)
+            self._signed_by = keys
+        await self._rebuild()
+        self._in_force = revision
+        _log.info("the keys changed; the log is signed by %s", self._log.vkey)
+
+    async def _record(self) -> None:
+        for event in self._ring.events(self._noted):
+            try:
+                await self._log.sequenced(self._log.submit(self._record_of(event)))
+            except LogUnavailable as error:  # 4
+                _log.error("no record yet that %s was done to the %s key: %s", event.action, event.purpose, error)
+                return
+            self._noted = event.serial
+            await asyncio.to_thread(replace_file, self._noted_path, f"{event.serial}\n".encode())
+
+    def _record_of(self, event: Event) -> dict[str, Json]:
+        key: dict[str, Json] = {"purpose": event.purpose, "kid": event.kid, "time": timestamp(event.time)}
+        if event.former:
+            key["former"] = event.former
+        if event.purpose == "log":  # who knows the former vkey learns the new one from what it vouches for
+            found = next(item for item in self._ring.list("log") if item.kid == event.kid)
+            key["vkey"] = str(VerifierKey.of(self._node, found.public_key()))
+        record: dict[str, Json] = {
+            "kind": "admin",
+            "id": self._ids.new(),
+            "time": timestamp(self._clock.time()),
+            "action": f"admin.{event.action}",
+            "resource": {"type": "key", "id": f"{event.purpose}/{event.kid}"},
+            "key": key,
+        }
+        if event.by:
+            record["subject"] = {"type": "operator", "id": event.by}
+        return record
+
+    def _last_noted(self) -> int:
+        try:
+            return int(self._noted_path.read_text("ascii"))
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise KeyRingError(
+                f"{self._noted_path} cannot be read: {error}; remove it, events are recorded anew"
+            ) from None
