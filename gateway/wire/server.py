@@ -20,6 +20,7 @@ from uvicorn.lifespan.off import LifespanOff
 from gateway.core.ports import Clock
 from gateway.wire.connection import FrontProtocol
 from gateway.wire.door import GOING_DOWN, Door, FrontEvents, FrontLimits
+from gateway.wire.tls_listener import Handshake, TlsListener, bound
 
 __all__ = ["CannotListen", "Front", "FrontEvents", "FrontLimits", "make_server", "server_tls"]
 
@@ -86,7 +87,7 @@ class Front:
         self.host = host.removeprefix("[").removesuffix("]")
         self._wanted_port = port
         self._server = make_server(app, host=self.host, port=port, tls=tls, ws_message_bytes=ws_message_bytes)
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self.door = Door(limits, events, clock)  # which all connections of this listener share
 
     @property
@@ -106,19 +107,17 @@ class Front:
         """Listens. Raises CannotListen."""
         config, state, loop = self._server.config, self._server.server_state, asyncio.get_running_loop()
 
-        def connect() -> asyncio.Protocol:
-            return FrontProtocol(config=config, server_state=state, app_state={"door": self.door}, _loop=loop)
+        def connect(arriving: Handshake | None = None) -> asyncio.Protocol:
+            made = FrontProtocol(config=config, server_state=state, app_state={"door": self.door}, _loop=loop)
+            made.arriving = arriving
+            return made
 
-        handshake = None if config.ssl is None else self.door.limits.head_timeout
         try:
-            self._listener = await loop.create_server(
-                connect,
-                self.host,
-                self._wanted_port,
-                ssl=config.ssl,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=handshake,
-            )
+            if config.ssl is None:
+                self._listener = await loop.create_server(connect, self.host, self._wanted_port, backlog=BACKLOG)
+            else:
+                sockets = await bound(self.host, self._wanted_port, BACKLOG)
+                self._listener = TlsListener(sockets, self.door, config.ssl, connect)
         except OSError as error:
             raise CannotListen(_why(self.host, self._wanted_port, error)) from error
         self._server.started = True
