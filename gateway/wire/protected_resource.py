@@ -6,8 +6,9 @@ Rules, numbered as in the code:
    has it is remembered. What is announced elsewhere is left as it stands.
 2. Metadata is asked for where it was announced, else where RFC 9728 section 3.1 puts it: below the path, then at the
    root. It is asked for with nothing of any caller's, at the configured upstream alone, and one request at a time.
-3. `resource` is rewritten only if it names this very upstream. Anything else stays, so that a client sees the mismatch
-   as it would see it without the gateway. A signed copy of what was rewritten is dropped: it would contradict.
+3. `resource` is rewritten only if it names this very upstream and does not name the route's address already (a gateway
+   that sits on the upstream's own name changes nothing). Anything else stays, so that a client sees the mismatch as it
+   would see it without the gateway. A signed copy of what was rewritten is dropped: it would contradict.
 4. Nothing is kept: an authorization server may be exchanged for another between two calls.
 It must never show a document that is not a strict JSON object with a resource, nor one above its bound.
 """
@@ -120,17 +121,19 @@ def _rewritten(body: bytes, upstream: Upstream, route: Route) -> bytes:
     if not isinstance(found, dict) or not isinstance(found.get("resource"), str):
         raise Malformed("not an object with a resource")
     resource: Json = found["resource"]
-    if isinstance(resource, str) and _names(resource, upstream):  # 3
+    if (
+        isinstance(resource, str) and _covers(resource, upstream.resource) and not _covers(resource, route.resource)
+    ):  # 3
         found = {name: value for name, value in found.items() if name != "signed_metadata"}
         found["resource"] = route.resource
     return json.dumps(found).encode()
 
 
-def _names(resource: str, upstream: Upstream) -> bool:
-    """Whether this is what the upstream calls itself: its address, or what that lies below, on segment borders."""
-    own, claimed = upstream.resource, resource.rstrip("/")
-    at = _origin(claimed)
-    return at is not None and at == _origin(own) and (own == claimed or own.startswith(claimed + "/"))
+def _covers(resource: str, address: str) -> bool:
+    """Whether a resource of this name is at this address: the same, or what it lies below, on segment borders."""
+    claimed, at = urlsplit(resource).path.rstrip("/"), _origin(resource)
+    path = urlsplit(address).path
+    return at is not None and at == _origin(address) and (path == claimed or path.startswith(claimed + "/"))
 
 
 def _own_target(url: str, upstream: Upstream) -> str | None:
