@@ -23,11 +23,11 @@ from gateway.core.exchange import Head
 from gateway.core.reasons import Refusal
 from gateway.wire.cycle import HIGH_WATER_BYTES, Cycle, http_scope
 from gateway.wire.door import LINGER_SECONDS, NEVER, RATE_BYTES, Door
-from gateway.wire.forwarded import is_trusted, peer_key, read_address, shown_certificate
+from gateway.wire.forwarded import peer_of
 from gateway.wire.front_answer import CROWDED, FAULT, FULL, LATE_BODY, LATE_HEAD, LEAVING, write_answer
 from gateway.wire.handshake import FrontWebSocket, fits
-from gateway.wire.head import BAD_UPGRADE, HEAD_TOO_LARGE, Peer, Scanned
-from gateway.wire.request_body import BODY_TOO_LARGE, ChunkedBody
+from gateway.wire.head import BAD_UPGRADE, HEAD_TOO_LARGE, Scanned
+from gateway.wire.request_body import BODY_TOO_LARGE, ChunkedBody, CountedBody
 from gateway.wire.target import LINE_BYTES, TARGET_TOO_LONG
 from gateway.wire.tls_listener import Handshake
 
@@ -57,20 +57,14 @@ class FrontProtocol(HttpToolsProtocol):
         self.server = get_local_addr(transport)
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        address = read_address(self.client[0]) if self.client is not None else None
-        trusted = is_trusted(address, door.limits.trusted_proxies)
-        certificate = "" if trusted else shown_certificate(transport)
-        self.peer = Peer("" if address is None else str(address), self.scheme, trusted, certificate)
-        self.peer_key = peer_key(address)
+        self.peer, self.peer_key = peer_of(transport, self.client, self.scheme, door.limits.trusted_proxies)
         self.state = HEAD
         self.pending = b""  # the beginning of a head, or what came behind the current request
         self.skipped = False  # the empty line that may stand before a request line has been passed over
         self.known = b""  # the last head that passed: a client says the same one again and again, and scanning is pure
         self.known_as: Scanned | None = None
         self.current: Cycle | None = None
-        self.chunked: ChunkedBody | None = None
-        self.left = 0  # bytes of a counted body still to come
-        self.received = 0  # bytes of the current body
+        self.body: ChunkedBody | CountedBody | None = None  # the current one, while bytes of it are to come
         self.body_began = 0.0
         self.stalled_bytes = 0  # what waited to be written when the write deadline was set
         self.write_deadline = NEVER
@@ -78,7 +72,7 @@ class FrontProtocol(HttpToolsProtocol):
         self.connections.add(self)
         if not door.enter(self, self.arriving):
             self._turn_away()
-        elif not trusted:  # a proxy's connections stand for many callers
+        elif not self.peer.trusted:  # a proxy's connections stand for many callers
             door.head_begun(self)
 
     def _turn_away(self) -> None:
@@ -192,9 +186,7 @@ class FrontProtocol(HttpToolsProtocol):
             self._here(data[at + length :])
         else:
             self.state = BODY
-            self.left = length
-            self.chunked = ChunkedBody(door.limits.body_bytes) if length < 0 else None
-            self.received = 0
+            self.body = ChunkedBody(door.limits.body_bytes) if length < 0 else CountedBody(length)
             self.body_began = door.clock.monotonic()
             self.read_deadline = self.body_began + door.limits.body_timeout
             if len(data) > at:
@@ -220,33 +212,25 @@ class FrontProtocol(HttpToolsProtocol):
     # 2: bodies
 
     def _body(self, data: bytes) -> None:
-        cycle = self.current
-        if cycle is None:
+        cycle, body = self.current, self.body
+        if cycle is None or body is None:
             raise RuntimeError("body bytes without a request")
         chunks = cycle.chunks
-        if self.chunked is not None:
-            rest = self.chunked.feed(data, chunks)
-            if isinstance(rest, Refusal):
-                self._spoiled(rest)
-                return
-            self.received = self.chunked.received
-        else:
-            taken = data[: self.left]
-            chunks.append(taken)
-            self.left -= len(taken)
-            self.received += len(taken)
-            rest = data[len(taken) :] if not self.left else None
+        rest = body.feed(data, chunks)
+        if isinstance(rest, Refusal):
+            self._spoiled(rest)
+            return
         if cycle.answered:
             chunks.clear()  # nobody wants it; it is read so that the next request is found
         cycle.held += len(data)
         if rest is None:
-            self.read_deadline = self.body_began + self.door.limits.body_timeout + self.received / RATE_BYTES
+            self.read_deadline = self.body_began + self.door.limits.body_timeout + body.received / RATE_BYTES
             if cycle.held > HIGH_WATER_BYTES and not cycle.answered:
                 self.flow.pause_reading()
             if chunks:
                 cycle.fed(complete=False)
             return
-        self.chunked = None
+        self.body = None
         self._here(rest)
         cycle.fed(complete=True)
         if cycle.answered:
@@ -263,7 +247,7 @@ class FrontProtocol(HttpToolsProtocol):
     def _spoiled(self, refusal: Refusal) -> None:
         """The body of the current request will not be had."""
         cycle = self.current
-        self.chunked = None
+        self.body = None
         if cycle is None or cycle.answered:
             self._linger()
         elif cycle.task is None:  # its application has not begun: there is no exchange
@@ -385,7 +369,7 @@ class FrontProtocol(HttpToolsProtocol):
         elif self.state == BODY:
             cycle = self.current
             if self.flow.read_paused or (cycle is not None and cycle.expects and not cycle.answered):
-                self.body_began = now - self.received / RATE_BYTES  # it is we who let it wait
+                self.body_began = now - (self.body.received if self.body else 0) / RATE_BYTES  # we let it wait
                 self.read_deadline = now + self.door.limits.body_timeout
             else:
                 self._spoiled(LATE_BODY)

@@ -19,8 +19,9 @@ from urllib.parse import unquote
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.core.reasons import Refusal
+from gateway.wire.forwarded import Peer
 from gateway.wire.front_answer import CONTINUE, STATUS_LINES
-from gateway.wire.head import Peer, Scanned
+from gateway.wire.head import Scanned
 from gateway.wire.lines import OURS, HeaderLines, checked
 
 Message: TypeAlias = MutableMapping[str, Any]

@@ -15,6 +15,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
@@ -58,6 +59,27 @@ def shown_certificate(transport: asyncio.Transport) -> str:
 
 def is_trusted(address: Address | None, networks: tuple[Network, ...]) -> bool:
     return address is not None and any(address in network for network in networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is known of a connection before its first byte. `trusted`: its address is a listed proxy's, so a certificate
+    it showed would be the proxy's and nobody's who calls through it."""
+
+    address: str
+    scheme: str
+    trusted: bool = False
+    certificate: str = ""
+
+
+def peer_of(
+    transport: asyncio.Transport, client: tuple[str, int] | None, scheme: str, proxies: tuple[Network, ...]
+) -> tuple[Peer, str]:
+    """Who a new connection comes from, and what it counts as for caps."""
+    address = read_address(client[0]) if client is not None else None
+    trusted = is_trusted(address, proxies)
+    certificate = "" if trusted else shown_certificate(transport)
+    return Peer("" if address is None else str(address), scheme, trusted, certificate), peer_key(address)
 
 
 def claimed(seen: Mapping[bytes, bytes], networks: tuple[Network, ...]) -> tuple[str | None, str | None]:

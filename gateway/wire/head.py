@@ -31,7 +31,7 @@ from gateway.wire.field_names import (
     Names,
     counts,
 )
-from gateway.wire.forwarded import Network, claimed
+from gateway.wire.forwarded import Network, Peer, claimed
 from gateway.wire.target import LINE_BYTES, TARGET_TOO_LONG, read_absolute, read_authority, read_target
 
 CHUNKED = -1  # `Scanned.length` of a body whose end only its framing tells
@@ -91,17 +91,6 @@ class Scanned:
     keep_alive: bool
     expects: bool
     http10: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What is known of a connection before its first byte. `trusted`: its address is a listed proxy's, so a certificate
-    it showed would be the proxy's and nobody's who calls through it."""
-
-    address: str
-    scheme: str
-    trusted: bool = False
-    certificate: str = ""
 
 
 class HeadScanner:

@@ -1,6 +1,6 @@
-"""Where a chunked request body ends: a strict decoder of RFC 9112 section 7.1. Sans-I/O.
+"""Where a request body ends: by its count, or by a strict decoder of RFC 9112 section 7.1. Sans-I/O.
 
-The rule: only CR LF ends a line, a size is 1 to 16 hex digits and nothing else, data ends exactly where its size says.
+Of chunks: only CR LF ends a line, a size is 1 to 16 hex digits and nothing else, data ends exactly where its size says.
 What it cannot place is refused; nothing is skipped to find the next size. It holds at most one unfinished line.
 1. Size: `1*16HEXDIG`. 2. Extensions of RFC 9112 grammar without white space are read over, up to `EXTENSION_BYTES` for
 the whole body. 3. CR LF behind the data. 4. The last chunk is zeros. 5. Trailers are field lines, capped, read to their
@@ -33,6 +33,24 @@ _SIZE = re.compile(
 _TRAILER = re.compile(_TOKEN + rb":[\t \x21-\x7e\x80-\xff]*")
 
 _IN_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILERS = range(4)
+
+
+class CountedBody:
+    """One body of exactly `length` bytes. `received` counts what came."""
+
+    __slots__ = ("_left", "received")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.received = 0
+
+    def feed(self, data: bytes, into: list[bytes]) -> bytes | Refusal | None:
+        """As ChunkedBody's; it refuses nothing."""
+        taken = data[: self._left]
+        into.append(taken)
+        self._left -= len(taken)
+        self.received += len(taken)
+        return None if self._left else data[len(taken) :]
 
 
 class ChunkedBody:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.core.exchange import Head
 from gateway.core.reasons import TABLE, Refusal
 from gateway.wire.field_names import ALLOWED_METHODS
-from gateway.wire.head import CHUNKED, HeadScanner, Peer, Scanned
+from gateway.wire.forwarded import Peer
+from gateway.wire.head import CHUNKED, HeadScanner, Scanned
 
 QUIET = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
