@@ -17,7 +17,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.core.canonical import Json, encode
+from gateway.core.canonical import Json
+from gateway.core.canonical import encode as encode_any
 from gateway.core.reasons import Malformed
 from gateway.trust.card_schema import CARD, LEGACY_CARD, Member
 
@@ -178,6 +179,20 @@ def _cleaned(value: Json, *, false_is_empty: bool = False) -> Json:
 
 def _object(value: Json) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
+
+
+def encode(card: dict[str, Json]) -> bytes:
+    """Canonical JSON. Without fractions and odd names, which few cards have, the C encoder writes the same bytes in a
+    twentieth of the time."""
+    if _ordinary(card):
+        return json.dumps(card, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    return encode_any(card)
+
+
+def _ordinary(value: Json) -> bool:
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_ordinary, value.values()))
+    return all(map(_ordinary, value)) if isinstance(value, list) else not isinstance(value, float)
 
 
 def _escaped(card: dict[str, Json]) -> bytes:

@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.core.canonical import Json, digest, encode, parse_object
+from gateway.core.canonical import Json, digest, parse_object
 from gateway.core.ports import Vouched
 from gateway.core.reasons import Malformed, Unverified
-from gateway.trust.card_forms import Form, forms, to_sign
+from gateway.trust.card_forms import Form, encode, forms, to_sign
 from gateway.trust.jose import KeySet, Signer
 from gateway.trust.jose_detached import DETACHED_ALGORITHMS, Detached, read_detached, sign_detached
 
-CARD_LIMIT_BYTES = 256 * 1024  # the largest real cards have some tens of KiB
-CARD_SIGNATURES = 16  # rotation and a few co-signers; each costs a verification for each form
+CARD_LIMIT_BYTES = 128 * 1024  # real cards have some tens of KiB at most; judging one costs what its size costs
+CARD_SIGNATURES = 8  # rotation and a few co-signers; each costs a verification for each form
 
 
 @dataclass(frozen=True, slots=True)

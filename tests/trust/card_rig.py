@@ -30,7 +30,7 @@ def card(**more: Any) -> dict[str, Any]:
         "provider": {"url": "https://acme.example", "organization": "ACME"},
         "capabilities": {
             "streaming": False,
-            "extensions": [{"uri": "urn:x", "required": True, "params": {"depth": [1, 2.5, {"a": False}], "z": "ü"}}],
+            "extensions": [{"uri": "urn:x", "required": True, "params": {"depth": [1, 25, {"a": False}], "z": "ü"}}],
         },
         "securitySchemes": {
             "oauth": {

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.core.canonical import encode
 from gateway.core.reasons import Malformed
+from gateway.trust import card_forms
 from gateway.trust.card_forms import COMPAT, SPEC, forms, to_sign
 from gateway.trust.card_schema import CARD, Member
 from tests.trust.card_rig import card, legacy
@@ -232,6 +233,23 @@ def test_a_scheme_whose_type_is_not_signed_cannot_be_made_another() -> None:
     schemes = {"k": {"type": "http", "in": "header", "name": "x-key"}, "m": {"type": "mutualTLS"}}
     form = next(form for form in forms(legacy(securitySchemes=schemes)) if form.payload == payload)
     assert form.card["securitySchemes"] == {"k": {"type": "apiKey", "in": "header", "name": "x-key"}}
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.text()
+            | st.integers(-(2**53) + 1, 2**53 - 1)
+            | st.floats(allow_nan=False, allow_infinity=False),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        ),
+    )
+)
+def test_the_quick_way_writes_canonical_json(found: dict[str, Any]) -> None:
+    assert card_forms.encode(found) == encode(found)
 
 
 NAMES = st.sampled_from([*CARD, "x", "url"])

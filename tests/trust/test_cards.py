@@ -253,11 +253,9 @@ def test_addresses_are_those_of_listed_origins_only() -> None:
         "file:///etc/passwd",
         "keys.acme.example",
     ]
-    found: dict[str, Any] = card()
-    for url in urls:
-        found = signed(found, OTHER, jku=url)
     voucher = Voucher("acme", None, frozenset({"https://keys.acme.example"}))
-    assert addresses(found, [voucher]) == [("acme", JKU), ("acme", "https://keys.acme.example:443/other")]
+    led = [pair for url in urls for pair in addresses(signed(card(), OTHER, jku=url), [voucher])]
+    assert led == [("acme", JKU), ("acme", "https://keys.acme.example:443/other")]
     assert origin_of("https://[::1]:8443/x") == "https://[::1]:8443"
 
 
