@@ -3,7 +3,7 @@
 The engine cannot be interrupted and holds the interpreter, so only bounded policies may run in the gateway's process.
 The rule: what is not seen to be bounded is not. Bounded means: at most one loop over the open part of the input
 (arguments and whatever has no size of its own) with nothing looped or searched inside or around it, or at most
-`NESTING` nested loops over small things (the caller's roles, the policy's data); no builtin whose work its arguments
+three nested loops over small things (the caller's roles, the policy's data); no builtin whose work its arguments
 decide; no format made from input; no `with`, which evaluates rules again; no functions that call functions so often
 that their work multiplies. Literals count for nothing: their length is in the text.
 """
@@ -11,12 +11,10 @@ that their work multiplies. Literals count for nothing: their length is in the t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple
 
 from gateway.pdp.builtins import CHEAP, UNBOUNDED
 from gateway.pdp.checks import touched
+from gateway.pdp.loops import FIXED, Loops, Nest, Shape, Size, nested, over
 from gateway.pdp.syntax import (
     Body,
     Node,
@@ -34,7 +32,6 @@ from gateway.pdp.syntax import (
     visit_rule,
 )
 
-NESTING = 3  # roles x names of an upstream x patterns is what a table of grants needs
 WORK = 50_000  # expressions; about 20 ms
 
 _SMALL_INPUT: tuple[Path, ...] = (
@@ -43,85 +40,6 @@ _SMALL_INPUT: tuple[Path, ...] = (
     ("context", "time"), ("context", "listing"), ("context", "direction"), ("context", "session"),
     ("context", "trace_id"), ("context", "budget"),
 )  # fmt: skip
-
-
-class Size(IntEnum):
-    """How much there may be of a value, and who decides: the policy's text, its data, the caller a little (who asks,
-    for what), one member of something the caller sends, or all of it."""
-
-    FIXED = 0
-    DATA = 1
-    CALLER = 2
-    PART = 3
-    OPEN = 4
-
-    @property
-    def member(self) -> Size:
-        return Size.PART if self is Size.OPEN else self
-
-
-class Nest(NamedTuple):
-    """Loops that nest in each other, by what they loop over. `search`: how deep in open loops a builtin looks through
-    an open value, counting itself; 0 where none does. Counts stop where they are too many anyway."""
-
-    small: int = 0
-    open: int = 0
-    search: int = 0
-
-    def around(self, inner: Nest) -> Nest:
-        search = max(self.search, inner.search + self.open if inner.search else 0)
-        return Nest(min(self.small + inner.small, NESTING + 1), min(self.open + inner.open, 2), min(search, 2))
-
-    @property
-    def bounded(self) -> bool:
-        if self.open == 0:
-            return self.small <= NESTING
-        return self.open == 1 and self.small == 0 and self.search <= 1
-
-
-@dataclass(frozen=True, slots=True)
-class Loops:
-    """The nests that may occur, one beside the other."""
-
-    nests: frozenset[Nest] = frozenset({Nest()})
-
-    def around(self, inner: Loops) -> Loops:
-        return Loops(frozenset(one.around(other) for one in self.nests for other in inner.nests))
-
-    def beside(self, other: Loops) -> Loops:
-        return Loops(self.nests | other.nests)
-
-    @property
-    def bounded(self) -> bool:
-        return all(nest.bounded for nest in self.nests)
-
-    @property
-    def size(self) -> Size:
-        """How many members something has that these loops made."""
-        if any(nest.open for nest in self.nests):
-            return Size.OPEN
-        return Size.CALLER if any(nest.small for nest in self.nests) else Size.FIXED
-
-
-def _over(size: Size) -> Loops:
-    """One loop over something of that size."""
-    if size >= Size.PART:
-        return Loops(frozenset({Nest(open=1)}))
-    return Loops(frozenset({Nest(small=1)})) if size else Loops()
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What is known of an expression or body: the size of its value and the loops that run to get it."""
-
-    size: Size
-    loops: Loops = Loops()
-
-    def also(self, other: Shape) -> Shape:
-        return Shape(max(self.size, other.size), self.loops.beside(other.loops))
-
-
-_FIXED = Shape(Size.FIXED)
 
 
 def unbounded_because(rules: Sequence[Rule]) -> tuple[str, ...]:
@@ -172,7 +90,7 @@ class _Judge:
 
     def rule(self, rule: Rule, sizes: tuple[Size, ...]) -> Shape:
         """The shape of one rule (as one body of its function) given the sizes of its parameters."""
-        shape = _FIXED
+        shape = FIXED
         for body in rule.bodies or (Body(None, ()),):
             names: dict[str, Size] = {}
             for param, size in zip(rule.params, sizes, strict=True):
@@ -184,7 +102,7 @@ class _Judge:
 
     def _alternative(self, rule: Rule, body: Body, names: dict[str, Size]) -> Shape:
         loops = self._statements(rule, body.statements, names)
-        value = _FIXED
+        value = FIXED
         for node in (*rule.dynamic, rule.key, body.value if body.value is not None else rule.value):
             if node is not None:
                 value = value.also(self._expression(rule, node, names))
@@ -203,7 +121,7 @@ class _Judge:
             if kind == "SomeIn":
                 found = self._expression(rule, content["collection"], names)
                 within.append((len(going_on), found.loops))
-                going_on.append(_over(_length(content["collection"], found.size)))
+                going_on.append(over(_length(content["collection"], found.size)))
                 for part in (content["key"], content["value"]):
                     if part is not None:
                         _bind(part, found.size.member, names)
@@ -219,7 +137,7 @@ class _Judge:
             else:
                 more, once = self._plain(rule, content["expr"], dict(names))
                 within.append((-1, more.around(once)))
-        return _nested(going_on, within)
+        return nested(going_on, within)
 
     def _every(self, rule: Rule, content: Node, names: Mapping[str, Size]) -> Loops:
         found = self._expression(rule, content["domain"], names)
@@ -227,7 +145,7 @@ class _Judge:
         for span in (content["key"], content["value"]):
             if span is not None:
                 inner[rule.scope.spanned(span)] = found.size.member
-        loops = _over(_length(content["domain"], found.size)).around(
+        loops = over(_length(content["domain"], found.size)).around(
             self._statements(rule, content["query"]["stmts"], inner)
         )
         return found.loops.beside(loops)
@@ -236,7 +154,7 @@ class _Judge:
         """A statement that is an expression: the loops that go on into later statements, and those that do not."""
         direct = Loops()
         for size in self._iterations(rule, node, names):
-            direct = direct.around(_over(size))
+            direct = direct.around(over(size))
         kind, content = expression(node, rule.file)
         if kind == "AssignExpr":
             right = self._expression(rule, content["rhs"], names)
@@ -274,7 +192,7 @@ class _Judge:
     def _expression(self, rule: Rule, node: Node, names: Mapping[str, Size]) -> Shape:
         kind, content = expression(node, rule.file)
         if is_scalar(kind):
-            return _FIXED
+            return FIXED
         if kind in ("Var", "RefDot", "RefBrack"):
             base, parts = flatten(node)
             shape = Shape(self._base(rule, base, parts, names))
@@ -292,17 +210,17 @@ class _Judge:
                 if name in content:
                     shape = shape.also(self._expression(rule, content[name], inner))
             return Shape(shape.size, loops.around(shape.loops))
-        shape = _FIXED
+        shape = FIXED
         for part in children(kind, content):
             shape = shape.also(self._expression(rule, part, names))
         if kind == "Membership":  # looks at each member in turn
             size = _length(content["collection"], self._expression(rule, content["collection"], names).size)
-            shape = Shape(Size.FIXED, shape.loops.beside(_over(size)))
+            shape = Shape(Size.FIXED, shape.loops.beside(over(size)))
         return shape
 
     def _call(self, rule: Rule, call: Node, names: Mapping[str, Size]) -> Shape:
         shapes = [self._expression(rule, part, names) for part in call["params"]]
-        given = _FIXED
+        given = FIXED
         for shape in shapes:
             given = given.also(shape)
         dotted = callee(call, rule.file)
@@ -324,7 +242,7 @@ class _Judge:
         self.called.add(path)
         found = self._functions.get((path, sizes))
         if found is None:
-            found = _FIXED
+            found = FIXED
             for rule in self._by_path[path]:
                 count = len(rule.params)
                 found = found.also(self.rule(rule, (*sizes, Size.OPEN)[:count]))
@@ -374,20 +292,6 @@ class _Judge:
 def _nested_over(loops: Loops) -> str:
     worst = max(loops.nests, key=lambda nest: (nest.open, nest.search, nest.small))
     return "the open part of the input" if worst.open else "the caller's roles or the policy's data"
-
-
-def _nested(going_on: list[Loops], within: list[tuple[int, Loops]]) -> Loops:
-    """All loops that go on around each other, and around each one within a statement but the loop it is made for."""
-    total = Loops()
-    for loops in going_on:
-        total = total.around(loops)
-    found = total
-    for own, inner in within:
-        outer = Loops()
-        for index, loops in enumerate(going_on):
-            outer = outer if index == own else outer.around(loops)
-        found = found.beside(outer.around(inner))
-    return found
 
 
 def _length(node: Node, size: Size) -> Size:
