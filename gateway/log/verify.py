@@ -151,7 +151,7 @@ def _journal(directory: Path, note: bytes, size: int, records: RecordCheck) -> t
         return 0, []
     try:
         start, entries = journal_entries(journal, size)
-    except Wrong as wrong:
+    except (Wrong, FileNotFoundError) as wrong:  # a segment that is used again has another name
         if (
             directory / "checkpoint"
         ).read_bytes() != note:  # a gateway is at work: these entries are under a newer checkpoint by now

@@ -6,6 +6,7 @@ The keys are changed as an operator does it, by the command line beside the runn
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 from pathlib import Path
@@ -16,10 +17,15 @@ import pytest
 from rig import check_books, read_log, until
 
 from gateway.log.verify import directory_keys, verify
+from gateway.trust.cards import Voucher, verify_card
+from gateway.trust.jose import read_jwks
 from tests.cli.rig_cli import Shell
 from tests.cli.served import Served, serving
-from tests.flows.stage import calling, staged
+from tests.flows.stage import Stage, calling, staged
+from tests.trust.card_rig import card
+from tests.wire.faulty import Peer, answer
 
+CARD = "/.well-known/agent-card.json"
 CALLERS = 6
 ROTATIONS = 3
 
@@ -47,6 +53,25 @@ async def client_calls(url: str, stop: asyncio.Event) -> int:
     return count
 
 
+async def card_calls(url: str, stop: asyncio.Event) -> int:
+    """Fetches the key set, then the card: whoever has the set of a moment ago finds the key that signed."""
+    count = 0
+    async with httpx2.AsyncClient(timeout=20) as client:
+        while not stop.is_set():
+            published = await client.get(f"{url}/.well-known/jwks.json")
+            answer = await client.get(f"{url}/agent{CARD}")
+            assert (published.status_code, answer.status_code) == (200, 200), answer.text
+            verify_card(answer.json(), [Voucher("gateway", read_jwks(published.content))], 0.0)
+            count += 1
+    return count
+
+
+def signed_by(served: Served) -> str:
+    [signature] = served.get(f"/agent{CARD}").json()["signatures"]
+    text = signature["protected"]
+    return str(json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))["kid"])
+
+
 def kids(served: Served) -> list[str]:
     return [key["kid"] for key in served.get("/.well-known/jwks.json").json()["keys"]]
 
@@ -68,9 +93,11 @@ def rotate_cards(shell: Shell, served: Served) -> None:
     """The next key is shown before it signs; then it comes first, the former after it."""
     before = kids(served)
     made = shell("keys", "new", "cards", "--json").json["kid"]
+    assert signed_by(served) == before[0]
     until(lambda: kids(served) == [before[0], made, *before[1:]], what="the next key in the set")
     assert shell("keys", "rotate", "cards").code == 0
     until(lambda: kids(served)[:2] == [made, before[0]], what="the new key in front")
+    assert signed_by(served) == made
 
 
 @pytest.fixture
@@ -85,6 +112,21 @@ def configure(folder: Path, settings: dict[str, Any]) -> None:
     (folder / "gateway.yaml").write_text(json.dumps({**base, **settings}))
 
 
+def with_agent(stage: Stage, folder: Path) -> dict[str, Any]:
+    """The stage's settings, and an agent whose card the gateway signs."""
+    settings = stage.settings(folder, auth="anonymous")
+    url = f"http://127.0.0.1:{stage.server.port}"
+    shown = card(supportedInterfaces=[{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}])
+
+    async def play(peer: Peer) -> None:
+        await peer.send(answer(json.dumps(shown).encode(), b"Content-Type: application/json"))
+
+    stage.plays[CARD] = play
+    settings["upstreams"]["agent"] = {"url": url, "protocol": "a2a"}
+    settings["routes"].append({"name": "agent", "match": {"path": "/agent"}, "upstream": "agent", "auth": "anonymous"})
+    return settings
+
+
 def ended(served: Served) -> None:
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(30) == 0, served.text
@@ -95,7 +137,7 @@ def test_rotating_keys_under_load_loses_no_request_and_the_log_verifies_across_i
 
     async def story() -> int:
         async with staged() as stage:
-            configure(folder, stage.settings(folder, auth="anonymous"))
+            configure(folder, with_agent(stage, folder))
             assert shell("keys", "new", "cards").code == 0
             with serving() as served:
                 known.append(served.announced["vkey"])
@@ -103,11 +145,13 @@ def test_rotating_keys_under_load_loses_no_request_and_the_log_verifies_across_i
                 port = int(url.rpartition(":")[2])
                 load = [asyncio.create_task(raw_calls(port, stop)) for _ in range(CALLERS)]
                 load += [asyncio.create_task(client_calls(url, stop)) for _ in range(2)]
+                cards = asyncio.create_task(card_calls(url, stop))
                 for _ in range(ROTATIONS):
                     await asyncio.to_thread(rotate_log, shell, known)
                     await asyncio.to_thread(rotate_cards, shell, served)
                 stop.set()
                 total = sum(await asyncio.gather(*load))
+                assert await cards > ROTATIONS
                 await asyncio.to_thread(ended, served)
                 return total
 
@@ -118,7 +162,9 @@ def test_rotating_keys_under_load_loses_no_request_and_the_log_verifies_across_i
     assert shell("audit", "verify", "var", "--key", "@var/log/vkeys").code == 0
     records = read_log(folder / "var/log")
     kinds = [record["kind"] for record in records]
-    assert kinds.count("intent") == kinds.count("outcome") == total > ROTATIONS
+    assert kinds.count("intent") == kinds.count("outcome")
+    assert sum(record["kind"] == "outcome" and record["route"] != "agent" for record in records) == total > ROTATIONS
+    assert "refusal" not in kinds
     told = [record for record in records if record["kind"] == "admin"]
     expected = ["admin.keys.new"] + ["admin.keys.rotate", "admin.keys.new", "admin.keys.rotate"] * ROTATIONS
     assert [record["action"] for record in told] == expected
