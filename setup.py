@@ -11,7 +11,8 @@ from setuptools import setup
 
 COMPILED = """
 core/access core/canonical core/drawing core/exchange core/ids core/pipeline core/reasons core/records core/sse
-stages/decide stages/forward stages/identify stages/ledger stages/meter stages/record stages/verify
+stages/credentials stages/decide stages/forward stages/identify stages/kept stages/ledger stages/meter stages/record
+stages/scopes stages/verify
 wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1
 wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/relay wire/streams wire/target
 wire/upstream wire/ways
@@ -21,6 +22,7 @@ protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers prot
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller
 pdp/answer pdp/compiled pdp/embedded pdp/reads
+trust/blocks trust/callers trust/card_check trust/pins
 stores/facets stores/portions stores/records
 """
 

@@ -17,7 +17,7 @@ from gateway.core.exchange import Call, Decision, Exchange, Principal
 def timestamp(epoch: float) -> str:
     """RFC 3339 UTC with six digits."""
     whole = int(epoch)
-    return f"{_second(whole)}.{int((epoch - whole) * 1_000_000):06d}Z"
+    return f"{_second(whole)}.{str(1_000_000 + int((epoch - whole) * 1_000_000))[1:]}Z"  # a format costs five times it
 
 
 @lru_cache(maxsize=4)

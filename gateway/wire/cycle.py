@@ -22,7 +22,7 @@ from gateway.core.reasons import Refusal
 from gateway.wire.forwarded import Peer
 from gateway.wire.front_answer import CONTINUE, STATUS_LINES
 from gateway.wire.head import Scanned
-from gateway.wire.lines import OURS, HeaderLines, checked
+from gateway.wire.lines import OURS, HeaderLines
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -228,9 +228,9 @@ class Cycle:
                 continue
             if name == b"date":
                 dated = True
-            elif not self._declare(value) or status == 204:
-                continue
-            lines.append(checked(name, value))
+                lines.append(known.date(value))
+            elif self._declare(value) and status != 204:
+                lines.append(b"content-length: " + value + b"\r\n")  # digits, as `_declare` found
         if not dated:
             lines.append(self._line.date())  # RFC 9110 section 6.6.1
         if not self._declared and not self._bodiless:

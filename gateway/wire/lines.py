@@ -7,6 +7,7 @@ for those the answer is None. Bounded, and forgotten all at once.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gateway.core.exchange import Header
@@ -19,14 +20,13 @@ OURS: Final = frozenset(
 )
 DECIDED: Final = OURS | {b"content-length", b"date"}
 _EVER_NEW = frozenset((b"x-request-id", b"x-upstream-request-id", b"ratelimit", b"set-cookie", b"etag"))
-_TEXT = bytes([9, *range(32, 127), *range(128, 256)])
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [\t\x20-\x7e\x80-\xff]*+\r\n")
 
 
 def checked(name: bytes, value: bytes) -> bytes:
     """The line, with its end. Raises RuntimeError for what is no line."""
     line = name + b": " + value + b"\r\n"
-    if not name or name.translate(None, _TOKEN) or line.translate(None, _TEXT) != b"\r\n":
+    if _LINE.fullmatch(line) is None:
         raise RuntimeError("a response header has a byte that may not leave")
     return line
 
@@ -34,10 +34,12 @@ def checked(name: bytes, value: bytes) -> bytes:
 class HeaderLines:
     """What one listener has said."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_date", "_dated", "_known")
 
     def __init__(self) -> None:
         self._known: dict[Header, bytes] = {}
+        self._date = b""
+        self._dated = b""
 
     def line(self, header: Header) -> bytes | None:
         """The line of one header; None for one that is decided per response. Raises RuntimeError as `checked`."""
@@ -54,3 +56,10 @@ class HeaderLines:
                 self._known.clear()
             self._known[header] = line
         return line
+
+    def date(self, value: bytes) -> bytes:
+        """The Date line of `value`, which is the same for a second. Raises RuntimeError as `checked`."""
+        if value != self._date:
+            self._dated = checked(b"date", value)
+            self._date = value
+        return self._dated
