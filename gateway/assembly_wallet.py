@@ -16,14 +16,13 @@ from gateway.core.snapshot import Upstream
 from gateway.identity.grants import Client
 from gateway.identity.kept_tokens import KeptTokens
 from gateway.identity.upstream_tokens import ClientGrant, ExchangedToken, ExchangeGrant, OwnToken, Tokens
-from gateway.pdp.yamldata import parse_yaml
 
 _Source: TypeAlias = "OwnToken | ExchangedToken | KeptTokens"
 
 
 def read_yaml(data: bytes) -> object:
-    """Files of keys and tokens, read as strictly as policy data. Raises ValueError."""
-    return parse_yaml(data.decode("utf-8"))
+    """Files of keys and tokens, read as strictly as the configuration. Raises ValueError."""
+    return config.read_plain(data)
 
 
 class Wallet:

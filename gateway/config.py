@@ -44,7 +44,7 @@ from gateway.config_types import (
     UpstreamTls,
 )
 from gateway.config_values import DURATION, Address, Rate, Secret, parse_duration
-from gateway.config_yaml import FILE_LIMIT_BYTES, ConfigError, Node, Place, Problem, override, read_text
+from gateway.config_yaml import FILE_LIMIT_BYTES, ConfigError, Node, Place, Problem, override, read_plain, read_text
 from gateway.core.canonical import Json
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "load",
     "parse_duration",
     "read",
+    "read_plain",
     "reference",
 ]
 

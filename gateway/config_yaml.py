@@ -102,6 +102,26 @@ def read_text(text: str, source: str, problems: list[Problem]) -> Node | None:
     return None
 
 
+def read_plain(data: bytes) -> object:
+    """Lists, dicts and scalars of another file that is read as strictly: keys, tokens. Raises ValueError."""
+    problems: list[Problem] = []
+    node = read_text(data.decode("utf-8"), "line", problems)
+    if problems or node is None:
+        raise ValueError("; ".join(_without_source(problem) for problem in problems))
+    return _plain(node.value)
+
+
+def _without_source(problem: Problem) -> str:
+    """Who asked knows the file."""
+    return str(problem).replace("line:", "line ", 1)
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(node.value) for name, node in value.items()}
+    return [_plain(node.value) for node in value] if isinstance(value, list) else value
+
+
 class _Builder:
     """Turns PyYAML's events into nodes; everything the events say beyond values is refused here."""
 

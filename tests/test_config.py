@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import pickle
 import re
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Address, ConfigError, Rate, Secret, Settings, json_schema, load, read, reference
+from gateway.config import Address, ConfigError, Rate, Secret, Settings, json_schema, load, read, read_plain, reference
 from gateway.config_schema import Either, ListOf, MapOf, Of
+from gateway.identity.apikey import ApiKeys, mint
 from gateway.identity.claims import path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -478,3 +480,48 @@ def test_the_json_schema_knows_the_same_keys() -> None:
     text = json.dumps(schema)
     assert "vault" not in text
     assert '"required": ["url", "protocol"]' in text
+
+
+def test_a_file_of_keys_follows_the_same_schema_as_the_configuration() -> None:
+    text = b"- {id: ci, expires: 2027-01-31T00:00:00Z, org: no, n: 010, x: null, f: 1.5, t: true}\n- [a, 'b: c']\n"
+    assert read_plain(text) == [
+        {"id": "ci", "expires": "2027-01-31T00:00:00Z", "org": "no", "n": 10, "x": None, "f": 1.5, "t": True},
+        ["a", "b: c"],
+    ]
+    assert read_plain(b"") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"- &a {id: ci}\n- *a\n", "line 1: [0]: anchors"),
+        (b"- {id: ci,\n   id: ci}\n", "line 2: [0].id: the key is there twice"),
+        (b"- id: !!str ci\n", "tags"),
+        (b"--- a\n--- b\n", "second document"),
+        (b"- [\n", "not YAML"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_a_file_of_keys_with_two_readings_is_refused_and_never_quoted(text: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=r"line|utf-8") as caught:
+        read_plain(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("expires", ["2027-01-31T00:00:00Z", "2027-01-31T01:00:00+01:00", "2027-01-31", "1801353600"])
+def test_a_date_needs_no_quotes_in_a_file_of_keys(expires: str, tmp_path: Path) -> None:
+    key, digest = mint("ci")
+    file = tmp_path / "keys.yaml"
+    file.write_text(f"- id: ci\n  sha256: '{digest}'\n  expires: {expires}\n")
+    keys = ApiKeys(file, read_plain, AtTheStartOf2026())
+    found = keys.judge(key.encode(), hashlib.sha256(key.encode()).digest())
+    assert found is not None
+    assert found.expires == 1_801_353_600
+
+
+class AtTheStartOf2026:
+    def time(self) -> float:
+        return 1_767_225_600.0
+
+    def monotonic(self) -> float:
+        return 0.0

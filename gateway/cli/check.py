@@ -19,7 +19,6 @@ from gateway.identity.apikey import ApiKeyError, ApiKeys
 from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.sources import read_folder
 from gateway.pdp.syntax import PolicyRefused
-from gateway.pdp.yamldata import parse_yaml
 
 _EPILOG = """\b
 Examples:
@@ -87,7 +86,7 @@ def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[s
         problems.append(_problem("policy.bundle", f"{error}"))
     if settings.trust.api_keys is not None:
         try:
-            ApiKeys(settings.trust.api_keys.file, lambda found: parse_yaml(found.decode()), _SystemClock())
+            ApiKeys(settings.trust.api_keys.file, config.read_plain, _SystemClock())
         except (ApiKeyError, OSError) as error:
             problems.append(_problem("trust.api_keys.file", f"{error}"))
     return summary

@@ -35,6 +35,7 @@ Load: TypeAlias = "Callable[[bytes], object]"
 _KEY = re.compile(rb"tg_([a-z0-9-]{1,63})_[A-Za-z0-9_-]{43}")
 _ID = re.compile(r"[a-z0-9-]{1,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MEMBERS = frozenset({"id", "sha256", "subject", "type", "org", "roles", "agent", "routes", "scopes", "expires"})
 _log = logging.getLogger("tollgate.identity")
@@ -207,7 +208,7 @@ def _texts(item: Mapping[str, object], name: str, where: str) -> tuple[str, ...]
 
 
 def _expiry(value: object, where: str) -> float | None:
-    """RFC 3339 with a zone, or epoch seconds."""
+    """RFC 3339 with a zone, a date alone (its first moment, UTC), or epoch seconds."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**53:
@@ -216,6 +217,8 @@ def _expiry(value: object, where: str) -> float | None:
         when = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         when = None
+    if when is not None and when.tzinfo is None and isinstance(value, str) and _DAY.fullmatch(value):
+        when = when.replace(tzinfo=datetime.UTC)
     if when is None or when.tzinfo is None:
-        raise ApiKeyError(f'{where}: expires is not a date like "2027-01-31T00:00:00Z", in quotes')
+        raise ApiKeyError(f"{where}: expires is not a date like 2027-01-31 or 2027-01-31T00:00:00Z")
     return when.timestamp()

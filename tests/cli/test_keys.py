@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.config import read_plain
 from gateway.identity.apikey import ApiKeys
 from gateway.log.note import VerifierKey
-from gateway.pdp.yamldata import parse_yaml
 from gateway.trust.keys import KeyRing
 from tests.cli.rig_cli import RealClock, Shell, write_log
 
@@ -125,7 +125,7 @@ def test_an_api_key_is_shown_once_and_its_entry_is_what_the_gateway_reads(shell:
     [entry] = yaml.safe_load(entries)
     assert entry["sha256"] == hashlib.sha256(key.encode()).hexdigest()
     Path("keys.yaml").write_text(entries)
-    keys = ApiKeys(Path("keys.yaml"), lambda data: parse_yaml(data.decode()), RealClock())
+    keys = ApiKeys(Path("keys.yaml"), read_plain, RealClock())
     principal = keys.judge(key.encode(), hashlib.sha256(key.encode()).digest())
     assert principal is not None
     assert (principal.id, principal.roles, principal.org) == ("key:ci", ("reader", "writer"), "acme")
