@@ -131,8 +131,8 @@ class Dpop:
         shown = self._shown(head)
         if isinstance(shown, str):
             return self._no(route, shown, "dpop_malformed")
-        use = self._replays.use(shown.key, shown.jti, shown.issued + self._max_age - self._clock.time())
-        return refused_use(use, lambda: self._no(route, "it was used before: make one for each request", "dpop_replay"))
+        use = self._replays.use(shown.key, shown.jti, shown.issued, shown.issued + self._max_age)
+        return refused_use(use, lambda why: self._no(route, why, "dpop_replay"))
 
     def _shown(self, head: Head) -> Shown | str:
         found: Shown | str | None = head.facts.get("dpop")
@@ -156,12 +156,14 @@ class Dpop:
         return self._challenges.proof(route, f"The DPoP proof is refused: {why}", error, rule)
 
 
-def refused_use(use: Use, again: Callable[[], Refusal]) -> Refusal | None:
+def refused_use(use: Use, refused: Callable[[str], Refusal]) -> Refusal | None:
     """What comes of using something once."""
     if use is Use.FRESH:
         return None
     if use is Use.AGAIN:
-        return again()
+        return refused("it was used before: make a new one for each request")
+    if use is Use.EARLY:
+        return refused("it was made before the gateway began: make a new one")
     text = "Too many proofs at a time: what counts once can be remembered of so many only"
     return Refusal(Reason.OVERLOADED, text, rule="replays_full", retry_after=5)
 

@@ -3,7 +3,8 @@
 1. A value counts once for its owner (a key's thumbprint), whoever sends it and over whichever connection. 2. Nothing is
 forgotten before its time: where the memory is full, or one owner has used up its share of it, the answer is no. Only
 values that came under a right signature get in, so a stranger cannot fill it. 3. Time is monotonic: a turned clock
-makes nothing fresh again. The memory is this process's; a second gateway has its own.
+makes nothing fresh again. 4. What was made before this memory began may have been used before it: it does not count.
+The memory is this process's; a second gateway has its own.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ LIMIT = 262_144  # values at the same time, about 40 MB: 4,000 proofs in a secon
 SHARE = 65_536  # of them, one owner's
 SPAN_SECONDS = 16.0  # values are forgotten by the span
 FORGOTTEN_AT_ONCE = 8
+CLOCKS_SECONDS = 1.0  # dates are whole seconds: what was made in the first one is not what was made before
 
 
 class Use(Enum):
     FRESH = "fresh"
     AGAIN = "again"
+    EARLY = "early"
     FULL = "full"
 
 
 class Replays:
-    __slots__ = ("_clock", "_limit", "_order", "_owners", "_seen", "_share", "_spans")
+    __slots__ = ("_began", "_clock", "_limit", "_order", "_owners", "_seen", "_share", "_spans")
 
     def __init__(self, clock: Clock, limit: int = LIMIT, share: int = SHARE) -> None:
         self._clock = clock
+        self._began = clock.time()
         self._limit = limit
         self._share = share
         self._seen: set[bytes] = set()
@@ -41,8 +45,11 @@ class Replays:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def use(self, owner: str, value: str, seconds: float) -> Use:
-        """`seconds`: how long from now it could be presented again."""
+    def use(self, owner: str, value: str, made: float, until: float) -> Use:
+        """`made` is when its maker says it was made, `until` when it could be presented for the last time: both epoch
+        seconds."""
+        if made < self._began - CLOCKS_SECONDS:
+            return Use.EARLY  # 4
         now = self._clock.monotonic()
         self._forget(int(now // SPAN_SECONDS))
         mark = blake2b(f"{len(owner)}:{owner}{value}".encode(), digest_size=16).digest()
@@ -52,7 +59,7 @@ class Replays:
             return Use.FULL  # 2
         self._seen.add(mark)
         self._owners[owner] = self._owners.get(owner, 0) + 1
-        span = int((now + max(seconds, 0.0)) // SPAN_SECONDS)
+        span = int((now + max(until - self._clock.time(), 0.0)) // SPAN_SECONDS)
         if span not in self._spans:
             self._spans[span] = []
             heappush(self._order, span)

@@ -134,8 +134,8 @@ class Signatures:
         ends = signed.created + found.entry.max_age
         if signed.expires is not None:
             ends = min(ends, signed.expires)
-        use = self._replays.use(signed.key, signed.nonce, ends - self._clock.time())
-        return refused_use(use, lambda: self._no(route, "its nonce was used before", "signature_replay"))  # 9
+        use = self._replays.use(signed.key, signed.nonce, signed.created, ends)
+        return refused_use(use, lambda why: self._no(route, why, "signature_replay"))  # 9
 
     def alive(self, principal: Principal) -> bool:
         """Whether the entry is still configured and still has the key (ruling 4)."""

@@ -219,6 +219,17 @@ def test_a_proof_counts_once() -> None:
     assert door.once(again, found) is not None
 
 
+def test_a_proof_made_before_the_gateway_began_does_not_count() -> None:
+    """Another process may have seen it."""
+    door = Bound()
+    given = head(*door.headers(door.token(), iat=int(door.clock.time()) - 10))
+    found = door.caller.authenticate(given, ROUTE)
+    assert isinstance(found, Principal)
+    verdict = door.once(given, found)
+    assert verdict is not None
+    assert verdict.rule == "dpop_replay"
+
+
 def test_a_memory_that_is_full_refuses_for_the_moment() -> None:
     door = Bound(share=2)
     token = door.token()
