@@ -37,8 +37,10 @@ def _member(item: Field[Any], indent: str, mark: str) -> Iterator[str]:
     kind, shown, why = item.metadata["kind"], item.metadata["shown"], item.metadata["why"]
     if isinstance(kind, Of):
         inner = mark or ("# " if item.default is None else "")
-        yield _line(indent, inner, f"{item.name}:", why)
-        yield from _section(kind.section, indent + "  ", inner)
+        lines = list(_section(kind.section, indent + "  ", inner))
+        empty = all(line.startswith("#") for line in lines)  # nothing of it has a default: its own line is none either
+        yield _line(indent, "# " if empty else inner, f"{item.name}:", why)
+        yield from lines
     elif isinstance(kind, MapOf) and isinstance(kind.kind, Of):
         yield _line(indent, mark, f"{item.name}:", why)
         yield _line(indent + "  ", mark, f"{_SAMPLE}:", "")

@@ -131,7 +131,6 @@ def test_an_http_version_without_quotes_says_that_quotes_are_missing() -> None:
         ("audit: {capture: full}", "audit.capture"),
         (MINIMAL.replace("protocol: mcp", "protocol: mcp, retries: {}"), "upstreams.weather.retries"),
         (MINIMAL.replace("protocol: mcp", "protocol: mcp, breaker: {}"), "upstreams.weather.breaker"),
-        (MINIMAL.replace("protocol: mcp", "protocol: mcp, card: {}"), "upstreams.weather.card"),
         (MINIMAL.replace("upstream: weather", "upstream: weather, on_error: allow"), "routes.weather.on_error"),
     ],
 )
