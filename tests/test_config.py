@@ -524,3 +524,62 @@ class AtTheStartOf2026:
 
     def monotonic(self) -> float:
         return 0.0
+
+
+KEYS = "{url: 'https://keys.example/jwks'}"
+
+
+def test_who_signs_requests_is_known_by_keys_or_by_listed_directories() -> None:
+    found = settings(
+        f"trust:\n  signatures:\n  - {{name: partners, jwks: {KEYS}, subject: planner, roles: [reader]}}\n"
+        "  - {name: bots, directories: ['https://agent.example'], covers: authority, max_age: 24h, nonce: optional}\n"
+    ).trust.signatures
+    assert [(item.name, item.covers, item.nonce, item.max_age) for item in found] == [
+        ("partners", "request", "required", 60.0), ("bots", "authority", "optional", 86400.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ("{name: a}", "exactly one of jwks, directories"),
+        (f"{{name: a, jwks: {KEYS}, directories: ['https://b.example']}}", "exactly one of jwks, directories"),
+        ("{name: a, directories: ['https://b.example'], tag: x}", "web-bot-auth"),
+        ("{name: a, directories: ['https://b.example/path']}", "directories[0]"),
+        ("{name: a, directories: ['http://b.example']}", "plain http"),
+        ("{name: a, jwks: {url: 'http://b.example/k'}}", "plain http"),
+        (f"{{name: a, jwks: {KEYS}, max_age: 25h}}", "more than 24h"),
+        (f"{{name: a, jwks: {KEYS}, covers: nothing}}", "covers"),
+        ("{name: a, jwks: {}}", "exactly one of url, file"),
+    ],
+)
+def test_a_signers_entry_that_says_two_things_or_nothing_is_refused(entry: str, wrong: str) -> None:
+    assert wrong in only(f"trust:\n  signatures:\n  - {entry}\n")
+
+
+def test_two_entries_cannot_speak_for_one_name_or_one_directory() -> None:
+    """`agent:idp/x` would be two callers."""
+    issuer = f"  issuers:\n  - {{name: idp, issuer: 'https://idp.example', audience: a, jwks: {KEYS}}}\n"
+    assert "an issuer has the same name" in only(f"trust:\n{issuer}  signatures:\n  - {{name: idp, jwks: {KEYS}}}\n")
+    twice = "".join(f"  - {{name: {name}, directories: ['https://b.example']}}\n" for name in "ab")
+    assert "listed twice" in only(f"trust:\n  signatures:\n{twice}")
+
+
+def test_a_proof_is_young_and_a_registered_descriptor_is_there() -> None:
+    assert settings("trust: {dpop: {nonce: required, max_age: 2m}}").trust.dpop.max_age == 120.0
+    assert "more than 10m" in only("trust: {dpop: {max_age: 11m}}")
+    assert "no such file" in only("trust: {descriptors: [{name: a, file: /nowhere/a.jws}]}")
+
+
+def test_a_descriptor_is_asked_of_callers_and_signed_by_somebody() -> None:
+    route = "routes:\n- {name: weather, match: {path: /weather}, upstream: weather, descriptor: required"
+    upstream = "upstreams: {weather: {url: 'http://127.0.0.1:1', protocol: http}}\n"
+    signer = f"trust: {{signers: [{{name: acme, jwks: {KEYS}}}]}}\n"
+    assert settings(signer + upstream + route + "}\n").routes[0].descriptor == "required"
+    assert "nobody may sign one" in only(upstream + route + "}\n")
+    assert "anonymous callers" in only(signer + upstream + route + ", auth: anonymous}\n")
+
+
+def test_a_signer_has_keys_somewhere() -> None:
+    assert "jwks, jku or both" in only("trust: {signers: [{name: acme}]}")
+    assert "plain http" in only("trust: {signers: [{name: acme, jwks: {url: 'http://a.example/k'}}]}")

@@ -49,10 +49,11 @@ _ABSENT: Final = "absent"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A descriptor with the key sets it was verified among: others may say otherwise. `until` is monotonic seconds."""
+    """A descriptor with the key sets it was verified among: others may say otherwise. `until` is monotonic seconds, so
+    that a turned clock prolongs nothing."""
 
     descriptor: Descriptor
-    keys: tuple[KeySet | None, ...]
+    keys: list[KeySet | None]
     until: float
 
 
@@ -80,7 +81,9 @@ class CallerDescriptors:
     who may say who a caller is, with the `iss` of their tokens ("" for others than tokens'). Raises Malformed for a
     registered one that cannot be read."""
 
-    __slots__ = ("_by_digest", "_clock", "_issuers", "_known", "_registered", "_signers", "_sole", "_sources")
+    __slots__ = (
+        "_by_digest", "_clock", "_issuers", "_known", "_monotonic", "_registered", "_signers", "_sole", "_sources",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class CallerDescriptors:
         self._issuers = dict(issuers)
         self._sole = next(iter(issuers)) if len(issuers) == 1 else ""
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._known: dict[bytes, _Known] = {}
 
     def check(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
@@ -170,9 +174,10 @@ class CallerDescriptors:
 
     def _verified(self, mark: bytes, data: bytes) -> _Known:
         """Rule 3. Only what was verified is remembered, so strangers cannot push others out."""
-        keys = tuple(source.keys for source in self._sources)
+        keys = [source.keys for source in self._sources]
         found = read_descriptor(data, self._signers.vouchers(), self._clock.time())
-        known = _Known(found, keys, self._clock.monotonic() + REMEMBER_SECONDS)
+        left = min(REMEMBER_SECONDS, found.until - self._clock.time())
+        known = _Known(found, keys, self._monotonic() + left)
         self._known.pop(mark, None)
         if len(self._known) >= REMEMBER:
             del self._known[next(iter(self._known))]
@@ -180,9 +185,9 @@ class CallerDescriptors:
         return known
 
     def _holds(self, known: _Known) -> bool:
-        if self._clock.monotonic() >= known.until or self._clock.time() >= known.descriptor.until:
+        if self._monotonic() >= known.until:
             return False
-        return all(source.keys is keys for source, keys in zip(self._sources, known.keys, strict=True))
+        return known.keys == [source.keys for source in self._sources]  # a set equals itself alone
 
     def _bound(self, exchange: Exchange, known: _Known) -> Verdict:
         principal, found = exchange.principal, known.descriptor
