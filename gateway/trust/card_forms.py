@@ -6,7 +6,9 @@ and never goes on. Forms of v1.0, in this order, the first that fits names the s
 ones stay where they are there; unknown members stay. 2. The same without unknown members (a reader that parses first).
 3. Both once more with every REQUIRED member put in, for signers that read "always present" so. 4. `compat`: what the
 SDKs sign: parsed, so without unknown members, then everything empty left out at any depth; once more with unknown
-members (an SDK that is newer than this table); once more as their earlier releases wrote it, escaped to ASCII.
+members (an SDK that is newer than this table); once more as their earlier releases wrote it, escaped to ASCII; and
+without `securitySchemes`, which @a2a-js/sdk 1.x loses when it signs and when it verifies: it reads its own typed card
+as if it were JSON.
 v0.3 defines no form, so each is `compat`: 5. The card as it stands. 6. The SDK's of that time: members of the schema
 without what is empty or the default, written as Python does; two releases differ in whether false is empty.
 """
@@ -50,13 +52,14 @@ def forms(card: Mapping[str, Json]) -> list[Form]:
 
 
 def to_sign(card: Mapping[str, Json]) -> list[bytes]:
-    """The payloads to put a signature over, so that readers of either kind find theirs: what the SDKs verify, and a
-    form that covers every member. One where they are the same. Raises Malformed for what is no card."""
+    """The payloads to put a signature over, so that every reader finds its own: what the Python SDK verifies, a form
+    that covers every member, what the JavaScript SDK verifies; each once. Raises Malformed for what is no card."""
     bare = {name: value for name, value in card.items() if name != "signatures"}
     if is_legacy(bare):
         return list(dict.fromkeys((encode(bare), next(_legacy_sdk(bare)).payload)))
     every, known = (_told(bare, CARD, unknown=unknown) for unknown in (True, False))
-    return list(dict.fromkeys((encode(_object(_cleaned(known))), encode(every))))
+    cleaned = _object(_cleaned(known))
+    return list(dict.fromkeys((encode(cleaned), encode(every), encode(_without_schemes(cleaned)))))
 
 
 def _current(card: dict[str, Json]) -> Iterator[Form]:
@@ -68,6 +71,8 @@ def _current(card: dict[str, Json]) -> Iterator[Form]:
         yield Form(COMPAT, encode(cleaned), _whole(cleaned, CARD))  # 4
     cleaned = _object(_cleaned(known))
     yield Form(COMPAT, _escaped(cleaned), _whole(cleaned, CARD))  # 4
+    less = _without_schemes(cleaned)
+    yield Form(COMPAT, encode(less), _whole(less, CARD))  # 4
 
 
 def _legacy(card: dict[str, Json]) -> Iterator[Form]:
@@ -193,6 +198,10 @@ def _ordinary(value: Json) -> bool:
     if isinstance(value, dict):
         return all(map(str.isascii, value)) and all(map(_ordinary, value.values()))
     return all(map(_ordinary, value)) if isinstance(value, list) else not isinstance(value, float)
+
+
+def _without_schemes(card: dict[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in card.items() if name != "securitySchemes"}
 
 
 def _escaped(card: dict[str, Json]) -> bytes:

@@ -144,9 +144,9 @@ def _believed(form: Form, signature: Detached, voucher: Voucher, keys: KeySet) -
 
 
 def sign_card(card: Mapping[str, Json], by: Signer, *, jku: str = "", original: str = "") -> dict[str, Json]:
-    """The card with the gateway's signatures in place of any other: one over the form that the SDKs verify, and one
-    over the specification's form, which covers every member, where that differs. `original` is the digest of what the
-    card was made from; it stands in the unprotected header as `orig`. Raises Malformed."""
+    """The card with these signatures in place of any other: by one key over each payload that readers look for
+    (card_forms.to_sign). `original` is the digest of what the card was made from; it stands in the unprotected header
+    as `orig`. Raises Malformed."""
     bare = {name: value for name, value in card.items() if name != "signatures"}
     header: dict[str, Json] = {"orig": original} if original else {}
     made: list[Json] = [sign_detached(payload, by, jku=jku, header=header) for payload in to_sign(bare)]
