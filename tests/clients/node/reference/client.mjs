@@ -1,7 +1,9 @@
 // The client of the conformance suite's client leg, on the official TypeScript SDK: does what the scenario named in
 // MCP_CONFORMANCE_SCENARIO wants a client to do, at the address that is the last argument. What it sends is judged by
-// the suite's own server at the other end. Scenarios of authorization are not among them.
+// the suite's own server at the other end. In scenarios of authorization the client gets its tokens by itself.
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+
+import { authorized } from './authorized.mjs';
 
 const MODERN = '2026-07-28';
 const modern = process.env.MCP_CONFORMANCE_PROTOCOL_VERSION === MODERN;
@@ -114,5 +116,13 @@ const SCENARIOS = {
     }
 };
 
-const client = await SCENARIOS[process.env.MCP_CONFORMANCE_SCENARIO]();
+async function asked() {
+    const client = await connected({ within: authorized(address, context) });
+    await tools(client);
+    await client.callTool({ name: 'test-tool', arguments: {} });
+    return client;
+}
+
+const scenario = process.env.MCP_CONFORMANCE_SCENARIO;
+const client = await (scenario.startsWith('auth/') ? asked : SCENARIOS[scenario])();
 await client.close();
