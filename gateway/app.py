@@ -168,8 +168,8 @@ class App:
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
-        self.descriptors = Descriptors(settings, self.clients, self.log, self.ids, self.clock)
-        self.descriptors.adopt(settings, self.snapshot)
+        self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
+        self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
         self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
         self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
         self.readiness = Readiness(self._stands_on)
@@ -240,7 +240,7 @@ class App:
             self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
             self.wallet.keep(self.snapshot.upstreams.values())
             self.fetcher.adopt(*rules)
-            self.descriptors.adopt(settings, self.snapshot)
+            self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")

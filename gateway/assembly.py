@@ -26,7 +26,7 @@ from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstrea
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
-from gateway.identity.challenge import WELL_KNOWN, Challenges
+from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
 from gateway.ledger.limits import Limits, LimitSettings
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
@@ -146,6 +146,11 @@ class Assembly:
             callers=self._callers.descriptors(settings, materials.callers, materials.signers),
         )
         return Candidate(snapshot, limits, materials)
+
+    @property
+    def signers(self) -> tuple[TrustedSigner, ...]:
+        """Those of the snapshot in force."""
+        return self._kept.signers if self._kept is not None else ()
 
     def keep(self, found: Candidate) -> Snapshot:
         """The candidate is in force: what the former one stood on alone is let go."""
@@ -268,6 +273,7 @@ def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
         "authorization_servers": [name for name in issuers if name.startswith(("https://", "http://"))],
         "bearer_methods_supported": ["header"],
         "resource_name": route.name,
+        "dpop_signing_alg_values_supported": PROOF_ALGS.split(),
     }
     scopes = dict.fromkeys((*route.scopes, *(scope for _, scopes in route.action_scopes for scope in scopes)))
     if scopes:

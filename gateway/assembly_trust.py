@@ -27,8 +27,11 @@ from gateway.trust.fetcher import GuardedFetcher, Listed, documents
 from gateway.trust.jose import SET_LIMIT_BYTES
 from gateway.trust.jwks import FETCH_SECONDS, Fetch
 from gateway.trust.listing import McpLister
+from gateway.trust.manifest_source import ManifestSource
+from gateway.trust.manifests import MANIFEST_BYTES
 from gateway.trust.pins import Pins
-from gateway.trust.tools import Named, Pin
+from gateway.trust.signers import TrustedSigner
+from gateway.trust.tools import Pin
 from gateway.trust.watched import PinSettings
 from gateway.wire.fetch import Carrier
 
@@ -61,19 +64,27 @@ class Descriptors:
     are asked in order by the Verify stage. Raises StoreFailed for a store that cannot be trusted."""
 
     def __init__(
-        self, settings: config.Settings, clients: UpstreamTargets, log: RecordLog, ids: Ids, clock: Clock
+        self,
+        settings: config.Settings,
+        fetcher: GuardedFetcher,
+        clients: UpstreamTargets,
+        log: RecordLog,
+        ids: Ids,
+        clock: Clock,
     ) -> None:
         self._log, self._ids, self._clock = log, ids, clock
         self.registry = SqliteRegistry(settings.data_dir / "descriptors.sqlite", clock.time)
         self.switch = KillSwitch(self.registry)
         self.registry.subscribe(self.switch.told)
-        self.pins = Pins(self.registry, McpLister(clients, own_headers), no_manifests, self.note, clock)
+        fetch = documents(fetcher, configured=True, max_bytes=MANIFEST_BYTES, deadline_s=FETCH_SECONDS)
+        lister, manifests = McpLister(clients, own_headers), ManifestSource(fetch, clock)
+        self.pins = Pins(self.registry, lister, manifests, self.note, clock)
         self.checks: tuple[DescriptorCheck, ...] = (self.switch, PresentedDescriptors(), CardCheck(), self.pins)
 
-    def adopt(self, settings: config.Settings, snapshot: Snapshot) -> None:
+    def adopt(self, settings: config.Settings, snapshot: Snapshot, signers: Sequence[TrustedSigner]) -> None:
         """What is in force from now on."""
         self.pins.adopt(
-            (snapshot.upstreams[name], _pin_settings(found))
+            (snapshot.upstreams[name], _pin_settings(found.tools, signers))
             for name, found in settings.upstreams.items()
             if found.protocol == "mcp"
         )
@@ -108,8 +119,14 @@ def _heedless(job: Callable[[], None], changed: Sequence[Described]) -> None:
     job()
 
 
-def _pin_settings(found: config.Upstream) -> PinSettings:
-    return PinSettings(Pin(found.tools.pin), found.tools.refresh)
+def _pin_settings(found: config.Tools, signers: Sequence[TrustedSigner]) -> PinSettings:
+    place = found.manifest
+    return PinSettings(
+        Pin(found.pin),
+        found.refresh,
+        str(place.url or place.file) if place is not None else "",
+        tuple(signer for signer in signers if signer.name in found.signers),
+    )
 
 
 async def own_headers(upstream: Upstream) -> list[Header]:
@@ -123,8 +140,3 @@ async def own_headers(upstream: Upstream) -> list[Header]:
     if isinstance(found, Refusal):
         raise UpstreamFailed(found.text, error="proxy_internal_error", sent=False)
     return [*upstream.credentials, *found]
-
-
-async def no_manifests(settings: PinSettings) -> tuple[Named, ...]:
-    """Where none is configured."""
-    return ()

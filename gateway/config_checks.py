@@ -43,6 +43,7 @@ def check(settings: Settings, at: Reading) -> None:
     for name, upstream in settings.upstreams.items():
         _upstream(f"upstreams.{name}", upstream, at)
         _card(f"upstreams.{name}.card", upstream, settings, at)
+        _tools(f"upstreams.{name}.tools", upstream, settings, at)
     _files(settings, at)
 
 
@@ -160,6 +161,8 @@ def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
     if f"{key}.tools" in at.places and upstream.protocol != "mcp":  # 5
         at.at(f"{key}.tools", f"tools of an upstream that speaks {upstream.protocol}", "it is for mcp")
+    if (upstream.tools.manifest is None) != (not upstream.tools.signers):
+        at.at(f"{key}.tools", "signers and manifest belong together", "say who signs, and where what they signed is")
     if upstream.tls is not None:
         if not upstream.url.startswith("https://"):
             at.at(f"{key}.tls", "tls for an http URL", "use an https URL")
@@ -174,6 +177,17 @@ def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
             at.at(f"{key}.credentials", "credentials beside auth: transparent", "keep one of the two")  # 11
     if upstream.resource and not transparent:  # 11
         at.at(f"{key}.resource", "a resource without auth: transparent", "the gateway's own routes say what they are")
+
+
+def _tools(key: str, upstream: Upstream, settings: Settings, at: Reading) -> None:
+    known = {signer.name: signer for signer in settings.trust.signers}
+    for wanted in upstream.tools.signers:
+        if wanted not in known:  # 3
+            at.at(f"{key}.signers", f"no signer has the name {wanted}", f"there are: {', '.join(known) or 'none'}")
+        elif known[wanted].jwks is None:  # 5
+            at.at(
+                f"{key}.signers", f"{wanted} has no jwks", "a manifest's jku is not followed; give the signer its keys"
+            )
 
 
 def _card(key: str, upstream: Upstream, settings: Settings, at: Reading) -> None:
@@ -232,6 +246,8 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
     add(("trust.fetch.ca", settings.trust.fetch.ca))
     for name, upstream in settings.upstreams.items():
+        if upstream.tools.manifest is not None:
+            add((f"upstreams.{name}.tools.manifest.file", upstream.tools.manifest.file))
         if upstream.tls is not None:
             add((f"upstreams.{name}.tls.ca", upstream.tls.ca))
             add((f"upstreams.{name}.tls.cert", upstream.tls.cert))

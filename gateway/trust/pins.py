@@ -74,9 +74,10 @@ class Pins:
                 watch = Watched(upstream, settings, Rules(settings.pin))
                 self._watched[upstream.name] = watch
             elif (watch.upstream, watch.settings) != (upstream, settings):
-                same = (watch.settings.manifest, watch.settings.signers) == (settings.manifest, settings.signers)
+                same = (watch.settings.manifest, watch.settings.trusted) == (settings.manifest, settings.trusted)
                 watch.rules = Rules(settings.pin, watch.rules.manifests if same else ())
                 watch.upstream, watch.settings, watch.ready, watch.due = upstream, settings, False, 0.0
+                watch.judged = False
             for item in self._registry.items(upstream=upstream.name):
                 watch.place(item)
             if settings.pin is Pin.NONE:
@@ -302,11 +303,11 @@ class Pins:
         wait, failed = RETRY_SECONDS, ""
         try:
             async with asyncio.timeout(LIST_SECONDS):
-                await self._sign(watch)
+                failed = await self._sign(watch)
                 lists = await self._lister(watch.upstream)
             for listing, items in lists.items():
                 await self.shown(watch.upstream.name, listing, items, True)
-            wait, watch.listed = watch.settings.refresh, True
+            wait, watch.listed = RETRY_SECONDS if failed else watch.settings.refresh, True
         except TimeoutError:
             failed = f"its lists were not there within {LIST_SECONDS:g} s"
         except (UpstreamFailed, Malformed) as error:
@@ -319,26 +320,43 @@ class Pins:
                 _log.warning("upstream %s: %s", watch.upstream.name, failed)
             watch.failed, watch.ready, watch.listing = failed, True, None
             watch.ended = self._clock.monotonic()
-            watch.due = watch.ended + min(wait, watch.settings.refresh)
+            ends = min((named.until for named in watch.rules.manifests), default=float("inf")) - self._clock.time()
+            watch.due = watch.ended + min(wait, watch.settings.refresh, max(ends, LEAST_SECONDS))
             self._wake.set()
 
-    async def _sign(self, watch: Watched) -> None:
-        """Takes over what is signed by now: an item that a manifest no longer names is not signed any more."""
-        if not watch.settings.manifest:
-            return
-        manifests = await self._manifests(watch.settings)
-        if manifests == watch.rules.manifests:
-            return
+    async def _sign(self, watch: Watched) -> str:
+        """Takes over what is signed by now: an item that a manifest no longer names is not signed any more. A manifest
+        that cannot be had is believed as long as it said; one that does not verify takes all it named away. Why there
+        is none, "" where there is."""
+        failed = ""
+        manifests: tuple[Named, ...] = ()
+        if watch.settings.manifest:
+            try:
+                manifests = await self._manifests(watch.settings)
+            except Malformed as error:
+                failed = f"its manifest does not count: {error}"
+            except UpstreamFailed as error:
+                failed = f"its manifest cannot be had: {error}"
+                manifests = tuple(named for named in watch.rules.manifests if named.until > self._clock.time())
+        if manifests != watch.rules.manifests or not watch.judged:
+            await self._judge_anew(watch, manifests)
+        return failed
+
+    async def _judge_anew(self, watch: Watched, manifests: tuple[Named, ...]) -> None:
+        """By other rules than before: what was seen last, once more."""
         watch.rules = replace(watch.rules, manifests=manifests)
         now, upstream = self._clock.time(), watch.upstream.name
         async with self._lock:
             made: list[Described] = []
             for item in self._registry.items(upstream=upstream):
-                if item.kind != "list" and isinstance(item.document, dict):
+                listing = next((name for name, shape in SHAPES.items() if shape.kind == item.kind), "")
+                if listing and isinstance(item.document, dict):
+                    before = Before.PART if self._unpinned(watch, listing) else Before.PINNED
                     seen = see(item.kind, item.name, item.document)
-                    made.append(judged(upstream, item, seen, watch.rules, Before.PINNED, now))
+                    made.append(judged(upstream, item, seen, watch.rules, before, now))
             await self._registry.save(made)
             self._record(watch, made)
+        watch.judged = True
 
 
 def _passed(exchange: Exchange, kind: str, good: Good) -> Verdict:

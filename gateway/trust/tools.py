@@ -73,10 +73,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a signed manifest vouches for: digests by kind and name."""
+    """What a signed manifest vouches for: digests by kind and name, `until` epoch seconds."""
 
     signer: str
     digests: Mapping[tuple[str, str], str]
+    until: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Described, Standing
 from gateway.core.snapshot import Upstream
+from gateway.trust.signers import TrustedSigner
 from gateway.trust.templates import pattern
 from gateway.trust.tools import Pin, Rules, Seen, Shape, see
 
@@ -35,12 +36,13 @@ class Good(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PinSettings:
-    """One upstream's `tools` section. `refresh` in seconds; `manifest` a place that the loader understands."""
+    """One upstream's `tools` section. `refresh` in seconds; `manifest` a path or a URL; `trusted` whose signatures
+    on it count."""
 
     pin: Pin = Pin.NONE
     refresh: float = 300.0
     manifest: str = ""
-    signers: tuple[str, ...] = ()
+    trusted: tuple[TrustedSigner, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +56,7 @@ class Watched:
     names: dict[str, set[str]] = field(default_factory=dict)  # all that is known, by kind
     ready: bool = False  # a first list was tried since the start
     listed: bool = False  # and one succeeded
+    judged: bool = False  # what the registry holds was judged by the rules in force
     failed: str = ""
     due: float = 0.0  # monotonic
     ended: float = float("-inf")  # of the last listing
