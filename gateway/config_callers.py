@@ -60,7 +60,7 @@ class Dpop:
     """Proofs of possession for tokens that are bound to a key (RFC 9449)."""
 
     nonce: str = option(
-        Choice(("off", "required")), "off", "required: a proof has a nonce that the gateway gave", shown="off"
+        Choice(("none", "required")), "none", "required: a proof has a nonce that the gateway gave", shown="none"
     )
     max_age: float = option(_DURATION, 60.0, "since it was made; at most 10m", shown="60s")
 

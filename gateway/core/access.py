@@ -48,17 +48,19 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
 
 
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
-    """Decides further calls of the same caller, in order, with the snapshot the exchange pinned. As in Decide, an allow
-    with a doubt (a fault, an obligation nobody fulfils) is none."""
-    engine = exchange.snapshot.engine
-    decisions: list[Decision] = []
-    for call in calls:
-        answer = engine.decide(access_request(exchange, call))
-        decision = await answer if isinstance(answer, Awaitable) else answer
-        if decision.allow and (decision.allow is not True or decision.fault or decision.obligations):
-            decision = replace(decision, allow=False)
-        decisions.append(decision)
-    return decisions
+    """Decides further calls of the same caller, in order and together, with the snapshot the exchange pinned. As in
+    Decide, an allow with a doubt (a fault, an obligation nobody fulfils) is none."""
+    if not calls:
+        return []
+    answers = exchange.snapshot.engine.decide_many([access_request(exchange, call) for call in calls])
+    decisions = await answers if isinstance(answers, Awaitable) else answers
+    return [_certain(decision) for _, decision in zip(calls, decisions, strict=True)]
+
+
+def _certain(decision: Decision) -> Decision:
+    if decision.allow and (decision.allow is not True or decision.fault or decision.obligations):
+        return replace(decision, allow=False)
+    return decision
 
 
 def _subject(exchange: Exchange) -> dict[str, Json]:

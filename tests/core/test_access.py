@@ -70,17 +70,34 @@ def test_nobody_is_asked_about_who_was_not_identified() -> None:
 
 
 def test_further_calls_are_decided_in_order_by_the_pinned_engine() -> None:
-    async def late(yes: bool) -> Decision:
+    asked: list[int] = []
+
+    def decide_many(requests: Any) -> list[Decision]:
+        asked.append(len(requests))
+        ids = [request.document["resource"]["id"] for request in requests]
+        return [Decision(ident != "shop/b", "", ident, "test", "r1") for ident in ids]
+
+    async def later(requests: Any) -> list[Decision]:
         await asyncio.sleep(0)
-        return Decision(yes, "", "", "test", "r1")
+        return decide_many(requests)
 
-    def decide(request: Any) -> Any:
-        yes = request.document["resource"]["id"] != "shop/b"
-        return late(yes) if yes else Decision(False, "", "", "test", "r1")
-
-    given = exchange(engine=SimpleNamespace(decide=decide))
     calls = [CALL._replace(resource_id=f"shop/{name}") for name in "abc"]
-    assert [found.allow for found in asyncio.run(ask(given, calls))] == [True, False, True]
+    for engine in (decide_many, later):
+        found = asyncio.run(ask(exchange(engine=SimpleNamespace(decide_many=engine)), calls))
+        assert [(one.allow, one.rule) for one in found] == [(True, "shop/a"), (False, "shop/b"), (True, "shop/c")]
+    assert asked == [3, 3], "once for all of them"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_as_many_answers_as_questions_or_none_counts(count: int) -> None:
+    answers = [Decision(True, "", "", "test", "r1")] * count
+    given = exchange(engine=SimpleNamespace(decide_many=lambda requests: answers))
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        asyncio.run(ask(given, [CALL, CALL]))
+
+
+def test_nothing_to_ask_asks_nobody() -> None:
+    assert asyncio.run(ask(exchange(engine=None), [])) == []
 
 
 @pytest.mark.parametrize(
@@ -93,5 +110,5 @@ def test_further_calls_are_decided_in_order_by_the_pinned_engine() -> None:
     ids=["obligation", "fault", "text"],
 )
 def test_an_allow_with_a_doubt_shows_no_item(doubtful: Decision) -> None:
-    given = exchange(engine=SimpleNamespace(decide=lambda request: doubtful))
+    given = exchange(engine=SimpleNamespace(decide_many=lambda requests: [doubtful]))
     assert [found.allow for found in asyncio.run(ask(given, [CALL]))] == [False]
