@@ -71,12 +71,7 @@ class Caller:
         fact: tuple[Caller, bytes] | None = head.facts.get("credential")
         if fact is not None and fact[0] is self:  # this very head was read before, and its credential was good then
             known = self._known(fact[1])
-            if (
-                known is not None
-                and not known.proof
-                and (not known.certificate or known.certificate == head.certificate)
-                and (known.audiences is None or route.resource in known.audiences)
-            ):
+            if known is not None and (known.audiences is None or route.resource in known.audiences):
                 return known
         if route.transparent:
             return self._elsewhere(head, route)
@@ -173,7 +168,7 @@ class Caller:
                 return verdict
         elif principal.proof or principal.certificate or dpop:
             return self._challenges.invalid(route, UNPROVED, "cnf")
-        head.facts["credential"] = (self, digest)
+        head.facts["credential"] = (self, digest)  # never of what is proved anew; a certificate is the connection's
         return principal
 
     def _judge(self, credential: bytes, route: Route) -> Principal | Refusal | Awaitable[Principal | Refusal]:

@@ -67,6 +67,7 @@ def test_a_client_without_a_token_is_led_to_metadata_that_says_what_to_ask_for(t
             "authorization_servers": [ISSUER],
             "bearer_methods_supported": ["header"],
             "resource_name": "shop",
+            "dpop_signing_alg_values_supported": ["EdDSA", "ES256"],
             "scopes_supported": ["shop.read", "shop.buy", "shop.prompts"],
         }
         token = gate.issuer.token(aud=found.json()["resource"], scope=told["scope"])
