@@ -8,7 +8,7 @@ import hashlib
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from gateway.trust.presented import TYPE
 from tests.flows.stage import Caller, Stage, calling, staged
 from tests.identity.prover import Prover, b64url, p256
 from tests.wire.certificates import Authority
+from tests.wire.faulty import Peer, answer
 
 PLANS = """\
 package tollgate
@@ -330,13 +331,13 @@ def signed(prover: Prover, request: Request, body: bytes | None, **options: Any)
             return prover.key.public_key()
 
     algorithm = algorithms.ED25519 if prover.algorithm == "EdDSA" else algorithms.ECDSA_P256_SHA256
-    covered = ("@method", "@authority", "@target-uri", *(("content-digest",) if body is not None else ()))
+    usual = ("@method", "@authority", "@target-uri", *(("content-digest",) if body is not None else ()))
     HTTPMessageSigner(signature_algorithm=algorithm, key_resolver=Keys()).sign(
         request,
         key_id=prover.thumbprint,
         created=options.pop("created", datetime.now(UTC)),
         nonce=options.pop("nonce", b64url(hashlib.sha256(repr((time.time(), body)).encode()).digest())),
-        covered_component_ids=covered,
+        covered_component_ids=options.pop("covered", usual),
         body=body,
         **options,
     )
@@ -406,3 +407,50 @@ def test_a_streamed_body_that_is_not_the_signed_one_never_ends_at_the_upstream(t
                 assert outcome["refusal"]["rule"] == "signature_digest"
 
     run(story())
+
+
+# Web Bot Auth
+
+
+def test_a_bots_directory_is_fetched_in_the_background_and_only_if_it_is_listed(tmp_path: Path) -> None:
+    prover, stranger = Prover(), Prover()
+
+    async def story() -> None:
+        async with staged() as stage, staged() as elsewhere:
+            for place, owner in ((stage, prover), (elsewhere, stranger)):
+                keys = json.dumps({"keys": [{**owner.jwk, "kid": owner.thumbprint, "use": "sig"}]}).encode()
+                place.plays["/.well-known/http-message-signatures-directory"] = playing(keys)
+            here, there = (f"http://127.0.0.1:{place.server.port}" for place in (stage, elsewhere))
+            entry = {"name": "bots", "directories": [here], "covers": "authority", "nonce": "optional"}
+            settings = stage.settings(tmp_path) | {"trust": trust(tmp_path, signatures=[entry])}
+            with gateway(tmp_path, **settings) as gate:
+
+                def sign(by: Prover, agent: str) -> list[str]:
+                    request = Request("GET", "http://127.0.0.1/files/x", Signature_Agent=f'sig1="{agent}"')
+                    return signed(
+                        by, request, None, covered=("@authority", '"signature-agent";key="sig1"'), label="sig1",
+                        tag="web-bot-auth", expires=datetime.fromtimestamp(time.time() + 60, UTC),
+                    )  # fmt: skip
+
+                async with calling(gate.app.port) as caller:
+                    assert (await asked(caller, "GET /files/x", *sign(prover, here)))[0] == 200
+                    assert (await asked(caller, "GET /files/x", *sign(stranger, here)))[0] == 401
+                    assert (await asked(caller, "GET /files/x", *sign(stranger, there)))[0] == 401
+                assert elsewhere.heads == []
+                fetched = [head for head in stage.heads if b"directory" in head]
+                assert fetched
+                assert all(b"authorization" not in head.lower() for head in fetched)
+                assert not any(b"signature-agent" in head.lower() for head in stage.heads)
+                subjects = {
+                    record["subject"]["id"] for record in await records(gate) if record["kind"] == "intent"
+                }  # fmt: skip
+                assert subjects == {f"agent:bots/127.0.0.1:{stage.server.port}"}
+
+    run(story())
+
+
+def playing(body: bytes) -> Callable[[Peer], Awaitable[None]]:
+    async def play(peer: Peer) -> None:
+        await peer.send(answer(body, b"Content-Type: application/http-message-signatures-directory+json"))
+
+    return play
