@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 @pytest.fixture(scope="session")
 def bases() -> Iterator[dict[str, str]]:
     """Base URLs of the demo's upstreams, started once: they keep no state that one test could leave to another."""
-    from rig import upstreams
+    from gateway.demo.started import upstreams
 
     with upstreams() as found:
         yield found

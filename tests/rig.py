@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -202,29 +200,6 @@ def check_books(folder: Path, vkey: str) -> None:
     assert sorted(intents) == sorted(outcomes), "an intent without its outcome, or the other way round"
     assert len(set(outcomes)) == len(outcomes)
     assert not set(refusals) & set(intents), "an exchange was refused and forwarded"
-
-
-@contextmanager
-def upstreams() -> Iterator[dict[str, str]]:
-    """The demo's upstreams by name, each a base URL: `weather` (MCP, below /mcp), `concierge` (A2A), `model` (HTTP)."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway.demo.upstreams"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, cwd=ROOT,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdin is not None
-    try:
-        line = process.stdout.readline()
-        assert line, "the upstreams did not start"
-        yield json.loads(line)
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def routes_to(bases: dict[str, str]) -> dict[str, Any]:

@@ -7,25 +7,22 @@ when the demo ends. It refuses to listen beyond loopback: its keys are printed o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway import config
 from gateway.app import App
 from gateway.demo.chapters import CHAPTERS, Stage, StoryFailed
+from gateway.demo.started import NotStarted, upstreams
 from gateway.identity.apikey import mint
 from gateway.telemetry import log_to
 
 ROOT = Path(__file__).resolve().parents[2]
-UPSTREAM_SECONDS = 30.0
 
 
 class DemoRefused(Exception):
@@ -43,33 +40,11 @@ def main(environ: Mapping[str, str], *, stay: bool = True) -> int:
     try:
         with upstreams() as bases:
             return asyncio.run(tell(folder, bases, environ, stay=stay))
-    except (DemoRefused, config.ConfigError) as error:
+    except (DemoRefused, NotStarted, config.ConfigError) as error:
         say(f"demo: {error}")
         return 2
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def upstreams() -> Iterator[dict[str, str]]:
-    """The upstreams in a process of their own, by name; they end when their stdin closes."""
-    command = [sys.executable, "-m", "gateway.demo.upstreams"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if process.stdin is None or process.stdout is None:
-        raise DemoRefused("the upstreams have no pipes")
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise DemoRefused("the upstreams did not start; try: python -m gateway.demo.upstreams")
-        yield json.loads(line)
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def settings_for(folder: Path, bases: Mapping[str, str], keys: Path, environ: Mapping[str, str]) -> config.Settings:

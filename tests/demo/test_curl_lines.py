@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo.started import upstreams
 from gateway.demo.story import curl_lines
-from tests.rig import gateway, routes_to, upstreams
+from tests.rig import gateway, routes_to
 
 
 def test_each_printed_line_does_what_it_says(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from rig import ROOT, gateway, routes_to, until, upstreams
+from rig import ROOT, gateway, routes_to, until
 
 from gateway.core.reasons import Unverified
+from gateway.demo.started import upstreams
 from gateway.trust.cards import Voucher, sign_card, verify_card
 from gateway.trust.jose import KeySet, Signer, read_jwk, signer
 from tests.trust.card_rig import acme, card, legacy, signed
