@@ -57,6 +57,8 @@ class Changing:
 
         async def call(context: Any, params: Any) -> types.CallToolResult:
             self.called.append(params.name)
+            if params.name == "announce":
+                await context.session.send_tool_list_changed()
             return types.CallToolResult(content=[types.TextContent(type="text", text="snow")])
 
         async def prompts(context: Any, params: Any) -> types.ListPromptsResult:

@@ -214,6 +214,24 @@ def test_real_clients_of_both_eras_go_on_when_a_tool_is_quarantined(mode: str, t
     assert server.called == ["forecast"]
 
 
+def test_a_change_that_the_upstream_announces_is_looked_at_at_once(tmp_path: Path) -> None:
+    async def talk(running: Running, server: Changing) -> None:
+        async with httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {running.issuer.token()}"}, timeout=30
+        ) as http:
+            transport = streamable_http_client(f"{running.url}/weather", http_client=http)
+            async with Client(transport, mode="legacy") as client:
+                server.tools = [tool(description="Another."), tool("announce")]
+                await client.call_tool("announce", {"city": "Oslo"})
+                quarantined = lambda: standing(running) is Standing.QUARANTINED  # noqa: E731
+                await asyncio.to_thread(until, quarantined, 10, "the quarantine")
+
+    with changing() as server:
+        server.tools = [tool(), tool("announce")]
+        with gateway(tmp_path, **settings(tmp_path, server, "first_use")) as running:
+            run(talk(running, server))
+
+
 def test_many_first_calls_at_once_wait_for_one_listing(tmp_path: Path) -> None:
     async def many(running: Running) -> list[str]:
         caller = Caller(running)
