@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "decide": "gateway.cli.decide",
     "explain": "gateway.cli.explain",
     "audit": "gateway.cli.audit",
+    "card": "gateway.cli.card",
     "keys": "gateway.cli.keys",
     "agents": "gateway.cli.agents",
     "doctor": "gateway.cli.doctor",
