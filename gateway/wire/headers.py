@@ -6,7 +6,8 @@ Towards the upstream, numbered as in the code:
 3. Names by which upstreams know an identity, an address, a rewritten path or another method are nobody's to send but
    ours: they are dropped in every spelling (`X_Auth_User` is read as `X-Auth-User` by too many).
 4. What the exchange sets replaces what the caller sent; the upstream's own credential comes last and replaces all.
-5. The one exception to 2: an upstream that is configured to ask its callers itself gets their Authorization, no more.
+5. The one exception to 2: an upstream that is configured to ask its callers itself gets their Authorization and its
+   proof, no more.
 Back to the caller:
 6. The same headers, except Via, Date, X-Request-Id (the upstream's own becomes X-Upstream-Request-Id) and cookies.
 7. The challenge of an upstream as in 5 leads to its metadata through the gateway (protected_resource.py).
@@ -40,6 +41,7 @@ _PLAIN = frozenset(
 _CREDENTIALS = frozenset(
     {b"authorization", b"x-api-key", b"api-key", b"proxy-authorization", b"dpop", b"agent-descriptor"}
 )
+_FOR_IT = frozenset({b"authorization", b"dpop"})
 _SIGNATURE = frozenset({b"signature", b"signature-input", b"signature-agent"})  # where it was the caller's credential
 _RESERVED = frozenset(
     {
@@ -77,8 +79,8 @@ def outgoing(exchange: Exchange) -> Outgoing:
         own.append((b"traceparent", _traceparent(exchange)))
     if call.judged:
         own.append(IDENTITY)
-    if upstream.transparent and (bearer := head.first(b"authorization")) is not None:
-        own.append((b"authorization", bearer))  # 5
+    if upstream.transparent:
+        own += [pair for pair in head.headers if pair[0] in _FOR_IT]  # 5
     credentials = exchange.granted or upstream.credentials
     if credentials:
         own = _replaced(own, credentials)

@@ -68,10 +68,19 @@ def test_a_token_for_the_gateway_opens_every_route() -> None:
 @pytest.mark.parametrize(
     "audience",
     [
-        WEATHER + "/", WEATHER.upper(), WEATHER + "?x", WEATHER + "#x", "http://gw.example/weather", "/weather",
-        "https://gw.example:443/weather", BASE, BASE + "/", "https://gw.example/weather/forecast", "https://gw.example.evil/weather",
+        WEATHER + "/",
+        WEATHER.upper(),
+        WEATHER + "?x",
+        WEATHER + "#x",
+        "http://gw.example/weather",
+        "/weather",
+        "https://gw.example:443/weather",
+        BASE,
+        BASE + "/",
+        "https://gw.example/weather/forecast",
+        "https://gw.example.evil/weather",
     ],
-)  # fmt: skip
+)
 def test_a_resource_is_compared_exactly(audience: str) -> None:
     idp = Issuer()
     assert isinstance(at(WEATHER, who(idp), bearer(idp.token(aud=audience))), Refusal)

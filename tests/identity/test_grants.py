@@ -21,7 +21,9 @@ from gateway.identity.grants import (
     token_exchange,
 )
 
-CLIENT = Client("https://idp.example/token", "gate way", "s:e+c%r t", scope="a b", audience="x", resource="https://x/mcp")
+CLIENT = Client(
+    "https://idp.example/token", "gate way", "s:e+c%r t", scope="a b", audience="x", resource="https://x/mcp"
+)
 GOOD: dict[str, Any] = {"access_token": "tok-1", "token_type": "Bearer", "expires_in": 600}
 
 
@@ -37,14 +39,19 @@ def test_client_credentials_are_asked_for_with_basic_or_in_the_form() -> None:
     asked = client_credentials(CLIENT)
     assert asked.url == "https://idp.example/token"
     assert form(asked.body) == {
-        "grant_type": "client_credentials", "scope": "a b", "audience": "x", "resource": "https://x/mcp"
-    }  # fmt: skip
+        "grant_type": "client_credentials",
+        "scope": "a b",
+        "audience": "x",
+        "resource": "https://x/mcp",
+    }
     basic = dict(asked.headers)["authorization"].removeprefix("Basic ")
     assert base64.b64decode(basic) == b"gate+way:s%3Ae%2Bc%25r+t"
     posted = client_credentials(Client(CLIENT.token_url, CLIENT.client_id, CLIENT.client_secret, post=True))
     assert form(posted.body) == {
-        "grant_type": "client_credentials", "client_id": "gate way", "client_secret": "s:e+c%r t"
-    }  # fmt: skip
+        "grant_type": "client_credentials",
+        "client_id": "gate way",
+        "client_secret": "s:e+c%r t",
+    }
     assert "authorization" not in dict(posted.headers)
 
 
@@ -64,9 +71,15 @@ def test_no_secret_and_no_token_is_in_a_repr() -> None:
 
 @pytest.mark.parametrize(
     ("changed", "seconds"),
-    [({}, 600), ({"expires_in": None}, UNSAID_SECONDS), ({"expires_in": 1.5}, 1.5), ({"expires_in": 10**9}, LONGEST_SECONDS),
-     ({"token_type": "bEaReR"}, 600), ({"refresh_token": "r", "scope": "a"}, 600)],
-)  # fmt: skip
+    [
+        ({}, 600),
+        ({"expires_in": None}, UNSAID_SECONDS),
+        ({"expires_in": 1.5}, 1.5),
+        ({"expires_in": 10**9}, LONGEST_SECONDS),
+        ({"token_type": "bEaReR"}, 600),
+        ({"refresh_token": "r", "scope": "a"}, 600),
+    ],
+)
 def test_a_token_lives_as_long_as_is_said_within_bounds(changed: dict[str, Any], seconds: float) -> None:
     found = read_grant(answer({**GOOD, **changed}))
     assert (found.token, found.seconds) == ("tok-1", seconds)
@@ -75,15 +88,30 @@ def test_a_token_lives_as_long_as_is_said_within_bounds(changed: dict[str, Any],
 @pytest.mark.parametrize(
     "said",
     [
-        b"", b"[]", b"{", b'"x"', b"null", b'{"access_token":"a","access_token":"b","token_type":"Bearer"}', {},
-        {**GOOD, "access_token": None}, {**GOOD, "access_token": ""}, {**GOOD, "access_token": "a b"},
-        {**GOOD, "access_token": "a\r\nx: y"}, {**GOOD, "access_token": "\u00fc"}, {**GOOD, "access_token": "a" * 16385},
-        {**GOOD, "access_token": ["tok-1"]}, {**GOOD, "token_type": None}, {**GOOD, "token_type": "DPoP"},
-        {**GOOD, "token_type": "N_A"}, {**GOOD, "expires_in": "600"}, {**GOOD, "expires_in": 0}, {**GOOD, "expires_in": -1},
+        b"",
+        b"[]",
+        b"{",
+        b'"x"',
+        b"null",
+        b'{"access_token":"a","access_token":"b","token_type":"Bearer"}',
+        {},
+        {**GOOD, "access_token": None},
+        {**GOOD, "access_token": ""},
+        {**GOOD, "access_token": "a b"},
+        {**GOOD, "access_token": "a\r\nx: y"},
+        {**GOOD, "access_token": "\u00fc"},
+        {**GOOD, "access_token": "a" * 16385},
+        {**GOOD, "access_token": ["tok-1"]},
+        {**GOOD, "token_type": None},
+        {**GOOD, "token_type": "DPoP"},
+        {**GOOD, "token_type": "N_A"},
+        {**GOOD, "expires_in": "600"},
+        {**GOOD, "expires_in": 0},
+        {**GOOD, "expires_in": -1},
         {**GOOD, "expires_in": True},
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_an_answer_that_is_not_just_a_bearer_token_is_none(said: Any) -> None:
     with pytest.raises(GrantFailed):
         read_grant(answer(said))

@@ -197,7 +197,9 @@ def test_without_a_token_the_call_is_refused_and_the_server_is_left_alone_for_a_
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("error", [FetchFailed("https://idp.example: refused"), RuntimeError("token the-client-secret")])
+@pytest.mark.parametrize(
+    "error", [FetchFailed("https://idp.example: refused"), RuntimeError("token the-client-secret")]
+)
 def test_a_failure_tells_no_caller_where_the_server_is_and_logs_no_secret(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -258,7 +260,8 @@ def test_what_was_exchanged_is_not_used_longer_than_the_callers_token_lives() ->
         endpoint.gate = asyncio.Event()
         assert token(source.headers(caller)) == "token-1"
         clock.pass_(2)
-        assert isinstance(late := source.headers(caller), Awaitable)
+        late = source.headers(caller)
+        assert isinstance(late, Awaitable)
         endpoint.gate.set()
         await late
 
