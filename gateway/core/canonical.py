@@ -72,6 +72,8 @@ def encode(value: Json) -> bytes:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, RecursionError) as error:
         raise Malformed(f"no canonical form: {error}") from None
+    except UnicodeEncodeError:
+        raise Malformed("no canonical form: a lone surrogate is not text") from None  # in a name
 
 
 def digest(data: bytes) -> str:
@@ -87,10 +89,10 @@ def _decode(data: bytes, scan: Scan) -> Json:
         value, end = scan(text, 0)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from None  # 1
-    except StopIteration as error:
-        raise Malformed(f"not JSON: a value is expected at character {error.value}") from None  # 2
-    except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None  # 2
+    except StopIteration as stopped:
+        raise Malformed(f"not JSON: a value is expected at character {stopped.value}") from None  # 2
+    except json.JSONDecodeError as undecodable:
+        raise Malformed(f"not JSON: {undecodable.msg} at character {undecodable.pos}") from None  # 2
     except RecursionError:
         raise Malformed(f"deeper than {MAX_DEPTH} levels") from None  # 6
     if end != len(text):

@@ -7,7 +7,6 @@ that settle can close every one; nothing is acquired that has no field.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -264,9 +263,11 @@ class Exchange:
 
     def child(self, ident: str, asked: Call, decision: Decision) -> Exchange:
         """An exchange of its own for what came up within this one; nothing was acquired for it, nothing is sent yet."""
-        child = copy(self)
-        child.id, child.parent, child.asked, child.decision = ident, self.id, asked, decision
-        child.refusal, child.intent_seq, child.intent, child.drawn, child.body = None, None, None, None, None
-        child.fault, child.status, child.permits, child.limits = "", 0, [], []
-        child.held = self.permits
+        child = Exchange(
+            ident, self.time, self.started, self.head, self.snapshot, self.route, self.upstream, self.protocol,
+            client_id=self.client_id, parent=self.id, trace_id=self.trace_id, span_id=self.span_id,
+            parent_span_id=self.parent_span_id, asked=asked, principal=self.principal,
+        )  # fmt: skip
+        child.decision, child.descriptor, child.vouched = decision, self.descriptor, self.vouched
+        child.request_digest, child.forwarded_digest = self.request_digest, self.forwarded_digest
         return child

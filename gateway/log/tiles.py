@@ -107,8 +107,8 @@ def load(
         edge, entries = files.edge(checkpoint.size)
     except Malformed as error:
         raise LogDamaged(f"{files.directory}: {error}") from None
-    except FileNotFoundError as error:
-        raise LogDamaged(f"{files.directory}: {error.filename} is missing") from None
+    except FileNotFoundError as missing:
+        raise LogDamaged(f"{files.directory}: {missing.filename} is missing") from None
     if edge.root() != checkpoint.root:
         raise LogDamaged(f"{files.directory}: the tiles do not hash to the checkpoint's root")  # 2
     if tlog.leaf_hashes(entries) != edge.levels[0]:

@@ -71,8 +71,8 @@ def new_engine(modules: Iterable[Module], data: Mapping[str, object]) -> regorus
             raise PolicyRefused(engine_text(error, module.path)) from None
     try:
         engine.add_data_json(orjson.dumps(data).decode())
-    except (RuntimeError, TypeError) as error:
-        raise PolicyRefused(f"the policy's data: {engine_text(error)}") from None
+    except (RuntimeError, TypeError) as refused:
+        raise PolicyRefused(f"the policy's data: {engine_text(refused)}") from None
     return engine
 
 

@@ -157,8 +157,8 @@ class EmbeddedEngine:
             answer: str = engine.eval_rule_as_json(RULE)
         except RuntimeError as error:
             return self._reader.fault(_FAILED, f"error: {engine_text(error)}", self._ms(started))
-        except BaseException as error:  # noqa: BLE001 (the engine's panics are no subclass of Exception)
-            return self._panicked(error, started)
+        except BaseException as fault:  # noqa: BLE001 (the engine's panics are no subclass of Exception)
+            return self._panicked(fault, started)
         took = self._monotonic() - started
         if took > self._settings.deadline_s:
             self._note_late()

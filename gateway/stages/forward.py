@@ -58,9 +58,9 @@ class Forward:
         except UpstreamFailed as error:
             exchange.result = "timeout" if error.timeout else "upstream_gone"
             return upstream_refusal(upstream.name, error, self._pseudonym)
-        except Spoiled as error:  # the body's last piece was held back: the upstream has no whole request
+        except Spoiled as spoiled:  # the body's last piece was held back: the upstream has no whole request
             exchange.result = "error"
-            return error.refusal
+            return spoiled.refusal
         if answer.status == 401 and upstream.source is not None:
             upstream.source.rejected(exchange)
         exchange.upstream_ms = (self._clock.monotonic() - started) * 1000

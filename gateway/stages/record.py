@@ -67,9 +67,9 @@ class RecordTerminal:
             except Malformed as error:  # whatever got in there, it takes nobody's outcome away
                 _log.exception("the record of exchange %s is not one", exchange.id)
                 self._records.submit(records.bare(exchange, ident, now, f"record: {error}"))
-        except LogUnavailable as error:
+        except LogUnavailable as unavailable:
             # Recovery closes an intent that stays open as `unknown`; a refusal that nobody can write is told here.
-            _log.error("no terminal record for exchange %s: %s", exchange.id, error)
+            _log.error("no terminal record for exchange %s: %s", exchange.id, unavailable)
 
 
 def _unavailable(error: LogUnavailable) -> Refusal:

@@ -206,8 +206,8 @@ class RecordIndex:
             if "interrupted" in str(error):
                 raise QueryFailed("the search took too long; narrow it by exchange, subject, action or time") from None
             raise QueryFailed(f"the index cannot be read: {error}") from None
-        except sqlite3.Error as error:
-            raise QueryFailed(f"the index cannot be read: {error}") from None
+        except sqlite3.Error as broken:
+            raise QueryFailed(f"the index cannot be read: {broken}") from None
         more = len(seqs) > limit
         seqs = seqs[:limit]
         return RecordPage(tuple(self._records(seqs)), seqs[-1] if more else None)

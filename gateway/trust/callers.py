@@ -148,8 +148,8 @@ class CallerDescriptors:
             return self._later(exchange, mark, data)
         except Unverified as error:  # of a card: what it says of its keys is not told apart from what is wrong with it
             return _unverified(error) if is_token(data) else self._later(exchange, mark, data)
-        except Malformed as error:
-            return _refused(str(error), "descriptor_malformed")
+        except Malformed as malformed:
+            return _refused(str(malformed), "descriptor_malformed")
         return self._bound(exchange, found)
 
     async def _later(self, exchange: Exchange, mark: bytes, data: bytes) -> Verdict:
@@ -169,8 +169,8 @@ class CallerDescriptors:
             return _refused("no trusted signer has its key", "descriptor_key")
         except Unverified as error:
             return _unverified(error)
-        except Malformed as error:
-            return _refused(str(error), "descriptor_malformed")
+        except Malformed as malformed:
+            return _refused(str(malformed), "descriptor_malformed")
 
     def _verified(self, mark: bytes, data: bytes) -> _Known:
         """Rule 3. Only what was verified is remembered, so strangers cannot push others out."""

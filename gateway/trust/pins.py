@@ -312,9 +312,9 @@ class Pins:
             failed = f"its lists were not there within {LIST_SECONDS:g} s"
         except (UpstreamFailed, Malformed) as error:
             failed = f"its lists cannot be had: {error}"
-        except Exception as error:  # noqa: BLE001 (a background loop: the next listing may succeed)
+        except Exception as fault:  # noqa: BLE001 (a background loop: the next listing may succeed)
             _log.exception("listing %s failed", watch.upstream.name)
-            failed = f"its lists cannot be kept: {error}"
+            failed = f"its lists cannot be kept: {fault}"
         finally:
             if failed and failed != watch.failed:
                 _log.warning("upstream %s: %s", watch.upstream.name, failed)
@@ -335,8 +335,8 @@ class Pins:
                 manifests = await self._manifests(watch.settings)
             except Malformed as error:
                 failed = f"its manifest does not count: {error}"
-            except UpstreamFailed as error:
-                failed = f"its manifest cannot be had: {error}"
+            except UpstreamFailed as unreachable:
+                failed = f"its manifest cannot be had: {unreachable}"
                 manifests = tuple(named for named in watch.rules.manifests if named.until > self._clock.time())
         if manifests != watch.rules.manifests or not watch.judged:
             await self._judge_anew(watch, manifests)

@@ -92,8 +92,8 @@ class Gateway:
                 exchange.fault = ""
         except asyncio.CancelledError as error:
             self._cut(exchange, GOING_DOWN in error.args)
-        except Exception as error:
-            self._pipeline.faulted(exchange, "answer", error)
+        except Exception as fault:
+            self._pipeline.faulted(exchange, "answer", fault)
             raise  # the front ends the connection; what was sent cannot be taken back
         finally:
             await self._close(exchange)
