@@ -21,9 +21,16 @@ from a2a.types import (
     TaskStatus,
 )
 from a2a.utils.signing import ProtectedHeader, create_agent_card_signer
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from gateway.trust.jose import signer
 
 FORECASTS = {"Oslo": "-4 °C, snow", "Bergen": "6 °C, rain", "Madrid": "14 °C, clear"}
 
@@ -111,7 +118,7 @@ def card(base: str) -> AgentCard:
 
 
 def concierge(base: str, signing_key: bytes) -> Starlette:
-    """The agent at `base` with a signed card. `signing_key` is an EC P-256 private key in PEM."""
+    """The agent at `base` with a signed card, its public key beside it. `signing_key` is an EC P-256 key in PEM."""
     protected: ProtectedHeader = {"alg": "ES256", "kid": "demo", "jku": None, "typ": "JOSE"}
     signed = create_agent_card_signer(signing_key, protected)(card(base))
     handler = DefaultRequestHandler(
@@ -120,7 +127,16 @@ def concierge(base: str, signing_key: bytes) -> Starlette:
         agent_card=signed,
         push_config_store=InMemoryPushNotificationConfigStore(),  # kept, and nobody is told: there is no sender
     )
+    private = load_pem_private_key(signing_key, None)
+    if not isinstance(private, EllipticCurvePrivateKey):
+        raise TypeError("the agent signs with ES256")
+    published = {"keys": [signer(private, "demo").jwk()]}
+
+    async def keys(request: Request) -> JSONResponse:
+        return JSONResponse(published)
+
     routes = [
+        Route("/jwks.json", keys),
         *create_agent_card_routes(signed),
         *create_jsonrpc_routes(handler, "/rpc", enable_v0_3_compat=True),
         *create_rest_routes(handler, path_prefix="/rest", enable_v0_3_compat=True),

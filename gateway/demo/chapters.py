@@ -16,7 +16,9 @@ import httpx2
 import websockets
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import Message, Part, Role, SendMessageRequest
+from a2a.utils.signing import create_signature_verifier
 from anthropic import AsyncAnthropic
+from jwt import PyJWK
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -104,10 +106,13 @@ async def models(stage: Stage) -> list[str]:
 
 
 async def agent(stage: Stage) -> list[str]:
-    """An A2A client reads the agent's card through the gateway and follows it."""
+    """An A2A client reads the agent's card through the gateway, checks who signed it, and follows it."""
     headers = {"Authorization": f"Bearer {stage.reader}"}
     async with httpx.AsyncClient(headers=headers, timeout=10) as http:
-        card = await A2ACardResolver(http, f"{stage.url}/concierge").get_agent_card()
+        published = (await http.get(f"{stage.url}/.well-known/jwks.json")).json()["keys"]
+        keys = {jwk["kid"]: PyJWK(jwk) for jwk in published}
+        verifier = create_signature_verifier(lambda kid, jku: keys[kid or ""], ["EdDSA"])
+        card = await A2ACardResolver(http, f"{stage.url}/concierge").get_agent_card(signature_verifier=verifier)
         urls = [interface.url for interface in card.supported_interfaces]
         _expect(all(url.startswith(stage.url) for url in urls), f"the card leads past the gateway: {urls}")
         client = ClientFactory(ClientConfig(httpx_client=http, streaming=True)).create(card)
@@ -117,7 +122,11 @@ async def agent(stage: Stage) -> list[str]:
             if event.HasField("artifact_update"):
                 pieces += [part.text for part in event.artifact_update.artifact.parts]
     _expect(len(pieces) == 3, f"the agent's stream brought {pieces}")
-    return [f"card: {card.name}, reachable at {urls[0]}", f"streamed artifacts: {''.join(pieces)}"]
+    return [
+        f"card: {card.name}, reachable at {urls[0]}",
+        "its maker's signature was verified before the call; the one on it now is the gateway's, and is right",
+        f"streamed artifacts: {''.join(pieces)}",
+    ]
 
 
 async def socket(stage: Stage) -> list[str]:
@@ -163,7 +172,7 @@ CHAPTERS: tuple[tuple[str, Callable[[Stage], Awaitable[list[str]]]], ...] = (
     ("A call is denied, and the agent learns why", deny),
     ("Policy reads the real arguments", arguments),
     ("Model traffic, streamed and metered", models),
-    ("An A2A agent behind its rewritten card", agent),
+    ("An A2A agent behind its card, verified and signed anew", agent),
     ("A WebSocket", socket),
     ("A rate limit stops a loop", limit),
     ("The log of all this verifies", log),

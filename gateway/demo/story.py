@@ -60,6 +60,7 @@ def settings_for(folder: Path, bases: Mapping[str, str], keys: Path, environ: Ma
         "TOLLGATE__policy__bundle": str(ROOT / "policies" / "rego"),
         "TOLLGATE__upstreams__weather__url": bases["weather"] + "/mcp",
         "TOLLGATE__upstreams__concierge__url": bases["concierge"],
+        "TOLLGATE__trust__signers__demo__jwks__url": bases["concierge"] + "/jwks.json",
         "TOLLGATE__upstreams__openai__url": bases["model"],
         "TOLLGATE__upstreams__anthropic__url": bases["model"],
         "TOLLGATE__upstreams__echo__url": bases["model"],
