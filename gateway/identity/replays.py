@@ -9,7 +9,7 @@ The memory is this process's; a second gateway has its own.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from hashlib import blake2b
 from heapq import heappop, heappush
 
@@ -22,7 +22,7 @@ FORGOTTEN_AT_ONCE = 8
 CLOCKS_SECONDS = 1.0  # dates are whole seconds: what was made in the first one is not what was made before
 
 
-class Use(Enum):
+class Use(StrEnum):
     FRESH = "fresh"
     AGAIN = "again"
     EARLY = "early"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import http.client
 import json
 import ssl
 import time
@@ -224,24 +225,26 @@ def test_a_proof_may_have_to_carry_the_gateways_nonce(tmp_path: Path) -> None:
     async def story() -> None:
         async with bound(tmp_path, dpop={"nonce": "required"}) as (stage, gate, prover):
             token = gate.issuer.token(cnf={"jkt": prover.thumbprint})
-            async with calling(gate.app.port) as caller:
-                nonce = None
-                for wanted in (401, 200):
-                    made = prover.proof("GET", f"{gate.url}/files/x", token, time.time(), nonce=nonce)
-                    status, headers = await caller.ask(
-                        "GET /files/x", "", b"", f"authorization: DPoP {token}", f"dpop: {made}"
-                    )
-                    await caller.reader.readexactly(int(headers["content-length"]))
-                    assert status == wanted
-                    if wanted == 401:
-                        assert "use_dpop_nonce" in headers["www-authenticate"]
-                        refused = [record for record in await records(gate) if record["kind"] == "refusal"]
-                        assert refused[-1]["refusal"]["rule"] == "dpop_nonce"
-                        nonce = gate.app.assembly._callers._nonces.give()  # `ask` tells headers in lower case
-                        assert headers["dpop-nonce"] == nonce.lower()
+            nonce = None
+            for wanted in (401, 200):
+                made = prover.proof("GET", f"{gate.url}/files/x", token, time.time(), nonce=nonce)
+                headers = {"authorization": f"DPoP {token}", "dpop": made}
+                said = await asyncio.to_thread(got, gate.app.port, "/files/x", headers)
+                assert said.status == wanted
+                if wanted == 401:
+                    assert "use_dpop_nonce" in said.headers["www-authenticate"]
+                    nonce = said.headers["dpop-nonce"]
             assert len(stage.heads) == 1
 
     run(story())
+
+
+def got(port: int, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path, headers=headers)
+        found = connection.getresponse()
+        found.read()
+        return found
 
 
 def test_a_descriptor_may_be_bound_to_the_key_that_proves_the_token(tmp_path: Path) -> None:
@@ -293,6 +296,26 @@ def test_a_token_bound_to_a_certificate_counts_on_its_connection_only(tmp_path: 
                     record["refusal"]["rule"] for record in await records(gate) if record["kind"] == "refusal"
                 }  # fmt: skip
                 assert rules == {"cnf_certificate", "descriptor_binding"}
+
+    run(story())
+
+
+def test_a_trusted_proxys_certificate_is_nobodys_who_calls_through_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        authority = Authority(tmp_path)
+        server, proxy = (authority.issue(name) for name in ("localhost", "proxy"))
+        async with staged() as stage:
+            settings = stage.settings(tmp_path) | {
+                "tls": {"cert": str(server[0]), "key": str(server[1]), "client_ca": str(authority.ca)},
+                "trusted_proxies": ["127.0.0.1"],
+            }
+            with gateway(tmp_path, **settings) as gate:
+                for cnf, wanted in ((None, 200), ({"x5t#S256": thumbprint(proxy[0])}, 401)):
+                    token = gate.issuer.token(**({"cnf": cnf} if cnf else {}))
+                    async with secure(gate.app.port, authority.ca, proxy) as caller:
+                        given = (f"authorization: Bearer {token}", "forwarded: for=192.0.2.9;proto=https")
+                        assert (await asked(caller, "GET /files/x", *given))[0] == wanted
+                assert gate.last("refusal")["refusal"]["rule"] == "cnf_certificate"
 
     run(story())
 
