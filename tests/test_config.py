@@ -207,6 +207,7 @@ def test_a_secret_comes_from_the_environment_or_a_file_only() -> None:
     def value(reference: str, **environ: str) -> str:
         found = settings(text.replace("VALUE", reference), **environ).upstreams["weather"].credentials
         assert found is not None
+        assert found.value is not None
         return found.value.reveal()
 
     assert value("{env: WEATHER}", WEATHER="from-the-environment") == "from-the-environment"
