@@ -221,15 +221,36 @@ def test_a_change_that_the_upstream_announces_is_looked_at_at_once(tmp_path: Pat
         ) as http:
             transport = streamable_http_client(f"{running.url}/weather", http_client=http)
             async with Client(transport, mode="legacy") as client:
-                server.tools = [tool(description="Another."), tool("announce")]
+                listed = server.listed
                 await client.call_tool("announce", {"city": "Oslo"})
-                quarantined = lambda: standing(running) is Standing.QUARANTINED  # noqa: E731
-                await asyncio.to_thread(until, quarantined, 10, "the quarantine")
+                await asyncio.to_thread(until, lambda: server.listed > listed, 10, "the gateway's own listing")
 
     with changing() as server:
         server.tools = [tool(), tool("announce")]
         with gateway(tmp_path, **settings(tmp_path, server, "first_use")) as running:
             run(talk(running, server))
+
+
+def test_what_is_blocked_is_hidden_and_refused_also_where_nothing_is_pinned(tmp_path: Path) -> None:
+    with changing() as server, gateway(tmp_path, **settings(tmp_path, server, "none")) as running:
+        caller = Caller(running)
+        assert caller.names() == ["forecast"]
+        assert caller.names("resources/templates") == ["weather://city/{name}"]
+        registry = running.app.descriptors.registry
+        running.call(registry.block("tool", "weather", "forecast", "", "admin"))
+        running.call(registry.block("resource_template", "weather", "weather://city/{name}", "", "admin"))
+        assert (caller.names(), caller.call(), caller.call("other")) == ([], "denied", "ok")
+        assert caller.names("resources/templates") == []
+        assert outcome(caller.ask("resources/read", uri="weather://city/Oslo")) == "denied"
+        assert outcome(caller.ask("resources/read", uri="weather://land/Oslo")) == "ok"
+
+
+def test_two_of_one_name_in_the_first_list_are_not_both_believed(tmp_path: Path) -> None:
+    with changing() as server:
+        server.tools = [tool(description="One."), tool(description="Other.")]
+        with gateway(tmp_path, **settings(tmp_path, server, "first_use")) as running:
+            shown = [item["description"] for item in Caller(running).ask("tools/list")["result"]["tools"]]
+            assert shown in ([], ["Other."])
 
 
 def test_many_first_calls_at_once_wait_for_one_listing(tmp_path: Path) -> None:
