@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from typing import Protocol as Port
 
 from gateway.core.canonical import Json
@@ -239,15 +239,14 @@ class HttpClient(Port):
 
 
 class AnswerFilter(Port):
-    """Reads an answer on its way back, sans-I/O: what it returns is what the caller gets, in order.
+    """Reads an answer on its way back event by event, sans-I/O: what it returns is what the caller gets, in order.
 
-    `whole` filters need the full body (JSON): their output comes from `finish`. Others work event by event and never
-    hold back an event that policy allowed. Raises Malformed for an answer that cannot be judged: it is not shown.
-    A `whole` filter may change `answer.status` and `answer.headers` until `finish` returns, so the head is sent after
-    that, with a content-length of what `finish` gave; the others only while `Protocol.filter` makes them.
+    It never holds back an event that policy allowed. Raises Malformed for an answer that cannot be judged: it is not
+    shown. It may change `answer.status` and `answer.headers` only while `Protocol.filter` makes it.
     """
 
-    whole: bool
+    @property
+    def whole(self) -> Literal[False]: ...
 
     async def feed(self, chunk: bytes) -> bytes: ...
 
@@ -255,6 +254,18 @@ class AnswerFilter(Port):
 
     def outbox(self) -> list[bytes]:
         """JSON-RPC messages for the upstream that came up (denied server requests are answered), each one POST body."""
+        ...
+
+
+class WholeFilter(Port):
+    """Judges an answer when all of it is there (JSON), sans-I/O."""
+
+    @property
+    def whole(self) -> Literal[True]: ...
+
+    async def rewrite(self, body: bytes) -> bytes:
+        """What the caller gets instead. May change `answer.status` and `answer.headers`: the head is sent after it,
+        with a content-length of what it gave. Raises Malformed for an answer that cannot be judged."""
         ...
 
 
@@ -283,7 +294,9 @@ class Protocol(Port):
         """Status, headers (content-type, no content-length) and body of a refusal in the caller's own form."""
         ...
 
-    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+    async def filter(
+        self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
+    ) -> AnswerFilter | WholeFilter | None:
         """The reader for an answer that policy judges or that mints handles; None where bytes pass untouched."""
         ...
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl
 from gateway.core.canonical import Json, parse_object
 from gateway.core.descriptors import ORIGINAL_CARD_PATH
 from gateway.core.exchange import Call, Exchange, Head, Header
-from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
+from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import a2a_errors, jsonrpc
@@ -86,7 +86,9 @@ class A2a:
             return a2a_errors.rpc(exchange, refusal)
         return a2a_errors.http(exchange, refusal)
 
-    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+    async def filter(
+        self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
+    ) -> AnswerFilter | WholeFilter | None:
         """Raises Malformed for an answer in a content coding."""
         call = exchange.call
         if not 200 <= answer.status < 300:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from gateway.core.canonical import Json, parse_answer
 from gateway.core.exchange import Exchange, Handle
@@ -54,28 +55,19 @@ class Tasks:
 class TaskAnswer:
     """The JSON answer to a message: its task is bound, its bytes stay. `enveloped`: it is a JSON-RPC response."""
 
-    __slots__ = ("_enveloped", "_parts", "_tasks")
+    __slots__ = ("_enveloped", "_tasks")
 
-    whole = True
+    whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._enveloped = enveloped
         self._tasks = Tasks(exchange, bind)
-        self._parts: list[bytes] = []
 
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        original = b"".join(self._parts)
-        if original:
-            for ident in task_ids(payload(parse_answer(original), self._enveloped)):
+    async def rewrite(self, body: bytes) -> bytes:
+        if body:
+            for ident in task_ids(payload(parse_answer(body), self._enveloped)):
                 await self._tasks.claim(ident)
-        return original
-
-    def outbox(self) -> list[bytes]:
-        return []
+        return body
 
 
 class TaskEvents:
@@ -83,7 +75,7 @@ class TaskEvents:
 
     __slots__ = ("_enveloped", "_scanner", "_tasks")
 
-    whole = False
+    whole: Literal[False] = False
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._enveloped = enveloped
@@ -117,26 +109,20 @@ class TaskEvents:
 class TaskList:
     """ListTasks: only the caller's own. Where nothing is hidden the bytes are the upstream's."""
 
-    __slots__ = ("_enveloped", "_exchange", "_parts", "_tasks")
+    __slots__ = ("_enveloped", "_exchange", "_tasks")
 
-    whole = True
+    whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._exchange = exchange
         self._enveloped = enveloped
         self._tasks = Tasks(exchange, bind)
-        self._parts: list[bytes] = []
 
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        original = b"".join(self._parts)
-        document = parse_answer(original)
+    async def rewrite(self, body: bytes) -> bytes:
+        document = parse_answer(body)
         result = payload(document, self._enveloped)
         if result is None:
-            return original
+            return body
         listed = result.get("tasks", []) if isinstance(result, dict) else None
         if not isinstance(result, dict) or not isinstance(listed, list):
             raise Malformed("a list of tasks has no tasks")
@@ -144,15 +130,12 @@ class TaskList:
         hidden = len(listed) - len(shown)
         self._exchange.filtered = (len(shown), hidden)
         if not hidden:
-            return original
+            return body
         result["tasks"] = shown
         total = result.get("totalSize")
         if type(total) is int:
             result["totalSize"] = max(len(shown), total - hidden)  # the rest of the count is of pages not seen yet
         return json.dumps(document, separators=(",", ":")).encode()
-
-    def outbox(self) -> list[bytes]:
-        return []
 
 
 def task_ids(result: Json) -> Iterator[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Literal
 
 from gateway.core.canonical import Json, encode, parse
 from gateway.core.descriptors import ORIGINAL_CARD_PATH, AgentCards, TakenCard
@@ -28,9 +29,9 @@ class Card:
     """The filter of an answer that is a card, well-known or extended, or one's original. `enveloped`: it is the result
     of a JSON-RPC response."""
 
-    __slots__ = ("_answer", "_ask", "_enveloped", "_exchange", "_extended", "_parts")
+    __slots__ = ("_answer", "_ask", "_enveloped", "_exchange", "_extended")
 
-    whole = True
+    whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, *, enveloped: bool) -> None:
         self._exchange = exchange
@@ -38,16 +39,10 @@ class Card:
         self._ask = ask
         self._enveloped = enveloped
         self._extended = exchange.call.action == EXTENDED
-        self._parts: list[bytes] = []
         if self._extended:
             unstored(answer)
 
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        body = b"".join(self._parts)
+    async def rewrite(self, body: bytes) -> bytes:
         document = parse(body)
         card = payload(document, self._enveloped)
         if card is None:
@@ -72,9 +67,6 @@ class Card:
             return _dump(document)
         shown = body if cards.preserve and taken.whole else _dump(made)
         return b"" if not self._extended and self._validated(shown) else shown
-
-    def outbox(self) -> list[bytes]:
-        return []
 
     def _signed(self, cards: AgentCards, taken: TakenCard, found: dict[str, Json], card: Json) -> Json:
         if isinstance(card, dict) and "url" in card and "url" not in found:

@@ -13,7 +13,7 @@ import re
 
 from gateway.core.canonical import Json, parse
 from gateway.core.exchange import Call, Exchange, Head, Header
-from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
+from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import messages
@@ -49,7 +49,9 @@ class Http:
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         return problem(exchange, refusal)
 
-    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+    async def filter(
+        self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
+    ) -> AnswerFilter | WholeFilter | None:
         return None
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:

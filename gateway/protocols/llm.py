@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from gateway.core.canonical import Json, parse_object
 from gateway.core.exchange import Call, Exchange, Head, Header
-from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
+from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import http, messages
@@ -103,7 +103,9 @@ class Llm:
             headers.append((b"x-should-retry", b"false"))
         return status, headers, dump(self._vendor.error(status, refusal.text, refusal_data(exchange, refusal)))
 
-    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+    async def filter(
+        self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
+    ) -> AnswerFilter | WholeFilter | None:
         """Raises Malformed for a list in a content coding."""
         if exchange.call.listing != "models" or not 200 <= answer.status < 300:
             return None

@@ -7,6 +7,7 @@ is no list that can be read item by item is not shown at all; where nothing is h
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from gateway.core.canonical import Json, parse_answer
 from gateway.core.exchange import Call, Exchange
@@ -19,22 +20,16 @@ _ACTIONS = ("llm.chat", "llm.embeddings")
 class ModelList:
     """The answer filter of GET /models, for both vendors' shapes."""
 
-    __slots__ = ("_ask", "_exchange", "_parts")
+    __slots__ = ("_ask", "_exchange")
 
-    whole = True
+    whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, ask: Ask) -> None:
         self._exchange = exchange
         self._ask = ask
-        self._parts: list[bytes] = []
 
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        original = b"".join(self._parts)
-        document = parse_answer(original)
+    async def rewrite(self, body: bytes) -> bytes:
+        document = parse_answer(body)
         items = document.get("data") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(items, list):
             raise Malformed("a list of models has no data")
@@ -46,11 +41,8 @@ class ModelList:
         shown = [item for place, item in enumerate(items) if any(allowed[place * per : (place + 1) * per])]
         self._exchange.filtered = (len(shown), len(items) - len(shown))
         if len(shown) == len(items):
-            return original
+            return body
         return json.dumps(_shortened(document, shown), separators=(",", ":")).encode()
-
-    def outbox(self) -> list[bytes]:
-        return []
 
 
 def _shortened(document: dict[str, Json], shown: list[Json]) -> dict[str, Json]:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Exchange, Handle, Head, Header
-from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader
+from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import jsonrpc, mcp_answers, mcp_headers
@@ -108,7 +108,9 @@ class Mcp:
                 return self._no_task(exchange, asked, headers)
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
 
-    async def filter(self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind) -> AnswerFilter | None:
+    async def filter(
+        self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
+    ) -> AnswerFilter | WholeFilter | None:
         return await mcp_answers.reader(exchange, answer, ask, bind, self._pending, self._listings)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Literal
 
 from gateway.core import sse
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Exchange
-from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer
+from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, WholeFilter
 from gateway.core.reasons import Malformed
 from gateway.protocols.mcp_headers import SESSION
 from gateway.protocols.mcp_judge import Judge, calm, words
@@ -26,7 +27,7 @@ _SOFT_BREAK = re.compile(rb"[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")  #
 
 async def reader(
     exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind, pending: Pending, listings: Listings | None
-) -> AnswerFilter | None:
+) -> AnswerFilter | WholeFilter | None:
     """The filter of this answer, None where its bytes pass as they are. Raises Malformed for what cannot be shown."""
     call = exchange.call
     asked = call.context.get("session", "")
@@ -56,34 +57,28 @@ async def reader(
 class Whole:
     """A JSON answer, judged when all of it is there."""
 
-    __slots__ = ("_judge", "_parts", "whole")
+    __slots__ = ("_judge",)
+
+    whole: Literal[True] = True
 
     def __init__(self, judge: Judge) -> None:
-        self.whole = True
         self._judge = judge
-        self._parts: list[bytes] = []
 
-    async def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        return b""
-
-    async def finish(self) -> bytes:
-        shown = await self._judge.document(b"".join(self._parts))
+    async def rewrite(self, body: bytes) -> bytes:
+        shown = await self._judge.document(body)
         if shown is None:
             raise Malformed("a JSON answer that is no response")
         return shown
-
-    def outbox(self) -> list[bytes]:
-        return []
 
 
 class Events:
     """An event stream, judged event by event."""
 
-    __slots__ = ("_judge", "_scanner", "whole")
+    __slots__ = ("_judge", "_scanner")
+
+    whole: Literal[False] = False
 
     def __init__(self, judge: Judge) -> None:
-        self.whole = False
         self._judge = judge
         self._scanner = sse.Scanner()
 

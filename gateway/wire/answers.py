@@ -16,7 +16,16 @@ from gateway.core import records
 from gateway.core.access import ask
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
-from gateway.core.ports import Answered, AnswerFilter, Clock, Handles, RecordLog, UpstreamAnswer, UpstreamTargets
+from gateway.core.ports import (
+    Answered,
+    AnswerFilter,
+    Clock,
+    Handles,
+    RecordLog,
+    UpstreamAnswer,
+    UpstreamTargets,
+    WholeFilter,
+)
 from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed
 from gateway.wire.origins import shared
 from gateway.wire.streams import Streams
@@ -72,7 +81,7 @@ class Answers:
         if answer is None:
             raise RuntimeError("there is no answer to send")
         call = exchange.call
-        filtering: AnswerFilter | None = None
+        filtering: AnswerFilter | WholeFilter | None = None
         if call.judged:
             filtering = await exchange.protocol.filter(exchange, answer, self._ask(exchange), self._bind(exchange))
         if call.metered:
@@ -85,7 +94,7 @@ class Answers:
                 await self._at_once(exchange, answer.status, self.headers(exchange, answer), whole, send)
             else:
                 await self._stream(exchange, answer, self.headers(exchange, answer), send)
-        elif filtering.whole:
+        elif filtering.whole is True:
             await self._rewritten(exchange, answer, filtering, send)
         else:
             await self._judged(exchange, answer, filtering, self.headers(exchange, answer), send)
@@ -161,7 +170,7 @@ class Answers:
                 exchange.response_digest = "sha256:" + digest.hexdigest()
             await send({"type": "http.response.body", "body": b""})
 
-    async def _rewritten(self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, send: Send) -> None:
+    async def _rewritten(self, exchange: Exchange, answer: UpstreamAnswer, filtering: WholeFilter, send: Send) -> None:
         """In one piece, after all of it was judged: the filter may have changed the head too."""
         limit = exchange.snapshot.body_bytes
         size = 0
@@ -170,10 +179,8 @@ class Answers:
             size += len(chunk)
             if size > limit:
                 raise Malformed(f"a judged answer may have {limit} bytes")
-            if shown := await filtering.feed(chunk):
-                parts.append(shown)
-        parts.append(await filtering.finish())
-        body = b"".join(parts)
+            parts.append(chunk)
+        body = await filtering.rewrite(parts[0] if len(parts) == 1 else b"".join(parts))
         headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._at_once(exchange, answer.status, headers, body, send)

@@ -189,7 +189,11 @@ class Gate:
 
         found = await self.mcp.filter(exchange, answer, asked, _Bind(self.handles, exchange))  # type: ignore[arg-type]
         exchange.status = answer.status
-        return answer.body if found is None else await found.feed(answer.body) + await found.finish()
+        if found is None:
+            return answer.body
+        if found.whole is True:
+            return await found.rewrite(answer.body)
+        return await found.feed(answer.body) + await found.finish()
 
 
 class _Bind:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header, Obligation, Principal
-from gateway.core.ports import AnswerFilter, Protocol, UsageReader
+from gateway.core.ports import AnswerFilter, Protocol, UsageReader, WholeFilter
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.trust.card_cache import CardCache, CardSettings
@@ -164,11 +164,13 @@ class Wire:
 
         async def run() -> list[bytes]:
             seen: Any = answer
-            found: AnswerFilter | None = await exchange.protocol.filter(
+            found: AnswerFilter | WholeFilter | None = await exchange.protocol.filter(
                 exchange, seen, policy or Policy(), bindings or Bindings()
             )
             if found is None:
                 return list(chunks)
+            if found.whole is True:
+                return [await found.rewrite(b"".join(chunks))]
             shown = [await found.feed(chunk) for chunk in chunks]
             return [*shown, await found.finish()]
 

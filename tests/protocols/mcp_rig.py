@@ -194,6 +194,8 @@ def shown(
         chunks = [answer.body[start:end] for start, end in pairwise(edges) if start < end]
         if found is None:
             return Shown(chunks, [], False)
+        if found.whole is True:
+            return Shown([await found.rewrite(answer.body)], [], True)
         pieces, messages = [], []
         for chunk in chunks:
             pieces.append(await found.feed(chunk))

@@ -158,8 +158,11 @@ class Door(httpx.AsyncBaseTransport):
         policy = self.wire.Policy()
         found = await self.protocol.filter(exchange, answer, policy, self.bindings) if judged else None
         if found is not None:
-            shown = b"".join([await found.feed(content[at : at + 100]) for at in range(0, len(content), 100)])
-            shown += await found.finish()
+            if found.whole is True:
+                shown = await found.rewrite(content)
+            else:
+                shown = b"".join([await found.feed(content[at : at + 100]) for at in range(0, len(content), 100)])
+                shown += await found.finish()
             if not exchange.call.listing:
                 assert shown == content
             content = shown
