@@ -389,7 +389,7 @@ class UpstreamCredentials(Port):
 
     def headers(self, exchange: Exchange) -> tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal]:
         """What this exchange's request is sent with; at once when it is at hand. Never the caller's own credential.
-        `upstream_failed` where none can be had, `denied` where this caller has none. Never raises for what is remote."""
+        `upstream_failed` where none can be had, `denied` where this caller has none. Never raises for either."""
         ...
 
     def own(self) -> tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal] | None:
