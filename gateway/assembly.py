@@ -273,7 +273,7 @@ def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
         "authorization_servers": [name for name in issuers if name.startswith(("https://", "http://"))],
         "bearer_methods_supported": ["header"],
         "resource_name": route.name,
-        "dpop_signing_alg_values_supported": PROOF_ALGS.split(),
+        "dpop_signing_alg_values_supported": [*PROOF_ALGS.split()],
     }
     scopes = dict.fromkeys((*route.scopes, *(scope for _, scopes in route.action_scopes for scope in scopes)))
     if scopes:
