@@ -7,6 +7,7 @@ upstream has moved on meanwhile nothing is approved. A name is an upstream's (we
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +19,12 @@ import click
 from gateway.cli.output import FAILED, OK, USAGE, Stop, data, json_option, message, table
 from gateway.cli.remote import admin_options, get, post
 from gateway.core.canonical import Json
+from gateway.core.reasons import Malformed
+from gateway.trust.keys import KeyRing
+from gateway.trust.manifests import sign_manifest
 
-KINDS = ("tool", "prompt", "resource", "resource_template")
+MEMBERS = {"tool": "tools", "prompt": "prompts", "resource": "resources", "resource_template": "resourceTemplates"}
+KINDS = tuple(MEMBERS)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _EPILOG = """\b
@@ -29,6 +34,7 @@ Examples:
   tollgate agents show weather/get_forecast            what changed since it was approved
   tollgate agents approve weather/get_forecast         shows it and asks; --digest sha256:... does not ask
   tollgate agents approve weather --all --yes
+  tollgate agents manifest weather --data-dir var      signed, for `tools.manifest` of other gateways
   tollgate agents block weather --why "it leaks"       its open streams end within a second
   tollgate agents block agent:idp/planner              a caller, by its subject.id
 """
@@ -42,7 +48,7 @@ def _kind(command: _Command) -> _Command:
 
 @click.group("agents", epilog=_EPILOG)
 def command() -> None:
-    """Agents and tools: list, show, approve, block, unblock."""
+    """Agents and tools: list, show, approve, block, unblock, manifest."""
 
 
 @command.command("list")
@@ -146,6 +152,45 @@ def block_command(name: str, kind: str, why: str, admin: str, token_file: Path, 
 def unblock_command(name: str, kind: str, admin: str, token_file: Path, as_json: bool) -> int:
     """Lift a block: what was thought of it before holds again."""
     return _switch("unblock", name, kind, "", admin, token_file, as_json)
+
+
+@command.command("manifest")
+@click.argument("upstream")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Sign with this gateway's own key for manifests.")
+@click.option("--passphrase-file", type=click.Path(path_type=Path), help="What the private key is encrypted under.")
+@click.option("--expires", metavar="TIME", help="When it ends, RFC 3339, as in 2027-01-01T00:00:00Z.")
+@admin_options
+@json_option
+def manifest_command(
+    upstream: str,
+    data_dir: Path | None,
+    passphrase_file: Path | None,
+    expires: str | None,
+    admin: str,
+    token_file: Path,
+    as_json: bool,
+) -> int:
+    """Print what is approved of an agent as a manifest, signed with --data-dir, for other gateways to believe."""
+    wanted = urlencode({"upstream": upstream, "standing": "verified"})
+    made: dict[str, Json] = {"expires": expires} if expires else {}
+    for item in get(admin, token_file, f"/api/v1/tools?{wanted}")["tools"]:
+        part = {key: item[key] for key in ("upstream", "kind", "name")}
+        found = get(admin, token_file, f"/api/v1/tools/item?{urlencode(part)}")
+        listed = made.setdefault(MEMBERS[item["kind"]], [])
+        if isinstance(listed, list):
+            listed.append(found["approved_document"])
+    if not made.keys() - {"expires"}:
+        raise Stop(f"nothing that {upstream} describes is approved")
+    if data_dir is not None:
+        passphrase = passphrase_file.read_bytes().strip(b"\r\n") if passphrase_file is not None else None
+        key = KeyRing(data_dir / "keys", passphrase=passphrase).ensure("manifests")
+        try:
+            made = sign_manifest(made, key.signer())
+        except Malformed as error:
+            raise Stop(str(error), USAGE) from None
+        message(f"signed with key {key.kid}; `tollgate keys jwks` prints its public half for trust.signers")
+    click.echo(json.dumps(made))
+    return OK
 
 
 def _switch(verb: str, name: str, kind: str, why: str, admin: str, token_file: Path, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from changing import Caller, Changing, changing, pinned, tool
 from rig import Running, gateway
 
+from gateway.trust.jose import read_jwks
+from gateway.trust.keys import KeyRing
+from gateway.trust.manifests import Keys, read_manifest, verify_manifest
 from tests.cli.rig_cli import Ran, Shell
 
 
@@ -120,6 +124,20 @@ def test_a_tool_an_agent_and_a_caller_are_blocked_and_let_go(told: Told) -> None
         assert told.caller.call() == "ok"
     assert told.agents("block", "wether").code == 1
     assert told.agents("block", "weather/none").code == 1
+
+
+def test_what_one_gateway_approved_another_believes_when_it_is_signed(told: Told, tmp_path: Path) -> None:
+    assert "signatures" not in told.agents("manifest", "weather").json
+    made = told.agents(
+        "manifest", "weather", "--data-dir", str(tmp_path / "staging"), "--expires", "2099-01-01T00:00:00Z"
+    )
+    assert made.code == 0, made.err
+    keys = KeyRing(tmp_path / "staging" / "keys").jwks()
+    manifest, signatures = read_manifest(made.out.encode())
+    found = verify_manifest(manifest, signatures, [Keys("staging", read_jwks(json.dumps(keys).encode()))], 0.0)
+    assert {name for _, name in found.digests} == {"forecast", "packing", "weather://city/{name}"}
+    assert told.agents("manifest", "nobody").code == 1
+    assert told.agents("manifest", "weather", "--data-dir", str(tmp_path / "staging"), "--expires", "soon").code == 2
 
 
 def test_a_blocked_tool_is_in_no_list(told: Told) -> None:

@@ -195,6 +195,18 @@ def test_agents_and_callers_are_blocked_by_name(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_a_block_can_be_held_against_what_was_looked_at(tmp_path: Path) -> None:
+    async def story(rig: Rig) -> None:
+        looked = (await rig.get(ITEM)).json["etag"]
+        await rig.pins.shown("weather", "tools", [WORSE], True)
+        assert (await rig.post("/api/v1/tools/block", TOOL, ("if-match", looked))).status == 412
+        assert standing(rig) is Standing.QUARANTINED
+        now = (await rig.get(ITEM)).json["etag"]
+        assert (await rig.post("/api/v1/tools/block", TOOL, ("if-match", now))).status == 200
+
+    tell(tmp_path, story)
+
+
 def test_what_is_not_there_cannot_be_blocked(tmp_path: Path) -> None:
     async def story(rig: Rig) -> None:
         for kind, name in (("tool", "get_forecst"), ("agent", "weather"), ("caller", "x"), ("list", "tools")):
