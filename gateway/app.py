@@ -132,7 +132,7 @@ class App:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids = Ids(self.clock.time)
-        self.ring = make_ring(settings, self.clock)
+        self.ring = make_ring(settings, self.clock.time)
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())

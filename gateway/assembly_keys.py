@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.core.canonical import Json
@@ -26,25 +28,77 @@ from gateway.trust.keyfiles import replace_file
 from gateway.trust.keys import KeyRing, KeyRingError, State
 from gateway.trust.keytable import Event
 
+if TYPE_CHECKING:
+    from gateway.trust.vault import Vault
+
 LOOK_SECONDS = 0.5
 
 _log = logging.getLogger("tollgate")
 
 
-def make_ring(settings: config.Settings, clock: Clock) -> KeyRing:
+class _Transit:
+    """The `KeyVault` of a ring: which key of the vault each purpose has."""
+
+    def __init__(self, names: dict[str, str], vault: Vault) -> None:
+        self._names = names
+        self._vault = vault
+
+    def holds(self, purpose: str) -> bool:
+        return purpose in self._names
+
+    def make(self, purpose: str) -> tuple[str, bytes]:
+        return self._vault.make(self._names[purpose])
+
+    def sign(self, reference: str, data: bytes) -> bytes:
+        return self._vault.sign(reference, data)
+
+
+def make_ring(settings: config.Settings, now: Callable[[], float], *, private: bool = True) -> KeyRing:
     """Raises KeyRingError."""
-    passphrase = settings.keys.passphrase
+    passphrase, vault, transit = settings.keys.passphrase, None, settings.keys.transit
+    if settings.vault is not None and private:
+        try:
+            opened = _opened(settings.vault)
+        except (OSError, RuntimeError) as error:
+            raise KeyRingError(str(error)) from None
+        names = {item.name: getattr(transit, item.name) for item in fields(config.Transit)} if transit else {}
+        vault = _Transit({purpose: key for purpose, key in names.items() if key is not None}, opened)
     return KeyRing(
         settings.data_dir / "keys",
-        passphrase=passphrase.reveal().encode() if passphrase is not None else None,
-        now=clock.time,
+        passphrase=passphrase.reveal().encode() if passphrase is not None and private else None,
+        vault=vault,
+        private=private,
+        now=now,
+    )
+
+
+def open_vault(found: config.Vault) -> Callable[[str, str], str]:
+    """The `OpenVault` of the configuration. Raises RuntimeError where the extra is not installed."""
+    return _opened(found).read
+
+
+def _opened(found: config.Vault) -> Vault:
+    try:
+        from gateway.trust.vault import Vault, VaultSettings
+    except ImportError:
+        raise RuntimeError("a vault needs the extra: install tollgate[vault]") from None
+    return Vault(
+        VaultSettings(
+            url=found.url,
+            token=found.token.reveal(),
+            mount=found.mount,
+            transit=found.transit,
+            namespace=found.namespace,
+            ca=str(found.ca) if found.ca else None,
+            timeout_s=found.timeout,
+        )
     )
 
 
 def log_keys(ring: KeyRing, node: str) -> LogKeys:
     """The log's keys as the ring has them now; the first one is made where there is none."""
     current = ring.ensure("log")
-    beside = [key for key in ring.published("log") if ring.state(key) is State.RETIRED and key.private is not None]
+    beside = [key for key in ring.published("log") if ring.state(key) is State.RETIRED and key.signs]
     return LogKeys(
         signing=(current, *beside),
         trusted=tuple(str(VerifierKey.of(node, key.public_key())) for key in ring.trusted("log")),

@@ -16,10 +16,10 @@ from gateway.config_cards import Card
 from gateway.config_checks import check
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
-from gateway.config_keys import Keys
+from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
 from gateway.config_reference import reference
-from gateway.config_schema import Of, Reading
+from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
     Admin,
     ApiKeys,
@@ -68,6 +68,7 @@ __all__ = [
     "Keys",
     "Limit",
     "Match",
+    "OpenVault",
     "Otlp",
     "PerCaller",
     "Place",
@@ -85,9 +86,11 @@ __all__ = [
     "Tls",
     "TokenExchange",
     "Tools",
+    "Transit",
     "Trust",
     "Upstream",
     "UpstreamTls",
+    "Vault",
     "json_schema",
     "load",
     "parse_duration",
@@ -97,10 +100,11 @@ __all__ = [
 ]
 
 
-def load(path: Path, environ: Mapping[str, str], *, secrets: bool = True) -> Settings:
+def load(path: Path, environ: Mapping[str, str], *, secrets: bool = True, vault: OpenVault | None = None) -> Settings:
     """The checked settings. Raises ConfigError with everything that is wrong.
 
-    `secrets=False` does not read them, for a check on a machine that has none.
+    `secrets=False` does not read them, for a check on a machine that has none. `vault` opens the one the file names:
+    then this waits for it, so not while serving.
     """
     try:
         with path.open("rb") as stream:
@@ -114,10 +118,12 @@ def load(path: Path, environ: Mapping[str, str], *, secrets: bool = True) -> Set
         raise ConfigError([Problem(Place(str(path)), "", f"cannot be read: {error.strerror}", do)]) from None
     if len(data) > FILE_LIMIT_BYTES:
         raise ConfigError([Problem(Place(str(path)), "", f"larger than {FILE_LIMIT_BYTES} bytes")])
-    return read(text, str(path), environ, secrets=secrets)
+    return read(text, str(path), environ, secrets=secrets, vault=vault)
 
 
-def read(text: str, source: str, environ: Mapping[str, str], *, secrets: bool = True) -> Settings:
+def read(
+    text: str, source: str, environ: Mapping[str, str], *, secrets: bool = True, vault: OpenVault | None = None
+) -> Settings:
     """As `load`, from text; `source` is what messages call it."""
     problems: list[Problem] = []
     root = read_text(text, source, problems)
@@ -131,10 +137,35 @@ def read(text: str, source: str, environ: Mapping[str, str], *, secrets: bool = 
     if problems or not isinstance(settings, Settings):
         raise ConfigError(problems)
     settings = _completed(settings)
+    if secrets:
+        _from_vault(settings, reading, vault)
     check(settings, reading)
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _from_vault(settings: Settings, reading: Reading, open_vault: OpenVault | None) -> None:
+    """Fills the secrets that a vault keeps. Only once all else is right is anybody asked."""
+    if not reading.vaulted or settings.vault is None:  # config_checks.py says so
+        return
+    if open_vault is None:
+        raise LookupError("secrets in a vault are not read here")
+    try:
+        ask = open_vault(settings.vault)
+    except (OSError, RuntimeError) as error:
+        reading.at("vault", str(error))
+        return
+    for node, key, secret, path, field in reading.vaulted:
+        try:
+            value = ask(path, field)
+        except OSError as error:
+            reading.fail(node, key, str(error), f"put it there, or let the token of vault.token read {path}")
+            continue
+        if not value or len(value) > SECRET_LIMIT_BYTES:
+            reading.fail(node, key, f"{secret.source} is empty or too large")
+            continue
+        secret.fill(value)
 
 
 def _completed(settings: Settings) -> Settings:

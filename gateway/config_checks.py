@@ -6,7 +6,7 @@ protocol. 6. Files that are read at start are there. 7. A credential cannot brea
 are asked for where somebody is asked who it is, and never `offline_access`, which is between a client and its issuer.
 9. Secrets travel over https. 10. What is done for each caller needs callers. 11. Where the upstream asks its callers
 itself, the gateway knows nobody and has no Authorization of its own to send; both are written out. 12. A
-caller's descriptor needs a caller, and somebody who may sign it.
+caller's descriptor needs a caller, and somebody who may sign it. 13. What is in a vault needs the vault.
 """
 
 from __future__ import annotations
@@ -44,7 +44,19 @@ def check(settings: Settings, at: Reading) -> None:
         _upstream(f"upstreams.{name}", upstream, at)
         _card(f"upstreams.{name}.card", upstream, settings, at)
         _tools(f"upstreams.{name}.tools", upstream, settings, at)
+    _vault(settings, at)
     _files(settings, at)
+
+
+def _vault(settings: Settings, at: Reading) -> None:
+    found = settings.vault
+    if found is None:  # 13
+        for _, key, *_ in at.vaulted:
+            at.at(key, "there is no vault to read it from", "write where it is under vault:")
+        if settings.keys.transit is not None:
+            at.at("keys.transit", "there is no vault to sign in", "write where it is under vault:")
+    elif found.url.startswith("http://") and not _local(found.url):  # 9
+        at.at("vault.url", "secrets over plain http", "use https")
 
 
 def _listeners(settings: Settings, at: Reading) -> None:
@@ -245,6 +257,8 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
     for descriptor in settings.trust.descriptors:
         add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
     add(("trust.fetch.ca", settings.trust.fetch.ca))
+    if settings.vault is not None:
+        add(("vault.ca", settings.vault.ca))
     for name, upstream in settings.upstreams.items():
         if upstream.tools.manifest is not None:
             add((f"upstreams.{name}.tools.manifest.file", upstream.tools.manifest.file))

@@ -22,6 +22,10 @@ from gateway.core.canonical import Json
 SECRET_LIMIT_BYTES = 64 * 1024  # a key file or token; more is the wrong file
 
 
+# A path in a vault, and the field of the secret there.
+_VAULTED: Final = r"([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)#([A-Za-z0-9_.-]+)"
+
+
 class _Broken:
     """Stands for a value that could not be read; never leaves the reader."""
 
@@ -32,13 +36,14 @@ BROKEN: Final = _Broken()
 class Reading:
     """One pass over the tree: collects problems, remembers where each key stands, knows the environment."""
 
-    __slots__ = ("environ", "places", "problems", "secrets")
+    __slots__ = ("environ", "places", "problems", "secrets", "vaulted")
 
     def __init__(self, environ: Mapping[str, str], problems: list[Problem], *, secrets: bool) -> None:
         self.environ = environ
         self.problems = problems
         self.places: dict[str, Place] = {}
         self.secrets = secrets
+        self.vaulted: list[tuple[Node, str, Secret, str, str]] = []  # secrets to be filled from path and field
 
     def fail(self, node: Node, key: str, what: str, do: str = "") -> _Broken:
         self.problems.append(Problem(node.place, key, what, do))
@@ -304,23 +309,40 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """`{env: NAME}` or `{file: PATH}`. `may_lack`: the file is made by the program when it is not there."""
+    """`{env: NAME}`, `{file: PATH}` or `{vault: path#field}`. `may_lack`: the file is made by the program when it is
+    not there. `vault`: off for what opens the vault."""
 
     may_lack: bool = False
+    vault: bool = True
 
     def read(self, node: Node, key: str, at: Reading) -> Any:
         at.places[key] = node.place
         if not isinstance(node.value, dict) or len(node.value) != 1:
             what = "a secret never stands in the configuration" if isinstance(node.value, str) else "not a secret"
-            return at.fail(node, key, what, "write {env: NAME} or {file: PATH}")
+            return at.fail(node, key, what, self._says())
         [(way, child)] = node.value.items()
+        if way not in self._ways() or not isinstance(child.value, str) or not child.value:
+            return at.fail(child, f"{key}.{way}", "not a secret", self._says())
         if way == "vault":
-            return at.fail(child, f"{key}.vault", "vaults are not in this version", "write {env: NAME} or {file: PATH}")
-        if way not in ("env", "file") or not isinstance(child.value, str) or not child.value:
-            return at.fail(child, f"{key}.{way}", "not a secret", "write {env: NAME} or {file: PATH}")
+            return self._from_vault(child, f"{key}.vault", child.value, at)
         if way == "env":
             return self._from_environment(child, f"{key}.env", child.value, at)
         return self._from_file(child, f"{key}.file", Path(child.value), at)
+
+    def _ways(self) -> tuple[str, ...]:
+        return ("env", "file", "vault") if self.vault else ("env", "file")
+
+    def _says(self) -> str:
+        ways = "{env: NAME}, {file: PATH} or {vault: path#field}" if self.vault else "{env: NAME} or {file: PATH}"
+        return f"write {ways}"
+
+    def _from_vault(self, node: Node, key: str, text: str, at: Reading) -> Any:
+        found = re.fullmatch(_VAULTED, text)
+        if found is None:
+            return at.fail(node, key, "not a path in a vault and a field", "write it like tollgate/weather#token")
+        secret = Secret(f"vault {text}")
+        at.vaulted.append((node, key, secret, found[1], found[2]))
+        return secret
 
     def _from_environment(self, node: Node, key: str, name: str, at: Reading) -> Any:
         value = at.environ.get(name, "")
@@ -351,7 +373,7 @@ class SecretRef:
                 "required": [way],
                 "additionalProperties": False,
             }
-            for way in ("env", "file")
+            for way in self._ways()
         ]
         return {"oneOf": ways}
 

@@ -19,7 +19,7 @@ from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescript
 from gateway.config_cards import CARD, Card
 from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_descriptors import Tools
-from gateway.config_keys import Keys
+from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_values import Address, Rate, Secret
@@ -372,6 +372,7 @@ class Settings:
         shown="[]",
     )
     keys: Keys = option(Of(Keys), Keys(), "what the log, cards, manifests and bundles are signed with")
+    vault: Vault | None = option(Of(Vault), None, "where {vault: path#field} secrets are, read at each (re)load")
     stores: Stores = option(Of(Stores), Stores(), "where state is kept")
     events: str = option(Choice(("none",), ("nats",)), "none", "no event stream in this version", shown="none")
     trust: Trust = option(Of(Trust), Trust(), "whose word counts")

@@ -30,7 +30,8 @@ PATH = r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*"
 
 
 class Secret:
-    """A value from the environment or a file. Never prints, copies into a dict or pickles; `reveal` is the way to it.
+    """A value from the environment, a file or a vault. Never prints, copies into a dict or pickles; `reveal` is the way
+    to it.
 
     No dataclass on purpose: `asdict` and `fields` would show the value. `file` is where it came from, None for the
     environment; a secret whose file is made by the program has no value yet.
@@ -41,6 +42,12 @@ class Secret:
     def __init__(self, source: str, file: Path | None = None, value: str | None = None) -> None:
         self.source = source
         self.file = file
+        self._value = value
+
+    def fill(self, value: str) -> None:
+        """What a vault said, once: the rest of the configuration is read before it can be asked."""
+        if self._value is not None:
+            raise LookupError(f"the secret from {self.source} is there already")
         self._value = value
 
     @property

@@ -215,7 +215,8 @@ def test_a_secret_comes_from_the_environment_or_a_file_only() -> None:
     plain = only(text.replace("VALUE", "canary-7f3a"))
     assert "never stands in the configuration" in plain
     assert "canary" not in plain
-    assert "vaults are not in this version" in only(text.replace("VALUE", "{vault: secret/weather}"))
+    assert "not a path in a vault and a field" in only(text.replace("VALUE", "{vault: secret/weather}"))
+    assert "there is no vault" in only(text.replace("VALUE", "{vault: 'secret/weather#token'}"))
     assert "WEATHER is not set" in only(text.replace("VALUE", "{env: WEATHER}"))
     assert "cannot be read" in only(text.replace("VALUE", "{file: nowhere}"))
     assert "not a secret" in only(text.replace("VALUE", "{env: A, file: b}"))
@@ -478,7 +479,7 @@ def test_the_json_schema_knows_the_same_keys() -> None:
     assert isinstance(properties, dict)
     assert set(properties) == {item.name for item in dataclasses.fields(Settings)}
     text = json.dumps(schema)
-    assert "vault" not in text
+    assert '"shadow"' not in text
     assert '"required": ["url", "protocol"]' in text
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from gateway import config
+from gateway.assembly_keys import open_vault
 from gateway.cli.output import OK, USAGE, Stop, data, json_line, json_option, message
 from gateway.cli.starter import STARTER
 from gateway.core.canonical import Json
@@ -60,7 +61,7 @@ def command(
     problems: list[dict[str, Json]] = []
     summary: dict[str, Json] = {}
     try:
-        settings = config.load(file, os.environ, secrets=not without_secrets)
+        settings = config.load(file, os.environ, secrets=not without_secrets, vault=open_vault)
         summary = _parts(settings, problems)
     except config.ConfigError as error:
         for found in error.problems:

@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from gateway import config
+from gateway.assembly_keys import open_vault
 from gateway.cli import doctor_checks as checks
 from gateway.cli.doctor_checks import FAIL, Finding
 from gateway.cli.output import FAILED, OK, data, json_option, table
@@ -32,7 +33,7 @@ Examples:
 def command(file: Path, as_json: bool) -> int:
     """Check this machine and a configuration before, or beside, a running gateway."""
     try:
-        settings = config.load(file, os.environ)
+        settings = config.load(file, os.environ, vault=open_vault)
     except config.ConfigError as error:
         findings = [Finding("configuration", FAIL, str(problem)) for problem in error.problems]
     else:

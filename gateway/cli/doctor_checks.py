@@ -17,12 +17,13 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_keys import make_ring
 from gateway.control.access import TokenRefused, checked, token_from
 from gateway.core.canonical import Json
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
 from gateway.pdp.syntax import PolicyRefused
-from gateway.trust.keys import KeyRing, KeyRingError
+from gateway.trust.keys import KeyRingError
 
 State = Literal["ok", "warn", "fail"]
 GOOD: Final = "ok"
@@ -111,8 +112,11 @@ def key_files(settings: config.Settings) -> list[Finding]:
         found.append(Finding("keys", GOOD, f"{folder}: the first start makes them"))
     else:
         try:
-            count = len(KeyRing(folder).list())
-            found.append(Finding("keys", GOOD, f"{count} in {folder}, readable by their owner only"))
+            keys = [key for key in make_ring(settings, time.time).list() if key.signs]
+            far = sum(bool(key.entry.transit) for key in keys)
+            how = "encrypted under keys.passphrase" if settings.keys.passphrase is not None else "not encrypted"
+            where = f"{len(keys) - far} in {folder}, readable by their owner only, {how}"
+            found.append(Finding("keys", GOOD, f"{where}; {far} in the vault" if far else where))
         except (KeyRingError, OSError) as error:
             found.append(Finding("keys", FAIL, str(error)))
     token = settings.admin.token

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import time
 from pathlib import Path
 
 import click
 import orjson
 
 from gateway import config
+from gateway.assembly_keys import make_ring, open_vault
 from gateway.cli.doctor_checks import running
 from gateway.cli.output import OK, USAGE, Stop, data, json_option, message, table
 from gateway.core.canonical import Json
@@ -35,6 +37,12 @@ _PASSPHRASE = click.option(
     envvar="TOLLGATE_KEYS_PASSPHRASE_FILE",
     type=click.Path(path_type=Path),
     help="The file of the passphrase that private keys are encrypted under, as keys.passphrase names it.",
+)
+_CONFIG = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="The configuration, for its data_dir, keys and vault; instead of --data-dir and --passphrase-file.",
 )
 _EPILOG = """\b
 Examples:
@@ -58,6 +66,7 @@ def command() -> None:
 @click.argument("purpose", type=click.Choice([*PURPOSES, "api"]))
 @_DATA_DIR
 @_PASSPHRASE
+@_CONFIG
 @click.option("--id", "ident", help="API keys: the id, 1 to 63 of a-z, 0-9 and -.")
 @click.option("--subject", help="API keys: a name for people; policy sees key:<id>.")
 @click.option("--org", help="API keys: the organisation.")
@@ -69,6 +78,7 @@ def new_command(
     purpose: str,
     data_dir: Path,
     passphrase_file: Path | None,
+    config_file: Path | None,
     ident: str | None,
     subject: str | None,
     org: str | None,
@@ -84,31 +94,40 @@ def new_command(
         return _new_api_key(ident, {name: value for name, value in entry.items() if value}, as_json)
     if any([ident, subject, org, roles, routes, expires]):
         raise Stop("--id, --subject, --org, --role, --route and --expires are for `keys new api`", USAGE)
-    ring = _ring(data_dir, passphrase_file)
+    ring, settings = _ring(data_dir, passphrase_file, config_file)
     made = ring.new(purpose, by=_operator())
     if ring.state(made) is State.NEXT:
         message(f"it is published and does not sign yet: `tollgate keys rotate {purpose}` when verifiers know it")
-    _say_when(data_dir)
-    return _made(made, data_dir, as_json)
+    _say_when(settings.data_dir)
+    return _made(made, settings.data_dir, as_json)
 
 
 @command.command("rotate")
 @click.argument("purpose", type=click.Choice(PURPOSES))
-@click.option("--overlap", default="7d", show_default=True, help="How long the former key stays published, as in 12h.")
+@click.option("--overlap", help="How long the former key stays published, as in 12h; default 7d, or keys.overlap.")
 @_DATA_DIR
 @_PASSPHRASE
+@_CONFIG
 @json_option
-def rotate_command(purpose: str, overlap: str, data_dir: Path, passphrase_file: Path | None, as_json: bool) -> int:
+def rotate_command(
+    purpose: str,
+    overlap: str | None,
+    data_dir: Path,
+    passphrase_file: Path | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> int:
     """Let the next key for PURPOSE sign (made now if there is none); the former one stays published for a while, and
     what it signed verifies for ever."""
-    if re.fullmatch(config.DURATION, overlap) is None:
+    if overlap is not None and re.fullmatch(config.DURATION, overlap) is None:
         raise Stop(f"--overlap {overlap} is no duration: write it as in 12h or 7d", USAGE)
-    ring = _ring(data_dir, passphrase_file)
+    ring, settings = _ring(data_dir, passphrase_file, config_file)
+    seconds = config.parse_duration(overlap) if overlap is not None else settings.keys.overlap
     if ring.current(purpose) is not None and ring.next(purpose) is None:
         message("there was no next key: verifiers that keep a copy of the old key set do not know this one yet")
-    made = ring.rotate(purpose, by=_operator(), overlap_s=int(config.parse_duration(overlap)))
-    _say_when(data_dir)
-    return _made(made, data_dir, as_json)
+    made = ring.rotate(purpose, by=_operator(), overlap_s=int(seconds))
+    _say_when(settings.data_dir)
+    return _made(made, settings.data_dir, as_json)
 
 
 @command.command("revoke")
@@ -116,14 +135,18 @@ def rotate_command(purpose: str, overlap: str, data_dir: Path, passphrase_file: 
 @click.argument("kid")
 @_DATA_DIR
 @_PASSPHRASE
+@_CONFIG
 @json_option
-def revoke_command(purpose: str, kid: str, data_dir: Path, passphrase_file: Path | None, as_json: bool) -> int:
+def revoke_command(
+    purpose: str, kid: str, data_dir: Path, passphrase_file: Path | None, config_file: Path | None, as_json: bool
+) -> int:
     """Take a key out that somebody else may have: it is published and trusted no more. If it signs, the next one does
     from now on (made now if there is none)."""
-    signing = _ring(data_dir, passphrase_file).revoke(purpose, kid, by=_operator())
+    ring, settings = _ring(data_dir, passphrase_file, config_file)
+    signing = ring.revoke(purpose, kid, by=_operator())
     message(f"{purpose} {kid} is revoked; {signing.kid} signs")
-    _say_when(data_dir)
-    return _made(signing, data_dir, as_json)
+    _say_when(settings.data_dir)
+    return _made(signing, settings.data_dir, as_json)
 
 
 @command.command("encrypt")
@@ -170,8 +193,15 @@ def jwks_command(data_dir: Path, as_json: bool) -> int:
     return OK
 
 
-def _ring(data_dir: Path, passphrase_file: Path | None) -> KeyRing:
-    return KeyRing(data_dir / "keys", passphrase=None if passphrase_file is None else _passphrase(passphrase_file))
+def _ring(data_dir: Path, passphrase_file: Path | None, config_file: Path | None) -> tuple[KeyRing, config.Settings]:
+    """The ring that may be changed, and the settings it belongs to; without a configuration, the defaults."""
+    if config_file is not None:
+        if passphrase_file is not None:
+            raise Stop("--config says what the passphrase is: leave --passphrase-file out", USAGE)
+        settings = config.load(config_file, os.environ, vault=open_vault)
+        return make_ring(settings, time.time), settings
+    passphrase = None if passphrase_file is None else _passphrase(passphrase_file)
+    return KeyRing(data_dir / "keys", passphrase=passphrase), config.Settings(data_dir=data_dir)
 
 
 def _passphrase(path: Path) -> bytes:

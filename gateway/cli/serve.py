@@ -20,6 +20,7 @@ import click
 
 from gateway import __version__, config
 from gateway.app import App
+from gateway.assembly_keys import open_vault
 from gateway.cli.main import explained
 from gateway.cli.output import OK, USAGE, Stop, data, json_option
 from gateway.core.canonical import Json
@@ -55,7 +56,7 @@ def command(file: Path, workers: int, as_json: bool) -> int:
     """Serve the gateway that a configuration describes."""
     if workers > 1:
         raise Stop("more than one worker needs the shared ledger, which is not in this version: use --workers 1", USAGE)
-    settings = config.load(file, os.environ)
+    settings = config.load(file, os.environ, vault=open_vault)
     serving = Serving(file, settings, as_json)
     log_to(sys.stderr, settings.telemetry.level, serving.secrets)
     return _run(serving)
@@ -161,7 +162,7 @@ class Serving:
         """Rule 1."""
         self._read = await self._look()  # before reading: a change in between is seen by the next look
         try:
-            settings = config.load(self._file, os.environ)
+            settings = await asyncio.to_thread(config.load, self._file, os.environ, vault=open_vault)
         except config.ConfigError as error:
             for problem in error.problems:
                 _log.error("the configuration is not in force: %s", problem)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -364,9 +364,10 @@ class Signer:
     kid: str
     algorithm: str
     key: _JoseKey = field(repr=False)
+    far: Callable[[bytes], bytes] | None = field(default=None, repr=False)  # where the private half is elsewhere
 
     def sign(self, data: bytes) -> bytes:
-        return _MODELS[self.algorithm].sign(data, self.key)
+        return self.far(data) if self.far is not None else _MODELS[self.algorithm].sign(data, self.key)
 
     def jwk(self) -> dict[str, Json]:
         """The public half."""
@@ -389,6 +390,11 @@ def signer(private: PrivateKey, kid: str = "", *, pss: bool = False) -> Signer:
     else:
         algorithm, key = "PS256" if pss else "RS256", RSAKey.import_key(private)
     return Signer(kid or key.thumbprint(), algorithm, key)
+
+
+def far_signer(public: Ed25519PublicKey, kid: str, sign: Callable[[bytes], bytes]) -> Signer:
+    """Signs by `sign`, which makes Ed25519 signatures of that key."""
+    return Signer(kid, "EdDSA", OKPKey.import_key(public), sign)
 
 
 def sign_compact(claims: Mapping[str, Json], by: Signer, *, typ: str = "at+jwt") -> str:

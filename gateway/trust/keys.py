@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+from typing import Protocol as Port
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.core.canonical import Json
 from gateway.core.reasons import Malformed
 from gateway.trust import keyfiles, keytable
-from gateway.trust.jose import Signer, signer
+from gateway.trust.jose import Signer, far_signer, signer
 from gateway.trust.jose_ed25519 import public_jwk
 from gateway.trust.keyfiles import KeyRingError
 from gateway.trust.keytable import KID_CHARACTERS, PURPOSES, Entry, Event, State, Table, TableError, kid_of
@@ -37,7 +39,21 @@ OVERLAP_S: Final = 7 * 24 * 3600  # longer than anybody should keep a key set wi
 _NAME = re.compile(rf"({'|'.join(PURPOSES)})-([A-Za-z0-9_-]{{{KID_CHARACTERS}}})\.pem")
 _log = logging.getLogger("tollgate.trust")
 
-__all__ = ["OVERLAP_S", "PUBLISHED", "PURPOSES", "KeyRing", "KeyRingError", "RingKey", "State"]
+__all__ = ["OVERLAP_S", "PUBLISHED", "PURPOSES", "KeyRing", "KeyRingError", "KeyVault", "RingKey", "State"]
+
+
+class KeyVault(Port):
+    """Where the keys of some purposes are made and sign without ever leaving (vault.py). Raises OSError; waits."""
+
+    def holds(self, purpose: str) -> bool:
+        """Whether new keys of this purpose are made there."""
+        ...
+
+    def make(self, purpose: str) -> tuple[str, bytes]:
+        """A new key: its reference and its public half."""
+        ...
+
+    def sign(self, reference: str, data: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,7 @@ class RingKey:
 
     entry: Entry
     private: Ed25519PrivateKey | None = field(repr=False)
+    vault: KeyVault | None = field(default=None, repr=False)
 
     @property
     def purpose(self) -> str:
@@ -64,10 +81,24 @@ class RingKey:
         return Ed25519PublicKey.from_public_bytes(self.entry.public)
 
     def sign(self, data: bytes) -> bytes:
-        """64 bytes of Ed25519 over `data`, for what is not JOSE."""
+        """64 bytes of Ed25519 over `data`, for what is not JOSE. A key in a vault waits, and raises OSError."""
+        if self.entry.transit and self.vault is not None:
+            signature = self.vault.sign(self.entry.transit, data)
+            try:
+                self.public_key().verify(signature, data)
+            except InvalidSignature:
+                raise OSError(f"the vault's signature is not of the {self.purpose} key {self.kid}") from None
+            return signature
         return self._signing().sign(data)
 
+    @property
+    def signs(self) -> bool:
+        """Whether its private half is within reach."""
+        return self.private is not None or (self.entry.transit != "" and self.vault is not None)
+
     def signer(self) -> Signer:
+        if self.entry.transit and self.vault is not None:
+            return far_signer(self.public_key(), self.kid, self.sign)
         return signer(self._signing(), self.kid)
 
     def jwk(self) -> dict[str, Json]:
@@ -101,12 +132,14 @@ class KeyRing:
         generate: Callable[[], Ed25519PrivateKey] = Ed25519PrivateKey.generate,
         *,
         passphrase: bytes | None = None,
+        vault: KeyVault | None = None,
         private: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._generate = generate
         self._passphrase = passphrase
+        self._vault = vault
         self._with_private = private
         self._now = now
         self._problem = ""
@@ -255,7 +288,13 @@ class KeyRing:
         return found
 
     def _made(self, purpose: str) -> Entry:
-        """A new key, on disk before anything names it (2)."""
+        """A new key, on disk or in its vault before anything names it (2)."""
+        if self._vault is not None and self._vault.holds(purpose):
+            try:
+                reference, public = self._vault.make(purpose)
+            except OSError as error:
+                raise KeyRingError(f"no new {purpose} key: {error}") from None
+            return Entry(purpose, kid_of(public), public, int(self._now()), transit=reference)
         private = self._generate()
         public = _public(private)
         entry = Entry(purpose, kid_of(public), public, int(self._now()))
@@ -296,13 +335,17 @@ class KeyRing:
             if known is not None and known.entry == entry:
                 keys[name] = known
             else:
-                keys[name] = RingKey(entry, self._private(entry, files) if self._with_private else None)
+                keys[name] = RingKey(entry, self._private(entry, files) if self._with_private else None, self._vault)
         return _Loaded(table, keys, () if found is None else found[1])
 
     def _private(self, entry: Entry, files: Mapping[tuple[str, str], Path]) -> Ed25519PrivateKey | None:
         state = entry.state(self._now())
         path = files.get((entry.purpose, entry.kid))
         if state in (State.KEPT, State.REVOKED) or (path is None and state is State.RETIRED):
+            return None
+        if entry.transit:
+            if self._vault is None and state is not State.RETIRED:
+                raise KeyRingError(f"the {entry.purpose} key {entry.kid} is in a vault: write where under vault:")
             return None
         if path is None:  # 4
             raise KeyRingError(f"{self._path(entry)} is missing: put it back, or revoke the key")

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.cli.main import run
 from gateway.core.ids import Ids
-from gateway.log.note import NoteKey
+from gateway.log.note import LogKeys, NoteKey
 from gateway.log.writer import Sequencer
 
 EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
@@ -51,7 +51,7 @@ class Shell:
         return Ran(code, found.out, found.err)
 
 
-def write_log(data_dir: Path, key: NoteKey, exchanges: int) -> str:
+def write_log(data_dir: Path, key: LogKeys | NoteKey, exchanges: int) -> str:
     """Exchanges of an intent and an outcome each, a refusal at the end; returns the vkey."""
 
     async def story() -> str:

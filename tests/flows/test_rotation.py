@@ -67,9 +67,11 @@ async def card_calls(url: str, stop: asyncio.Event) -> int:
 
 
 def signed_by(served: Served) -> str:
-    [signature] = served.get(f"/agent{CARD}").json()["signatures"]
-    text = signature["protected"]
-    return str(json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))["kid"])
+    """The key of every signature on the card."""
+    texts = [signature["protected"] for signature in served.get(f"/agent{CARD}").json()["signatures"]]
+    found = {json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))["kid"] for text in texts}
+    [kid] = found
+    return str(kid)
 
 
 def kids(served: Served) -> list[str]:
