@@ -4,6 +4,8 @@ Everything policy reads comes through `parse`. Rules, numbered as in the code:
 1. UTF-8 without a byte order mark, nothing else. 2. RFC 8259 grammar: no NaN, no Infinity, no overflow to it.
 3. No duplicate member at any depth, however its name is spelled. 4. No integer beyond 2^53-1.
 5. No lone surrogate. 6. At most `MAX_DEPTH` levels.
+A quick parser reads first; its value counts only where it is shown that no rule was broken (`_vouched`). All else is
+for the exact one, whose verdict and words count: `parse` says of any bytes what `parse_exactly` says of them.
 Rules 4 and 5 can be relaxed for named top-level members only (ruling 10): policy then sees a safe copy there. They do
 not bind an upstream's answer (`parse_answer`), of which policy sees nothing but what is checked again.
 """
@@ -16,8 +18,9 @@ import json.scanner
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+import orjson
 import rfc8785
 
 from gateway.core.digits import BigDigits
@@ -26,9 +29,13 @@ from gateway.core.reasons import Malformed
 Scan: TypeAlias = "Callable[[str, int], tuple[Json, int]]"
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-MAX_DEPTH = 64  # deeper than any real tool call, far from the interpreter's own limit
-MAX_INTEGER = 2**53 - 1
+MAX_DEPTH: Final = 64  # deeper than any real tool call, far from the interpreter's own limit
+MAX_INTEGER: Final = 2**53 - 1
 
+_quickly: Final = orjson.loads
+_written: Final = orjson.dumps
+_UNSURE: Final[Json] = ["unsure"]  # itself, not its like
+_MAX_DOUBLE: Final = float(MAX_INTEGER)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = b" \t\n\r"
 _SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
@@ -41,6 +48,14 @@ class _TooBig(Exception):
 
 def parse(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
     """The JSON value of `data`. Raises Malformed, which says what and never quotes the input at length."""
+    value = _quick(data)
+    if value is not _UNSURE:
+        return value
+    return parse_exactly(data, tolerate=tolerate)
+
+
+def parse_exactly(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> Json:
+    """`parse` without its quick way."""
     try:
         value = _decode(data, _scan)
     except _TooBig:
@@ -63,6 +78,9 @@ def parse_object(data: bytes, *, tolerate: frozenset[str] = frozenset()) -> dict
 def parse_answer(data: bytes) -> Json:
     """What an upstream said, to be shown rather than judged: as `parse`, but an integer keeps all its digits and a
     surrogate stays what it is (tool schemas carry 64-bit bounds), so that what is written again says the same."""
+    value = _quick(data)
+    if value is not _UNSURE:
+        return value
     return _decode(data, _scan_exact)
 
 
@@ -79,6 +97,63 @@ def encode(value: Json) -> bytes:
 def digest(data: bytes) -> str:
     """`sha256:<hex>`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _quick(data: bytes) -> Json:
+    """The value, or `_UNSURE`."""
+    try:
+        value: Json = _quickly(data)
+    except ValueError:
+        return _UNSURE
+    return value if _vouched(value, data) else _UNSURE
+
+
+def _vouched(value: Json, data: bytes) -> bool:
+    """Whether the quick parser's `value` is what the exact one would read. It takes RFC 8259 in UTF-8 without a byte
+    order mark and without lone surrogates, nothing else (1, 2, 5), but the last of duplicate members, and a double for
+    an integer beyond 64 bits. Shown here, not believed:
+
+    No member was dropped (3): each has a colon in `data`, and the only other colons there are those in strings. So
+    there are as many colons as members or, where no escape stands for one, as many as in the value written again.
+    Numbers (4) and levels (6): `_members`.
+    """
+    members = _members(value, 1)
+    if members < 0:
+        return False
+    colons = data.count(b":")
+    return members == colons or (b"\\u003" not in data and _written(value).count(b":") == colons)
+
+
+def _members(value: Json, depth: int) -> int:
+    """How many members the objects of `value` have; -1 where it is too deep or a number's magnitude is beyond 2^53-1:
+    an integer there is refused, and a double may be one that has lost digits."""
+    if isinstance(value, dict):
+        if depth > MAX_DEPTH:
+            return -1
+        count = len(value)
+        for item in value.values():
+            if not isinstance(item, str):
+                below = _members(item, depth + 1)
+                if below < 0:
+                    return -1
+                count += below
+        return count
+    if isinstance(value, list):
+        if depth > MAX_DEPTH:
+            return -1
+        count = 0
+        for item in value:
+            if not isinstance(item, str):
+                below = _members(item, depth + 1)
+                if below < 0:
+                    return -1
+                count += below
+        return count
+    if isinstance(value, int):
+        return 0 if -MAX_INTEGER <= value <= MAX_INTEGER else -1
+    if isinstance(value, float):
+        return 0 if -_MAX_DOUBLE <= value <= _MAX_DOUBLE else -1
+    return 0
 
 
 def _decode(data: bytes, scan: Scan) -> Json:
