@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -278,6 +280,7 @@ def test_an_unsigned_card_is_signed_by_the_gateway_where_none_is_required(tmp_pa
         folder.mkdir()
         with door(folder, first=False, **settings) as at:
             body = at.shows(at.card())
+            until(lambda at=at: at.get().status_code == 200, what="a card that was fetched")
             shown = at.get().json()
             signed_by_the_gateway(shown, at.gateway)
             assert at.get(ORIGINAL).content == body
@@ -337,6 +340,7 @@ def test_a_preserved_card_goes_on_as_it_came_or_not_at_all(tmp_path: Path) -> No
         assert at.get(who="insider").content == body
         assert at.get().status_code == 403
         assert "secret" not in at.get().text
+        assert at.gateway.last("outcome")["refusal"]["reason"] == "denied"
 
 
 def test_a_reload_that_leaves_the_card_alone_forgets_nothing_and_another_signer_is_asked_at_once(
@@ -365,3 +369,22 @@ def test_what_is_no_card_is_never_shown(tmp_path: Path, body: bytes) -> None:
         assert at.get().status_code == 403
         assert at.send().json()["error"]["code"] == -31403
         assert at.forwarded() == []
+
+
+def test_an_endless_card_is_left_where_it_is_too_large(tmp_path: Path) -> None:
+    poured: list[int] = []
+
+    def pour(connection: socket.socket) -> None:
+        count = 0
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+            while count < 64 * 1024 * 1024:
+                connection.sendall(b" " * 65536)
+                count += 65536
+        poured.append(count)
+
+    with door(tmp_path, first=False) as at:
+        at.agent.says[CARD] = pour
+        until(lambda: poured, what="the end of the pouring")
+        assert at.send().json()["error"]["code"] == -31403
+    assert max(poured) < 32 * 1024 * 1024  # what buffers hold, far from all of it

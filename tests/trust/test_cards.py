@@ -246,6 +246,7 @@ def test_addresses_are_those_of_listed_origins_only() -> None:
         "https://keys.acme.example:443/other",
         "https://keys.acme.example.evil.example/jwks.json",
         "https://keys.acme.example@evil.example/jwks.json",
+        "https://user@keys.acme.example/jwks.json",
         "https://keys.acme.example:8443/jwks.json",
         "http://keys.acme.example/jwks.json",
         "https://evil.example/?https://keys.acme.example",
