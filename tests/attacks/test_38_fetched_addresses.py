@@ -14,12 +14,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gateway.core.fetching import Errand, Fetched, FetchFailed, FetchRefused
 from gateway.trust.fetcher import GuardedFetcher, Listed
 from gateway.wire.fetch import Carrier
-from tests.rig import run
+from tests.flows.canned import answer as said
+from tests.flows.canned import canned
+from tests.rig import Issuer, base_settings, gateway, run
 from tests.wire.certificates import Authority
 
 ROW = 38
@@ -295,6 +298,28 @@ def test_a_url_of_the_configuration_is_its_own_entry_for_that_call_alone(tmp_pat
 def test_a_list_that_means_nothing_or_everything_is_an_error(entry: str) -> None:
     with pytest.raises((ValueError, FetchRefused)):
         Listed.read([entry])
+
+
+def test_an_issuers_keys_are_fetched_by_the_running_gateway_under_these_rules(tmp_path: Path) -> None:
+    """Its URL stands in the configuration, so loopback may be asked; where it redirects to, nobody is."""
+    with canned() as other, canned() as idp:
+        issuer = Issuer(tmp_path)
+        keys = said(issuer.jwks.read_bytes())
+        idp.says["/moved"] = said(b"", "application/json", "302 Found", f"Location: {other.url}/keys")
+        other.says["/keys"] = idp.says["/keys"] = keys
+        trust = base_settings(tmp_path, issuer)["trust"]
+        routes = {
+            "upstreams": {"files": {"url": other.url, "protocol": "http"}},
+            "routes": [{"name": "files", "match": {"path": "/files"}, "upstream": "files"}],
+        }
+        for path, wanted in (("/moved", 503), ("/keys", 403)):
+            trust["issuers"][0]["jwks"] = {"url": idp.url + path}
+            folder = tmp_path / path.strip("/")
+            folder.mkdir()
+            with gateway(folder, trust=trust, **routes) as running:
+                bearer = {"authorization": f"Bearer {issuer.token(roles=())}"}
+                assert httpx2.get(running.url + "/files/x", headers=bearer).status_code == wanted
+        assert other.heads == []
 
 
 def test_the_server_of_these_tests_can_be_reached(tmp_path: Path) -> None:

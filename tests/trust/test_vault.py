@@ -77,7 +77,7 @@ def test_a_token_that_may_not_says_so_and_is_not_quoted(shape: Shape) -> None:
         (200, b'{"data": {}}', {}),
         (500, b'{"errors": ["canary-7f3a"]}', {}),
         (503, b'{"errors": ["Vault is sealed"]}', {}),
-        (302, b"", {"location": "https://localhost:1/elsewhere"}),
+        (302, b"", {"location": "/v1/secret/data/elsewhere"}),
         (200, b'{"data": {"data": {"b": "' + b"x" * ANSWER_BYTES + b'"}}}', {}),
     ],
     ids=["text", "list", "empty", "error", "sealed", "redirect", "large"],
@@ -89,6 +89,7 @@ def test_an_answer_of_another_kind_is_a_failure_with_a_name(
     with pytest.raises(VaultFailed) as caught:
         opened(shape).read("a", "b")
     assert "canary" not in str(caught.value)
+    assert ("larger than" in str(caught.value)) == (len(instead[1]) > ANSWER_BYTES)
     assert len(shape.asked) == 1, "nothing is followed or asked again"
 
 
