@@ -85,10 +85,13 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A session or task handle presented by a caller; it is bound to (route, principal, upstream) (ruling 13)."""
+    """A session or task handle presented by a caller; it is bound to (route, principal, upstream) (ruling 13).
 
-    kind: str  # "mcp-session" | "a2a-task"
+    `chosen`: of a kind that callers may make up themselves, so that one nobody has is no reason to refuse."""
+
+    kind: str  # "mcp-session" | "a2a-task" | ...
     id: str
+    chosen: bool = False
 
 
 _NONE: Mapping[str, Json] = MappingProxyType({})

@@ -8,8 +8,9 @@
 | context.tenant | what stands before the operation in the path, else `tenant`; passed on unchanged |
 
 A POST to a path that is no operation of HTTP+JSON is JSON-RPC: the upstream's `url` should be the agent's own, so that
-nothing but the agent can be reached. Tasks belong to who made them (ruling 13): a request that names one carries it as
-a handle, an answer that shows a new one binds it first. Bytes pass unchanged but for cards and lists of tasks.
+nothing but the agent can be reached. Tasks and conversations (`contextId`) belong to who made them (ruling 13): a
+request that names one carries it as a handle, an answer that shows a new one binds it first; a conversation may have
+been named by its caller. Bytes pass unchanged but for cards and lists of tasks.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Answers of an agent on their way back: new tasks are bound before they are shown, others' tasks are not shown. Cards
-are in a2a_card_answer.py.
+"""Answers of an agent on their way back: new tasks and conversations are bound before they are shown, others' are not
+shown. Cards are in a2a_card_answer.py.
 
 The rule it keeps: what is passed on is passed on byte for byte; only a list that hides something is written anew. An
 answer that cannot be read is not shown, since a task in it could not be bound.
@@ -17,77 +17,49 @@ from gateway.core.exchange import Exchange, Handle
 from gateway.core.ports import Bind
 from gateway.core.reasons import Malformed
 from gateway.core.sse import Scanner
-from gateway.protocols.a2a_operations import TASK
+from gateway.protocols.a2a_operations import CONTEXT, TASK, context
+from gateway.protocols.claims import Claims
 from gateway.protocols.jsonrpc import payload
 
-_TASK_ID = re.compile(rb'"task_?[iI]d"\s*:\s*"([^"\\]*)"')
+_IDS = re.compile(rb'"(task|context)_?[iI]d"\s*:\s*"([^"\\]*)"')
+_NAMES = frozenset({CONTEXT})
 _PARTS = ("task", "message", "msg", "statusUpdate", "status_update", "artifactUpdate", "artifact_update")
-
-
-class Tasks:
-    """The tasks of one exchange. Those its request names were looked up already."""
-
-    __slots__ = ("_bind", "_owner", "known")
-
-    def __init__(self, exchange: Exchange, bind: Bind) -> None:
-        if exchange.principal is None:
-            raise RuntimeError("an answer belongs to an identified caller")
-        self._owner = exchange.principal.id
-        self._bind = bind
-        self.known = {handle.id for handle in exchange.call.handles}
-
-    async def claim(self, ident: str) -> None:
-        """Binds a task nobody has. Raises Malformed for one that another caller has."""
-        if ident in self.known:
-            return
-        handle = Handle(TASK, ident)
-        owner = await self._bind.owner(handle)
-        if owner is None:
-            await self._bind(handle)
-        elif owner != self._owner:
-            raise Malformed("it holds a task of another caller")
-        self.known.add(ident)
-
-    async def owns(self, ident: str) -> bool:
-        return ident in self.known or await self._bind.owner(Handle(TASK, ident)) == self._owner
 
 
 class TaskAnswer:
     """The JSON answer to a message: its task is bound, its bytes stay. `enveloped`: it is a JSON-RPC response."""
 
-    __slots__ = ("_enveloped", "_tasks")
+    __slots__ = ("_claims", "_enveloped")
 
     whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._enveloped = enveloped
-        self._tasks = Tasks(exchange, bind)
+        self._claims = Claims(exchange, bind, _NAMES)
 
     async def rewrite(self, body: bytes) -> bytes:
         if body:
-            for ident in task_ids(payload(parse_answer(body), self._enveloped)):
-                await self._tasks.claim(ident)
+            await self._claims.claim(named(payload(parse_answer(body), self._enveloped)))
         return body
 
 
 class TaskEvents:
     """The streamed answer to a message: each event goes on as it came, once its task is bound."""
 
-    __slots__ = ("_enveloped", "_scanner", "_tasks")
+    __slots__ = ("_claims", "_enveloped", "_scanner")
 
     whole: Literal[False] = False
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._enveloped = enveloped
-        self._tasks = Tasks(exchange, bind)
+        self._claims = Claims(exchange, bind, _NAMES)
         self._scanner = Scanner()
 
     async def feed(self, chunk: bytes) -> bytes:
         events = self._scanner.feed(chunk)
         for event in events:
             if event.data and not self._seen(event.data):
-                for ident in task_ids(payload(parse_answer(event.data), self._enveloped)):
-                    await self._tasks.claim(ident)
+                await self._claims.claim(named(payload(parse_answer(event.data), self._enveloped)))
         return events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
 
     async def finish(self) -> bytes:
@@ -102,21 +74,22 @@ class TaskEvents:
         """Whether an event is an update of tasks that are bound: nearly all are, and need not be parsed for it."""
         if b'"task"' in data:
             return False
-        found = _TASK_ID.findall(data)
-        return bool(found) and all(ident.decode("utf-8", "replace") in self._tasks.known for ident in found)
+        found = _IDS.findall(data)
+        handles = [_named(kind, ident) for kind, ident in found]
+        return any(handle.kind == TASK for handle in handles) and all(map(self._claims.knows, handles))
 
 
 class TaskList:
     """ListTasks: only the caller's own. Where nothing is hidden the bytes are the upstream's."""
 
-    __slots__ = ("_enveloped", "_exchange", "_tasks")
+    __slots__ = ("_claims", "_enveloped", "_exchange")
 
     whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
         self._exchange = exchange
         self._enveloped = enveloped
-        self._tasks = Tasks(exchange, bind)
+        self._claims = Claims(exchange, bind, _NAMES)
 
     async def rewrite(self, body: bytes) -> bytes:
         document = parse_answer(body)
@@ -126,7 +99,7 @@ class TaskList:
         listed = result.get("tasks", []) if isinstance(result, dict) else None
         if not isinstance(result, dict) or not isinstance(listed, list):
             raise Malformed("a list of tasks has no tasks")
-        shown = [item for item in listed if await self._tasks.owns(_ident(item))]
+        shown = [item for item in listed if await self._claims.owns(Handle(TASK, _ident(item)))]
         hidden = len(listed) - len(shown)
         self._exchange.filtered = (len(shown), hidden)
         if not hidden:
@@ -138,8 +111,8 @@ class TaskList:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def task_ids(result: Json) -> Iterator[str]:
-    """The tasks that an answer or event shows, in both versions' shapes."""
+def named(result: Json) -> Iterator[Handle]:
+    """The tasks and conversations that an answer or event shows, in both versions' shapes."""
     if not isinstance(result, dict):
         return
     for part in (result, *(result.get(name) for name in _PARTS)):
@@ -148,11 +121,20 @@ def task_ids(result: Json) -> Iterator[str]:
         for name in ("taskId", "task_id"):
             ident = part.get(name)
             if isinstance(ident, str) and ident:
-                yield ident
+                yield Handle(TASK, ident)
         if part is result.get("task") or part.get("kind") == "task" or ("status" in part and "kind" not in part):
             ident = part.get("id")
             if isinstance(ident, str) and ident:
-                yield ident
+                yield Handle(TASK, ident)
+        for name in ("contextId", "context_id"):
+            ident = part.get(name)
+            if isinstance(ident, str) and ident:
+                yield context(ident)
+
+
+def _named(kind: bytes, ident: bytes) -> Handle:
+    text = ident.decode("utf-8", "replace")
+    return context(text) if kind == b"context" else Handle(TASK, text)
 
 
 def _ident(item: Json) -> str:

@@ -19,6 +19,7 @@ from gateway.core.reasons import Malformed
 from gateway.protocols.http import canonical_path
 
 TASK = "a2a-task"  # `Handle.kind`
+CONTEXT = "a2a-context"
 QUERY_MEMBERS = 100  # more than any operation has
 
 
@@ -223,10 +224,16 @@ def _snake(name: str) -> str:
 
 
 def handles(operation: Operation, params: Mapping[str, Json]) -> tuple[Handle, ...]:
-    """The tasks a request names, each once. Raises Malformed for a name or id that could be read in two ways (3)."""
+    """The tasks and the conversation a request names, each once. Raises Malformed for a name or id that could be read
+    in two ways (3)."""
     named = _known(params)
     if operation.message:
-        return tuple(Handle(TASK, ident) for ident in _message_tasks(named))
+        tasks, contexts = _message_names(named)
+        return (*(Handle(TASK, ident) for ident in tasks), *map(context, contexts))
+    if operation.tasks:
+        contexts = []
+        _add(contexts, named.get("contextId"))
+        return tuple(map(context, contexts))
     if not operation.task:
         return ()
     ident = named.get(operation.task)
@@ -235,6 +242,11 @@ def handles(operation: Operation, params: Mapping[str, Json]) -> tuple[Handle, .
     if operation.task == "id" and named.get("taskId", ident) not in (ident, "", None):
         raise Malformed("id and taskId name two different tasks")
     return (Handle(TASK, ident),)
+
+
+def context(ident: str) -> Handle:
+    """A conversation: agents name it where callers did not."""
+    return Handle(CONTEXT, ident, chosen=True)
 
 
 def tenant(prefix: str, params: Mapping[str, Json]) -> str:
@@ -247,26 +259,29 @@ def tenant(prefix: str, params: Mapping[str, Json]) -> str:
     return prefix or named
 
 
-def _message_tasks(params: Mapping[str, Json]) -> list[str]:
+def _message_names(params: Mapping[str, Json]) -> tuple[list[str], list[str]]:
+    """The tasks that a message names, and its conversation."""
     found: list[str] = []
+    contexts: list[str] = []
     if "message" in params and "request" in params:
         raise Malformed("message and request are one member with two names")
     sent = _object(params, "message" if "message" in params else "request")
     _add(found, sent.get("taskId"))
+    _add(contexts, sent.get("contextId"))
     references = sent.get("referenceTaskIds")
     for item in references if isinstance(references, list) else [references]:
         _add(found, item)
     configuration = _object(params, "configuration")
     for name in ("taskPushNotificationConfig", "pushNotificationConfig"):
         _add(found, _object(configuration, name).get("taskId"))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), contexts
 
 
 def _add(found: list[str], ident: Json) -> None:
     if ident is None or ident == "":
         return  # ProtoJSON's way to say nothing
     if not isinstance(ident, str):
-        raise Malformed("the id of a task must be a string")
+        raise Malformed("the id of a task or a conversation must be a string")
     found.append(ident)
 
 

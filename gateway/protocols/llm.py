@@ -7,7 +7,8 @@
 | POST /responses/input_tokens, /messages/count_tokens | llm.count_tokens | the path's last word |
 | GET /models (its answer filtered model by model), GET /models/{id} | llm.models | models |
 
-All else (stored responses, files, batches, WebSockets) is governed as `http.*` and `ws.*`: default deny covers it.
+All else (stored responses, files, batches, WebSockets) is governed as `http.*` and `ws.*`: default deny covers it. What
+is kept for later calls belongs to its caller (llm_handles.py).
 The rule it keeps: no second reader finds another model or limit in the body than policy did. It never changes a body.
 """
 
@@ -24,6 +25,7 @@ from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import http, messages
 from gateway.protocols.jsonrpc import refusal_data
+from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
 from gateway.protocols.llm_models import ModelList
 from gateway.protocols.llm_usage import reader
 from gateway.protocols.media import JSON, is_json, media_type, not_json, untyped
@@ -54,16 +56,18 @@ class Operation:
     action: str
     api: str
     metered: bool = True
+    kept: bool = False  # its answer is kept for later calls, which name it
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
     """`operations` are the paths whose body names a model; `error` is the body of a refusal as the vendor would say it,
-    from status, text and the facts of the public contract."""
+    from status, text and the facts of the public contract; `keeps`: it has responses and conversations."""
 
     name: str
     operations: Mapping[str, Operation]
     error: Callable[[int, str, Mapping[str, object]], Mapping[str, object]]
+    keeps: bool = False
 
 
 class Llm:
@@ -94,7 +98,8 @@ class Llm:
         path = below(head, route)
         if head.method == "GET" and (path == "/models" or path.startswith("/models/")):
             return _models(exchange, path)
-        return http.endpoint(exchange)
+        found = http.endpoint(exchange)
+        return _kept(found, head.method, path) if self._vendor.keeps and isinstance(found, Call) else found
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         status = refusal.http_status
@@ -106,12 +111,17 @@ class Llm:
     async def filter(
         self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind
     ) -> AnswerFilter | WholeFilter | None:
-        """Raises Malformed for a list in a content coding."""
-        if exchange.call.listing != "models" or not 200 <= answer.status < 300:
+        """Raises Malformed for a list, or an answer that mints a handle, in a content coding."""
+        call = exchange.call
+        if not call.judged or not 200 <= answer.status < 300:
             return None
         must_be_plain(answer.headers)
-        describe_anew(answer.headers)
-        return ModelList(exchange, ask)
+        if call.listing == "models":
+            describe_anew(answer.headers)
+            return ModelList(exchange, ask)
+        if any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers):
+            return KeptEvents(exchange, bind)
+        return KeptAnswer(exchange, bind, RESPONSE if call.resource_type == "model" else CONVERSATION)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
         if not exchange.call.metered or not 200 <= answer.status < 300:
@@ -158,6 +168,10 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
     model = arguments.pop("model", None)
     if not isinstance(model, str) or not model:
         return Refusal(Reason.MALFORMED, "model is missing or not a string", rule="model")
+    try:
+        handles = named(arguments) if operation.kept else ()
+    except Malformed as error:
+        return Refusal(Reason.MALFORMED, str(error), rule="handle")
     return Call(
         operation.action,
         "model",
@@ -167,7 +181,19 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
         context={"api": operation.api},
         metered=operation.metered,
         stream=arguments.get("stream") is True,
+        judged=operation.kept and operation.metered and arguments.get("store") is not False,
+        handles=handles,
     )
+
+
+def _kept(call: Call, method: str, path: str) -> Call | Refusal:
+    """What is kept for later calls, asked for by itself."""
+    try:
+        handles, ends = in_path(method, path)
+    except Malformed as error:
+        return Refusal(Reason.MALFORMED, str(error), rule="handle")
+    mints = method == "POST" and path == "/conversations"
+    return call._replace(handles=handles, ends=ends, judged=mints) if handles or mints else call
 
 
 def _models(exchange: Exchange, path: str) -> Call | Refusal:
@@ -224,11 +250,12 @@ OPENAI = Vendor(
     "openai",
     {
         "/chat/completions": Operation("llm.chat", "chat.completions"),
-        "/responses": Operation("llm.chat", "responses"),
-        "/responses/input_tokens": Operation("llm.count_tokens", "input_tokens", metered=False),
+        "/responses": Operation("llm.chat", "responses", kept=True),
+        "/responses/input_tokens": Operation("llm.count_tokens", "input_tokens", metered=False, kept=True),
         "/embeddings": Operation("llm.embeddings", "embeddings"),
     },
     _openai_error,
+    keeps=True,
 )
 ANTHROPIC = Vendor(
     "anthropic",

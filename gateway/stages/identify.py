@@ -53,6 +53,8 @@ class Identify:
             except StoreFailed as error:
                 return store_refusal(error)
             if owner is None:
+                if handle.chosen:
+                    continue
                 return Refusal(Reason.SESSION_UNKNOWN, "This session or task is not known here", rule=handle.kind)
             if owner != principal.id:
                 return Refusal(Reason.SESSION_FOREIGN, "This session or task belongs to another caller", handle.kind)

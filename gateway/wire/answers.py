@@ -160,6 +160,8 @@ class Answers:
                             exchange.first_byte_ms = (self._clock.monotonic() - exchange.started) * 1000
                         exchange.usage.bytes_out += len(shown)
                         digest.update(shown)
+                        if exchange.reader is not None:
+                            exchange.reader.feed(shown)
                         await send({"type": "http.response.body", "body": shown, "more_body": True})
                     for message in filtering.outbox():
                         await self._post(exchange, message)

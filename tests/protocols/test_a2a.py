@@ -35,8 +35,8 @@ def rpc(method: str, params: object = None, ident: object = 1) -> bytes:
 
 
 def tasks(found: Call) -> list[str]:
-    assert all(handle.kind == "a2a-task" for handle in found.handles)
-    return [handle.id for handle in found.handles]
+    assert {handle.kind for handle in found.handles} <= {"a2a-task", "a2a-context"}
+    return [handle.id for handle in found.handles if handle.kind == "a2a-task"]
 
 
 MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
@@ -274,6 +274,25 @@ def test_every_task_a_message_names_is_a_handle_in_any_spelling(
     assert tasks(call(wire.asked(A2A, "POST", "/r/message:stream", json.dumps(params).encode()))) == named
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "named"),
+    [
+        ("SendMessage", {"message": MESSAGE | {"contextId": "c"}}, "c"),
+        ("SendMessage", {"message": MESSAGE | {"context_id": "c", "taskId": "t"}}, "c"),
+        ("SendStreamingMessage", {"message": MESSAGE | {"contextId": "c"}}, "c"),
+        ("SendMessage", {"message": MESSAGE | {"contextId": ""}}, ""),
+        ("ListTasks", {"contextId": "c"}, "c"),
+        ("GetTask", {"id": "t", "contextId": "c"}, ""),
+    ],
+)
+def test_the_conversation_of_a_message_or_a_list_is_a_handle_that_callers_may_choose(
+    wire: Any, method: str, params: dict[str, Any], named: str
+) -> None:
+    found = call(wire.asked(A2A, "POST", "/r", rpc(method, params)))
+    contexts = [handle for handle in found.handles if handle.kind == "a2a-context"]
+    assert contexts == ([Handle("a2a-context", named, chosen=True)] if named else [])
+
+
 AMBIGUOUS: list[tuple[str, dict[str, Any]]] = [
     ("SendMessage", {"message": MESSAGE | {"taskId": "mine", "task_id": "theirs"}}),
     ("SendMessage", {"message": MESSAGE | {"TaskId": "theirs"}}),
@@ -281,6 +300,10 @@ AMBIGUOUS: list[tuple[str, dict[str, Any]]] = [
     ("SendMessage", {"Message": MESSAGE | {"taskId": "theirs"}}),
     ("SendMessage", {"message": MESSAGE, "request": MESSAGE | {"taskId": "theirs"}}),
     ("SendMessage", {"message": MESSAGE | {"taskId": 5}}),
+    ("SendMessage", {"message": MESSAGE | {"contextId": 5}}),
+    ("SendMessage", {"message": MESSAGE | {"contextid": "theirs"}}),
+    ("SendMessage", {"message": MESSAGE | {"contextId": "mine", "context_id": "theirs"}}),
+    ("ListTasks", {"contextId": ["theirs"]}),
     ("SendMessage", {"message": MESSAGE | {"referenceTaskIds": [["theirs"]]}}),
     ("SendMessage", {"message": [MESSAGE]}),
     ("SendMessage", {"message": MESSAGE | {"Parts": [{"text": "unseen"}]}}),

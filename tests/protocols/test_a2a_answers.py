@@ -24,6 +24,16 @@ def handle(ident: str) -> Handle:
     return Handle("a2a-task", ident)
 
 
+def conversation(ident: str) -> Handle:
+    return Handle("a2a-context", ident, chosen=True)
+
+
+def minted(tasks: list[str], result: object) -> list[Handle]:
+    """What is bound for an answer: its tasks, and the conversation it names."""
+    named = [conversation("c")] if '"contextId"' in json.dumps(result) else []
+    return [*map(handle, tasks), *named]
+
+
 def rpc(method: str, params: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
 
@@ -70,7 +80,7 @@ def test_the_task_of_an_answer_is_bound_and_its_bytes_stay_at_every_split(
         bindings = wire.Bindings()
         shown = wire.filtered(exchange, wire.Answer(200, list(JSON)), [body[:place], body[place:]], bindings=bindings)
         assert b"".join(shown) == body
-        assert bindings.bound == [handle(ident) for ident in tasks]
+        assert bindings.bound == minted(tasks, result)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -94,9 +104,9 @@ def test_the_task_of_an_event_is_bound_before_the_event_is_shown_at_every_split(
         for chunk in (stream[:place], stream[place:]):
             shown += await found.feed(chunk)
             if document_in(shown):
-                assert bindings.bound == [handle(ident) for ident in tasks]
+                assert bindings.bound == minted(tasks, result)
         assert shown + await found.finish() == stream
-        assert bindings.bound == [handle(ident) for ident in tasks]
+        assert bindings.bound == minted(tasks, result)
         assert found.outbox() == []
 
     def document_in(shown: bytes) -> bool:
@@ -104,6 +114,32 @@ def test_the_task_of_an_event_is_bound_before_the_event_is_shown_at_every_split(
 
     for place in range(len(stream) + 1):
         asyncio.run(run(place))
+
+
+@pytest.mark.parametrize("spelling", ["contextId", "context_id"])
+def test_a_conversation_is_bound_once_and_another_callers_stays_theirs(wire: Any, spelling: str) -> None:
+    message = {"messageId": "m", spelling: "c"}
+    bindings = wire.Bindings()
+    body = packed({"task": {"id": "t", spelling: "c", "status": STATUS}}, enveloped=False)
+    wire.filtered(sending(wire, enveloped=False, message=message), wire.Answer(), [body], bindings=bindings)
+    assert bindings.bound == [handle("t"), conversation("c")], "a name of the caller's own is its own from here on"
+    again = packed({"message": {"messageId": "x", spelling: "c"}}, enveloped=False)
+    wire.filtered(sending(wire, enveloped=False, message=message), wire.Answer(), [again], bindings=bindings)
+    assert bindings.bound == [handle("t"), conversation("c")]
+    sent = json.dumps({"message": {"messageId": "m"}}).encode()
+    foreign = wire.classified(A2A, "POST", "/r/message:send", sent, principal="user:idp/bob")
+    assert wire.filtered(foreign, wire.Answer(), [again], bindings=bindings) == [again], "what was said is bob's"
+    assert bindings.owners[conversation("c")] == "user:idp/ann"
+
+
+def test_a_new_conversation_in_an_update_of_a_known_task_is_not_passed_over(wire: Any) -> None:
+    exchange = sending(wire, enveloped=False, stream=True)
+    bindings = wire.Bindings()
+    update = {"statusUpdate": {"taskId": "t", "contextId": "c", "status": STATUS}}
+    first = f"data: {json.dumps(update)}\n\n".encode()
+    other = first.replace(b'"c"', b'"d"')
+    assert b"".join(wire.filtered(exchange, wire.Answer(200, list(SSE)), [first, first, other], bindings=bindings))
+    assert bindings.bound == [handle("t"), conversation("c"), conversation("d")]
 
 
 def test_each_event_is_shown_as_soon_as_it_is_whole(wire: Any) -> None:

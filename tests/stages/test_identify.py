@@ -98,3 +98,12 @@ def test_when_nobody_can_say_whose_session_it_is_the_call_waits() -> None:
     found = verdict(exchange(principal=None, authenticator=Callers(ANN), asked=IN_SESSION), Broken())
     assert (found.reason, found.retry_after) == (Reason.AUDIT_UNAVAILABLE, 1)
     assert "sqlite" not in found.text
+
+
+def test_what_a_caller_may_name_itself_is_nobodys_until_somebody_has_it() -> None:
+    chosen = Handle("a2a-context", "c", chosen=True)
+    asked = IN_SESSION._replace(handles=(chosen,))
+    handles = MemoryHandles(Clock())
+    assert verdict(exchange(asked=asked, authenticator=Callers(ANN)), handles) is CONTINUE
+    asyncio.run(handles.bind(chosen, route="tools", subject="user:idp/bob", upstream="shop"))
+    assert verdict(exchange(asked=asked, authenticator=Callers(ANN)), handles).reason is Reason.SESSION_FOREIGN
