@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final
 
 from gateway.core.canonical import Json, parse
 from gateway.core.exchange import Call, Exchange, Header
@@ -24,11 +24,11 @@ INVALID_PARAMS = -32602
 
 CONTENT_TYPE: Header = (b"content-type", b"application/json")
 
-_CALL_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
 _RESULT_MEMBERS = frozenset({"jsonrpc", "id", "result"})
 _ERROR_MEMBERS = frozenset({"jsonrpc", "id", "error"})
-_BLANK = b"\xef\xbb\xbf \t\r\n"  # what lenient readers pass over before a document
-_NOTHING: dict[str, Json] = {}  # never written to: what `params` is where it is absent
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"  # what lenient readers pass over before a document
+_APART: Final = frozenset({"_meta", "arguments", "cursor", "name", "uri", "message", "metadata", "id", "configuration"})
+_NOTHING: Final[dict[str, Json]] = {}  # never written to: what `params` is where it is absent
 
 
 class Kind(StrEnum):
@@ -37,16 +37,25 @@ class Kind(StrEnum):
     RESPONSE = "response"
 
 
-class Message(NamedTuple):
+_REQUEST: Final = Kind.REQUEST
+_NOTIFICATION: Final = Kind.NOTIFICATION
+
+
+class Message:
     """One message. `params` is empty where it is absent. `answer` is the result or the error object of a response;
     `failed` says which. An error response without an id has the id None."""
 
-    kind: Kind
-    id: Json
-    method: str
-    params: dict[str, Json]
-    answer: Json = None
-    failed: bool = False
+    __slots__ = ("answer", "failed", "id", "kind", "method", "params")
+
+    def __init__(
+        self, kind: Kind, id: Json, method: str, params: dict[str, Json], answer: Json = None, failed: bool = False
+    ) -> None:
+        self.kind: Final = kind
+        self.id: Final = id
+        self.method: Final = method
+        self.params: Final = params
+        self.answer: Final = answer
+        self.failed: Final = failed
 
 
 def read(body: bytes) -> Message | Refusal:
@@ -71,7 +80,8 @@ def message(value: Json) -> Message:
         raise Malformed('jsonrpc must be "2.0"')
     if "method" not in value:
         return _response(value)
-    if not value.keys() <= _CALL_MEMBERS:
+    asks = "id" in value
+    if len(value) != 2 + asks + ("params" in value):
         raise Malformed("a JSON-RPC request has no members but jsonrpc, id, method, params")
     method = value["method"]
     if type(method) is not str or not method:
@@ -79,14 +89,22 @@ def message(value: Json) -> Message:
     params = value.get("params", _NOTHING)
     if type(params) is not dict:
         raise Malformed("params must be an object")
-    if len(set(map(str.casefold, params))) != len(params):
-        raise Malformed("two members of params differ in case only")
-    if "id" not in value:
-        return Message(Kind.NOTIFICATION, None, method, params)
+    _check_names(params)
+    if not asks:
+        return Message(_NOTIFICATION, None, method, params)
     ident = value["id"]
     if type(ident) is not int and type(ident) is not str:
         raise Malformed("id must be a string or an integer")
-    return Message(Kind.REQUEST, ident, method, params)
+    return Message(_REQUEST, ident, method, params)
+
+
+def _check_names(params: dict[str, Json]) -> None:
+    """Raises Malformed where two names differ in case only. Those of `_APART` never do."""
+    for name in params:
+        if name not in _APART:
+            if len(set(map(str.casefold, params))) != len(params):
+                raise Malformed("two members of params differ in case only")
+            return
 
 
 def _response(value: dict[str, Json]) -> Message:

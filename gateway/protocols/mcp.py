@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from typing import Final
 
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Listings
@@ -23,7 +23,7 @@ from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import jsonrpc, mcp_answers, mcp_headers
 from gateway.protocols.jsonrpc import Kind, Message
-from gateway.protocols.mcp_headers import HEADER_MISMATCH
+from gateway.protocols.mcp_headers import HEADER_MISMATCH, Heading
 from gateway.protocols.mcp_judge import SESSION, TASK
 from gateway.protocols.mcp_methods import (
     CAPABILITIES_META,
@@ -35,7 +35,6 @@ from gateway.protocols.mcp_methods import (
     REQUESTS,
     VERSION_META,
     Method,
-    Object,
     check_names,
     resource,
     tasks,
@@ -47,8 +46,11 @@ UNSUPPORTED_VERSION = -32022
 RESOURCE_NOT_FOUND = -32002  # legacy only; the modern era says invalid params
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_DROPPED = frozenset({b"mcp-session-id", b"last-event-id"})  # the modern era has neither
-_DROPPED_NAME = _DROPPED | {mcp_headers.NAME}
+_DROPPED: Final = frozenset({b"mcp-session-id", b"last-event-id"})  # the modern era has neither
+_DROPPED_NAME: Final = _DROPPED | {mcp_headers.NAME}
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_REQUEST: Final = Kind.REQUEST
+_RESPONSE: Final = Kind.RESPONSE
 
 
 class Mcp:
@@ -74,22 +76,21 @@ class Mcp:
     def classify(self, exchange: Exchange) -> Call | Refusal:
         head = exchange.head
         try:
-            headers = mcp_headers.unique(head)
-            session = mcp_headers.session(headers)
+            heading = mcp_headers.heading(head)
         except Malformed as error:
             return Refusal(Reason.MALFORMED, str(error), rule="header", rpc_code=HEADER_MISMATCH)
         if head.method != "POST":
-            return _stream(exchange, headers, session)
+            return _stream(exchange, heading)
         message = jsonrpc.read(exchange.body or b"")
         if isinstance(message, Refusal):
             return message
-        version = _version(message, headers)
+        version = _version(message, heading.version)
         if isinstance(version, Refusal):
             return version
         try:
             if version in MODERN_VERSIONS:
-                return self._modern(exchange, message, headers, version)
-            return self._legacy(exchange, message, headers, session)
+                return self._modern(exchange, message, heading.headers, version)
+            return self._legacy(exchange, message, heading)
         except Malformed as error:
             return Refusal(Reason.MALFORMED, str(error), rule="params", rpc_code=jsonrpc.INVALID_PARAMS)
 
@@ -124,29 +125,27 @@ class Mcp:
             return 404, headers, jsonrpc.error_body(asked.message_id, jsonrpc.METHOD_NOT_FOUND, "Method not found")
         return 200, headers, jsonrpc.error_body(asked.message_id, jsonrpc.INVALID_PARAMS, "Task not found")
 
-    def _legacy(
-        self, exchange: Exchange, message: Message, headers: Mapping[bytes, bytes], session: str
-    ) -> Call | Refusal:
-        if message.kind is Kind.RESPONSE:
+    def _legacy(self, exchange: Exchange, message: Message, heading: Heading) -> Call | Refusal:
+        session = heading.session
+        if message.kind is _RESPONSE:
             return self._answered(exchange, message, session)
         method = _known(LEGACY, message)
         if method is None:
             return _unknown(message, LEGACY)
-        repeats = mcp_headers.METHOD in headers or mcp_headers.NAME in headers
-        if repeats and (refusal := _mismatch(headers, message, method, False)) is not None:
+        if heading.mirrors and (refusal := _mismatch(heading.headers, message, method, False)) is not None:
             return refusal
         if not session:
             return _call(exchange, message, method, LEGACY, (), {})
         return _call(exchange, message, method, LEGACY, (Handle(SESSION, session),), {"session": session})
 
     def _modern(
-        self, exchange: Exchange, message: Message, headers: Mapping[bytes, bytes], version: str
+        self, exchange: Exchange, message: Message, headers: dict[bytes, bytes], version: str
     ) -> Call | Refusal:
-        if message.kind is Kind.RESPONSE:
+        if message.kind is _RESPONSE:
             text = "this version has no responses from clients"
             return Refusal(Reason.MALFORMED, text, rule="envelope", rpc_code=jsonrpc.INVALID_REQUEST)
         method = _known(MODERN, message)
-        asks = message.kind is Kind.REQUEST
+        asks = message.kind is _REQUEST
         if (refusal := _mismatch(headers, message, method or Method(message.method), asks)) is not None:
             return refusal
         if method is None:
@@ -191,14 +190,12 @@ def _call(
     check_names(params)
     upstream = exchange.upstream.name
     resource_type, resource_id = resource(method, params, upstream)
-    if method.object is Object.TASK or method.object is Object.TOPICS:
+    if method.tasks:
         handles += tuple(Handle(TASK, ident) for ident in tasks(method, params))
     arguments, has_arguments = _arguments(method, params)
     if "inputResponses" in params:
         context["input_responses"] = params["inputResponses"]
-    dropped: frozenset[bytes] = frozenset()
-    if era == MODERN:
-        dropped = _DROPPED if method.named else _DROPPED_NAME
+    dropped = _NOTHING if era == LEGACY else _DROPPED if method.named else _DROPPED_NAME
     return Call(
         method.action,
         resource_type,
@@ -207,7 +204,7 @@ def _call(
         has_arguments=has_arguments,
         context=context,
         message_id=message.id,
-        reply=message.kind is Kind.REQUEST,
+        reply=message.kind is _REQUEST,
         era=era,
         listing=method.listing,
         judged=True,
@@ -222,7 +219,7 @@ def _call(
 
 def _arguments(method: Method, params: dict[str, Json]) -> tuple[Json, bool]:
     """Ruling 16: `params.arguments` of a tool or prompt, else params without `_meta`."""
-    if method.object is Object.TOOL or method.object is Object.PROMPT:
+    if method.calls:
         arguments = params.get("arguments")
         if arguments is not None and not isinstance(arguments, dict):
             raise Malformed("params.arguments must be an object")
@@ -232,9 +229,9 @@ def _arguments(method: Method, params: dict[str, Json]) -> tuple[Json, bool]:
     return params or None, bool(params)
 
 
-def _stream(exchange: Exchange, headers: Mapping[bytes, bytes], session: str) -> Call | Refusal:
+def _stream(exchange: Exchange, heading: Heading) -> Call | Refusal:
     """GET opens the session's event stream, DELETE ends the session. Only the legacy era has them."""
-    version = headers.get(mcp_headers.VERSION, b"").decode("latin-1")
+    version, session = heading.version, heading.session
     if version in MODERN_VERSIONS:
         return _not_allowed(b"POST")
     if exchange.head.websocket or exchange.head.method not in ("GET", "DELETE"):
@@ -257,15 +254,14 @@ def _stream(exchange: Exchange, headers: Mapping[bytes, bytes], session: str) ->
     )
 
 
-def _version(message: Message, headers: Mapping[bytes, bytes]) -> str | Refusal:
+def _version(message: Message, header: str) -> str | Refusal:
     """The version that header and `_meta` agree on, "" for the oldest, which has neither; a Refusal where they do not
     agree or a modern request says too little."""
-    header = headers.get(mcp_headers.VERSION, b"").decode("latin-1")
     meta = message.params.get("_meta")
     said = meta.get(VERSION_META) if isinstance(meta, dict) else None
     if said is None and (not header or header in LEGACY_VERSIONS):
         return header
-    if message.kind is Kind.REQUEST:
+    if message.kind is _REQUEST:
         if not isinstance(meta, dict) or not isinstance(said, str):
             return _missing(VERSION_META)
         if not isinstance(meta.get(CAPABILITIES_META), dict):
@@ -276,7 +272,7 @@ def _version(message: Message, headers: Mapping[bytes, bytes]) -> str | Refusal:
     return header if header in MODERN_VERSIONS else _unsupported(header)
 
 
-def _mismatch(headers: Mapping[bytes, bytes], message: Message, method: Method, required: bool) -> Refusal | None:
+def _mismatch(headers: dict[bytes, bytes], message: Message, method: Method, required: bool) -> Refusal | None:
     try:
         mcp_headers.check(headers, method, message.params, required)
     except Malformed as error:
@@ -305,7 +301,8 @@ def _unknown(message: Message, era: str) -> Refusal:
 
 
 def _known(era: str, message: Message) -> Method | None:
-    return (REQUESTS if message.kind is Kind.REQUEST else NOTIFICATIONS)[era].get(message.method)
+    table = REQUESTS if message.kind is _REQUEST else NOTIFICATIONS
+    return table[era].get(message.method)
 
 
 def _not_allowed(allowed: bytes) -> Refusal:
@@ -313,7 +310,7 @@ def _not_allowed(allowed: bytes) -> Refusal:
     return Refusal(Reason.METHOD_NOT_ALLOWED, text, rule="method", headers=((b"allow", allowed),))
 
 
-def _traceparent(params: Mapping[str, Json]) -> str:
+def _traceparent(params: dict[str, Json]) -> str:
     meta = params.get("_meta")
     if not isinstance(meta, dict):
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from typing import Final
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Head, Header
@@ -32,7 +32,29 @@ _SESSION = re.compile(rb"[\x21-\x7e]+")
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.0+)?")
 
 
-def unique(head: Head) -> dict[bytes, bytes]:
+class Heading:
+    """What a head says of MCP: its headers by name, the session id ("" without one), the version as it is written, and
+    whether it mirrors a method or a name."""
+
+    __slots__ = ("headers", "mirrors", "session", "version")
+
+    def __init__(self, headers: dict[bytes, bytes]) -> None:
+        """Raises Malformed."""
+        self.headers: Final = headers
+        self.session: Final = _session_id(headers)
+        self.version: Final = headers.get(VERSION, b"").decode("latin-1")
+        self.mirrors: Final = METHOD in headers or NAME in headers
+
+
+def heading(head: Head) -> Heading:
+    """The heading of a head, read once for each. Raises Malformed for what is there twice or cannot be."""
+    found: Heading | None = head.facts.get("mcp")
+    if found is None:
+        found = head.facts["mcp"] = Heading(_unique(head))
+    return found
+
+
+def _unique(head: Head) -> dict[bytes, bytes]:
     """The request's headers by name. Raises Malformed where an `mcp-*` one is there twice: readers would differ."""
     found = dict(head.headers)
     if len(found) != len(head.headers):
@@ -44,7 +66,7 @@ def unique(head: Head) -> dict[bytes, bytes]:
     return found
 
 
-def session(headers: Mapping[bytes, bytes]) -> str:
+def _session_id(headers: dict[bytes, bytes]) -> str:
     """The session id, "" where there is none. Raises Malformed for what cannot be one."""
     value = headers.get(SESSION)
     if value is None:
@@ -54,7 +76,7 @@ def session(headers: Mapping[bytes, bytes]) -> str:
     return value.decode("ascii")
 
 
-def check(headers: Mapping[bytes, bytes], method: Method, params: Mapping[str, Json], required: bool) -> None:
+def check(headers: dict[bytes, bytes], method: Method, params: dict[str, Json], required: bool) -> None:
     """Raises Malformed where the headers of a request do not say what its body says. Where they are `required` (the
     modern era) their absence is a mismatch too."""
     value = headers.get(METHOD)
@@ -77,7 +99,7 @@ def check(headers: Mapping[bytes, bytes], method: Method, params: Mapping[str, J
             _check_params(repeated, headers, params.get("arguments"))
 
 
-def rewritten(version: Header, method: Method, params: Mapping[str, Json]) -> tuple[Header, ...]:
+def rewritten(version: Header, method: Method, params: dict[str, Json]) -> tuple[Header, ...]:
     """The mirrored headers of a modern request, from its body alone."""
     value = params.get(method.named) if method.named else None
     if type(value) is str:
@@ -105,7 +127,7 @@ def decode(value: bytes) -> str | None:
     return value.decode("ascii") if value.isascii() else None
 
 
-def _check_params(repeated: list[bytes], headers: Mapping[bytes, bytes], arguments: Json) -> None:
+def _check_params(repeated: list[bytes], headers: dict[bytes, bytes], arguments: Json) -> None:
     """Which argument a `Mcp-Param-*` repeats is in the tool's schema, which the upstream checks. Here it must repeat
     some argument: a value that the body does not have at all was put there for somebody who reads headers only."""
     texts, numbers = _scalars(arguments)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Header
@@ -48,7 +49,8 @@ class Object(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Method:
     """`named` is the member of `params` that `Mcp-Name` mirrors, `must_name` whether the header has to be there;
-    `mirror` is the `Mcp-Method` header of the method."""
+    `mirror` is the `Mcp-Method` header of the method. `calls` is the type of what is called by its `name` with
+    `arguments`, "" where nothing is; `tasks` whether params name tasks."""
 
     name: str
     object: Object = Object.NONE
@@ -59,10 +61,14 @@ class Method:
     stream: bool = False
     action: str = field(init=False)
     mirror: Header = field(init=False)
+    calls: str = field(init=False)
+    tasks: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", "mcp." + self.name)
         object.__setattr__(self, "mirror", (b"mcp-method", self.name.encode()))
+        object.__setattr__(self, "calls", str(self.object) if self.object in (Object.TOOL, Object.PROMPT) else "")
+        object.__setattr__(self, "tasks", self.object in (Object.TASK, Object.TOPICS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ LIST_CHANGED = frozenset(f"notifications/{name}/list_changed" for name in ("tool
 TASKS = "tasks"  # the legacy list of tasks: filtered by owner, not by policy
 
 
-def _table(*methods: Method) -> Mapping[str, Method]:
+def _table(*methods: Method) -> dict[str, Method]:
     return {method.name: method for method in methods}
 
 
@@ -104,7 +110,7 @@ _BOTH = (
     Method("tasks/cancel", object=Object.TASK, named="taskId"),
 )
 
-REQUESTS: Mapping[str, Mapping[str, Method]] = {
+REQUESTS: Final[dict[str, dict[str, Method]]] = {
     LEGACY: _table(
         *_BOTH,
         Method("initialize"),
@@ -123,7 +129,7 @@ REQUESTS: Mapping[str, Mapping[str, Method]] = {
     ),
 }
 
-NOTIFICATIONS: Mapping[str, Mapping[str, Method]] = {
+NOTIFICATIONS: Final[dict[str, dict[str, Method]]] = {
     LEGACY: _table(
         Method("notifications/cancelled"),
         Method("notifications/initialized"),
@@ -153,7 +159,7 @@ SERVER_REQUESTS: Mapping[str, frozenset[str]] = {
 
 # Members of `params` that this gateway or an upstream acts on. A name that differs from one of them in case only is
 # refused: readers that ignore case would take it for the member that policy never saw.
-_MEMBERS = frozenset(
+_MEMBERS: Final = frozenset(
     {
         "_meta", "argument", "arguments", "capabilities", "clientInfo", "context", "cursor", "error", "inputResponses",
         "level", "message", "name", "notifications", "progress", "progressToken", "protocolVersion", "reason", "ref",
@@ -164,22 +170,18 @@ _MEMBERS = frozenset(
 _FOLDED = frozenset(name.casefold() for name in _MEMBERS)
 
 
-def check_names(members: Mapping[str, Json]) -> None:
+def check_names(members: dict[str, Json]) -> None:
     """Raises Malformed for a member whose name a reader that ignores case would take for another."""
-    if members.keys() <= _MEMBERS:
-        return
     for name in members:
         if name not in _MEMBERS and name.casefold() in _FOLDED:
             raise Malformed(f"a member of params is misspelled: {name[:40]!r}")
 
 
-def resource(method: Method, params: Mapping[str, Json], upstream: str) -> tuple[str, str]:
+def resource(method: Method, params: dict[str, Json], upstream: str) -> tuple[str, str]:
     """(type, id) of what is acted on (ruling 15). Raises Malformed where params do not say."""
+    if method.calls:
+        return method.calls, f"{upstream}/{text(params, 'name')}"
     kind = method.object
-    if kind is Object.TOOL:
-        return "tool", f"{upstream}/{text(params, 'name')}"
-    if kind is Object.PROMPT:
-        return "prompt", f"{upstream}/{text(params, 'name')}"
     if kind is Object.RESOURCE:
         return "resource", _uri(params)
     if kind is Object.REFERENCE:
@@ -187,7 +189,7 @@ def resource(method: Method, params: Mapping[str, Json], upstream: str) -> tuple
     return "endpoint", upstream
 
 
-def tasks(method: Method, params: Mapping[str, Json]) -> tuple[str, ...]:
+def tasks(method: Method, params: dict[str, Json]) -> tuple[str, ...]:
     """The ids of the tasks that params name. Raises Malformed."""
     if method.object is Object.TASK:
         return (text(params, "taskId"),)
@@ -199,7 +201,7 @@ def tasks(method: Method, params: Mapping[str, Json]) -> tuple[str, ...]:
     return _texts(topics, "taskIds")
 
 
-def text(members: Mapping[str, Json], name: str) -> str:
+def text(members: dict[str, Json], name: str) -> str:
     """A member that must be a string with something in it."""
     found = members.get(name)
     if type(found) is not str or not found:
@@ -207,7 +209,7 @@ def text(members: Mapping[str, Json], name: str) -> str:
     return found
 
 
-def _uri(members: Mapping[str, Json]) -> str:
+def _uri(members: dict[str, Json]) -> str:
     """The URI of a resource. One that walks upwards is refused: a rule on its beginning would say nothing of where
     the upstream ends up."""
     found = text(members, "uri")
@@ -216,7 +218,7 @@ def _uri(members: Mapping[str, Json]) -> str:
     return found
 
 
-def _texts(members: Mapping[str, Json], name: str) -> tuple[str, ...]:
+def _texts(members: dict[str, Json], name: str) -> tuple[str, ...]:
     found = members.get(name, [])
     if not isinstance(found, list) or len(found) > MAX_TOPICS:
         raise Malformed(f"{name} must be a list of at most {MAX_TOPICS} strings")
@@ -226,7 +228,7 @@ def _texts(members: Mapping[str, Json], name: str) -> tuple[str, ...]:
     return texts
 
 
-def _reference(params: Mapping[str, Json], upstream: str) -> tuple[str, str]:
+def _reference(params: dict[str, Json], upstream: str) -> tuple[str, str]:
     reference = params.get("ref")
     if not isinstance(reference, dict):
         raise Malformed("params.ref must be an object")

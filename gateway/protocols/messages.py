@@ -47,7 +47,7 @@ def classify(exchange: Exchange, message: str | bytes, resource_id: str) -> Call
     except Malformed as error:
         return Refusal(Reason.MALFORMED, str(error), rule="envelope", rpc_code=jsonrpc.INVALID_REQUEST)  # 2
     asks = found.kind is jsonrpc.Kind.REQUEST
-    return call._replace(era=ENVELOPE, message_id=found.id if asks else None, reply=asks)
+    return call.but(era=ENVELOPE, message_id=found.id if asks else None, reply=asks)
 
 
 def refuse(exchange: Exchange, refusal: Refusal) -> str | None:

@@ -32,7 +32,7 @@ def test_what_is_absent_is_left_out() -> None:
 
 
 def test_arguments_that_are_null_are_arguments() -> None:
-    assert document(exchange(), CALL._replace(arguments=None))["context"]["arguments"] is None
+    assert document(exchange(), CALL.but(arguments=None))["context"]["arguments"] is None
 
 
 def test_only_listed_headers_are_seen_and_repeated_ones_stay_apart() -> None:
@@ -59,7 +59,7 @@ def test_the_subject_is_the_exchanges_own_also_where_a_head_is_said_again() -> N
 
 
 def test_a_calls_own_words_win_over_none_of_ours_but_those_it_may_set() -> None:
-    found = document(exchange(), CALL._replace(context={"listing": True}, resource={"digest": "sha256:x"}))
+    found = document(exchange(), CALL.but(context={"listing": True}, resource={"digest": "sha256:x"}))
     assert found["context"]["listing"] is True
     assert found["resource"]["properties"] == {"route": "tools", "upstream": "shop", "digest": "sha256:x"}
 
@@ -81,7 +81,7 @@ def test_further_calls_are_decided_in_order_by_the_pinned_engine() -> None:
         await asyncio.sleep(0)
         return decide_many(requests)
 
-    calls = [CALL._replace(resource_id=f"shop/{name}") for name in "abc"]
+    calls = [CALL.but(resource_id=f"shop/{name}") for name in "abc"]
     for engine in (decide_many, later):
         found = asyncio.run(ask(exchange(engine=SimpleNamespace(decide_many=engine)), calls))
         assert [(one.allow, one.rule) for one in found] == [(True, "shop/a"), (False, "shop/b"), (True, "shop/c")]

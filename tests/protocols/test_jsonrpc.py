@@ -116,6 +116,19 @@ def test_a_batch_is_told_apart_from_what_is_no_json(body: bytes, code: int) -> N
     assert refusal.code == code
 
 
+def test_names_that_are_taken_to_be_apart_are_so_in_any_case() -> None:
+    assert len({name.casefold() for name in jsonrpc._APART}) == len(jsonrpc._APART)
+
+
+@pytest.mark.parametrize("other", ["Name", "NAME", "_Meta", "ARGUMENTS", "arguments".replace("s", "\u017f"), "\u212a"])
+def test_two_members_of_params_that_differ_in_case_only_are_refused_wherever_they_stand(other: str) -> None:
+    plain = {"name": "a", "arguments": {}, "_meta": {}, "k": 1}
+    for params in ({**plain, other: 1}, {other: 1, **plain}):
+        found = read(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "m", "params": params}).encode())
+        assert isinstance(found, Refusal)
+        assert found.text == "two members of params differ in case only"
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_raise(body: bytes) -> None:
     assert isinstance(read(body), Message | Refusal)

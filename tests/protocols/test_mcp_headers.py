@@ -151,3 +151,15 @@ def test_any_text_is_encoded_as_the_official_client_does_and_read_back(text: str
 def test_any_bytes_decode_to_text_or_to_nothing(value: bytes) -> None:
     found = mcp_headers.decode(value)
     assert found is None or mcp_headers.decode(mcp_headers.encode(found)) == found
+
+
+def test_a_head_that_is_said_again_is_read_once_and_is_nobody_elses() -> None:
+    ping = call("ping", {}, 1)
+    one, other, again = (legacy(ping, session=name) for name in ("s-1", "s-2", "s-3"))
+    again.head = one.head
+    again.asked = again.protocol.classify(again)
+    assert [asked(item).context for item in (one, other, again)] == [
+        {"session": "s-1"}, {"session": "s-2"}, {"session": "s-1"},
+    ]  # fmt: skip
+    assert mcp_headers.heading(one.head) is mcp_headers.heading(again.head)
+    assert mcp_headers.heading(one.head) is not mcp_headers.heading(other.head)

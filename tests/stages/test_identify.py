@@ -85,7 +85,7 @@ def test_one_handle_of_another_among_ones_own_is_enough() -> None:
     handles, other = MemoryHandles(Clock()), Handle("a2a-task", "t-1")
     asyncio.run(handles.bind(SESSION, route="tools", subject=ANN.id, upstream="shop"))
     asyncio.run(handles.bind(other, route="tools", subject="user:idp/bob", upstream="shop"))
-    both = IN_SESSION._replace(handles=(SESSION, other))
+    both = IN_SESSION.but(handles=(SESSION, other))
     assert verdict(exchange(asked=both, authenticator=Callers(ANN)), handles).reason is Reason.SESSION_FOREIGN
 
 
