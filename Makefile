@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WAYS := gateway tests bench
 
-.PHONY: run test fast setup check bench console image lock clean
+.PHONY: run test fast setup check compile bench console image lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test   installs what the tests need, starts real services on loopback, runs every test"
 	@echo "make fast   the tests that need nothing but Python, under two minutes"
 	@echo "make check  format, lint, types, architecture"
+	@echo "make compile  the native build of the hot modules; the image and the bench have it"
 	@echo "make bench  the gateway beside its peers, interleaved; writes bench/results/"
 	@echo "make setup  only installs: .venv/bin/tollgate works afterwards"
 
@@ -50,7 +51,12 @@ test: .venv/.test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/components.sh
 	@$(BIN)/python -m pytest
 
-bench: .venv/.test
+compile: .venv/.test
+	@echo "compiling the modules a request passes through into .cache/compiled (a minute or two)"
+	@TOLLGATE_COMPILE=1 $(BIN)/python setup.py -q build --build-base .cache/build --build-lib .cache/compiled
+	@echo "PYTHONPATH=.cache/compiled $(BIN)/tollgate serve ... runs them"
+
+bench:
 	@bench/run.sh
 
 image:

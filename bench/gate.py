@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -36,6 +37,12 @@ limits:
 """
 
 
+def _compiled() -> bool:
+    """Whether the gateway that is measured is the native build (setup.py)."""
+    found = importlib.util.find_spec("gateway.core.exchange")
+    return found is not None and found.origin is not None and not found.origin.endswith(".py")
+
+
 class Gate:
     """Writes configuration, key and token below `work`. `on` says what the result was measured with."""
 
@@ -56,6 +63,7 @@ class Gate:
         self.call, self.stream, self.ws = "/weather", "/model/v1/chat/completions", "/echo/ws"
         self.on = {
             "workers": 1,
+            "compiled": _compiled(),
             "identity": "EdDSA token, cached by digest",
             "policy": "policies/rego in the embedded engine",
             "limits": 2,

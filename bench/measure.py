@@ -241,7 +241,7 @@ def main() -> None:
         result = {
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "machine": {
-                "python": platform.python_version(),
+                "python": f"{platform.python_version()} ({platform.python_compiler()})",
                 "cpus": os.cpu_count(),
                 "cpu": _cpu(),
                 "kernel": platform.release(),
