@@ -43,7 +43,7 @@ A2A = [("A2A-Version", "1.0"), ("A2A-Extensions", "https://a.example/x"), PLAINL
 VENDOR = [("anthropic-version", "2023-06-01"), ("Accept-Encoding", "gzip")]
 JUDGED: dict[str, tuple[str, str, list[tuple[str, str]], bytes]] = {
     "openai chat": ("openai", "/v1/chat/completions", [("OpenAI-Organization", "o")], CHAT),
-    "openai responses": ("openai", "/v1/responses", [("X-Stainless-Lang", "python")], CHAT),
+    "openai responses": ("openai", "/v1/responses", [("X-Stainless-Lang", "python"), PLAINLY], CHAT),
     "openai embeddings": ("openai", "/v1/embeddings", [("Accept-Encoding", "gzip, br")], CHAT),
     "anthropic messages": ("anthropic", "/v1/messages", VENDOR, MESSAGES),
     "anthropic tokens": ("anthropic", "/v1/messages/count_tokens", VENDOR, MESSAGES),
