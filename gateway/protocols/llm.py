@@ -193,7 +193,7 @@ def _kept(call: Call, method: str, path: str) -> Call | Refusal:
     except Malformed as error:
         return Refusal(Reason.MALFORMED, str(error), rule="handle")
     mints = method == "POST" and path == "/conversations"
-    return call._replace(handles=handles, ends=ends, judged=mints) if handles or mints else call
+    return call.but(handles=handles, ends=ends, judged=mints) if handles or mints else call
 
 
 def _models(exchange: Exchange, path: str) -> Call | Refusal:

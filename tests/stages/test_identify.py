@@ -102,7 +102,7 @@ def test_when_nobody_can_say_whose_session_it_is_the_call_waits() -> None:
 
 def test_what_a_caller_may_name_itself_is_nobodys_until_somebody_has_it() -> None:
     chosen = Handle("a2a-context", "c", chosen=True)
-    asked = IN_SESSION._replace(handles=(chosen,))
+    asked = IN_SESSION.but(handles=(chosen,))
     handles = MemoryHandles(Clock())
     assert verdict(exchange(asked=asked, authenticator=Callers(ANN)), handles) is CONTINUE
     asyncio.run(handles.bind(chosen, route="tools", subject="user:idp/bob", upstream="shop"))
