@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WAYS := gateway tests bench
 
-.PHONY: run test fast setup check compile bench console image lock clean
+.PHONY: run test fast setup check compile test-compiled bench console image lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,9 +50,18 @@ fast: .venv/.test
 test: .venv/.test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/components.sh
 	@$(BIN)/python -m pytest
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-compiled; \
+	else echo "SKIPPED: the compiled build, there is no C compiler"; fi
+
+# The native build has types where Python has none: what goes over the wire, and every attack, is tried against it too.
+test-compiled: compile
+	@cd .cache/compiled && ln -sfn $(foreach each,tests policies config docs bench admin pyproject.toml README.md,../../$(each)) .
+	@cd .cache/compiled && ../../$(BIN)/python -c "from gateway.wire import asgi; assert not asgi.__file__.endswith('.py')"
+	@cd .cache/compiled && ../../$(BIN)/python -m pytest -q -m "not slow" tests/wire tests/flows tests/attacks
 
 compile: .venv/.test
 	@echo "compiling the modules a request passes through into .cache/compiled (a minute or two)"
+	@rm -rf .cache/compiled
 	@TOLLGATE_COMPILE=1 $(BIN)/python setup.py -q build --build-base .cache/build --build-lib .cache/compiled
 	@echo "PYTHONPATH=.cache/compiled $(BIN)/tollgate serve ... runs them"
 

@@ -2,7 +2,8 @@
 
 Everything works without it. `TOLLGATE_COMPILE=1` turns it on (`make compile`, the image, `make bench`); it needs mypy, a C
 compiler and Python's headers. A module belongs here if a request runs through it; what mypyc cannot compile stays out:
-asynchronous generators, classes that extend built-in types, weakly referable data classes.
+asynchronous generators, classes that extend built-in types, weakly referable data classes; and wire/relay, whose return
+out of a `try` with an awaiting `finally` loses a cancellation there.
 """
 
 import os
@@ -14,7 +15,7 @@ core/access core/canonical core/drawing core/exchange core/ids core/pipeline cor
 stages/credentials stages/decide stages/forward stages/identify stages/kept stages/ledger stages/meter stages/record
 stages/scopes stages/verify
 wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1
-wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/relay wire/streams wire/target
+wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/streams wire/target
 wire/upstream wire/ways
 log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
 ledger/limits

@@ -183,7 +183,7 @@ class Http1Client:
     async def _dial(self) -> Connection:
         """Opens a connection; its place was counted before."""
         loop = asyncio.get_running_loop()
-        connection: Connection | None = None
+        kept = False
         try:
             connection = await dial(
                 self.upstream, self._tls, lambda: Connection(self, self.upstream.timeouts, loop), loop
@@ -192,8 +192,9 @@ class Http1Client:
                 connection.abort()
                 raise UpstreamFailed("the connection ended at once", error="connection_terminated", sent=False)
             self._all.add(connection)
+            kept = True
         finally:
-            if connection not in self._all:  # whatever ended it, the place goes to the next
+            if not kept:  # whatever ended it, the place goes to the next
                 self._vacate()
         self._arm(loop)
         return connection
