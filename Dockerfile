@@ -1,5 +1,5 @@
-# Two stages: the first installs the hash-locked wheels and the gateway into /opt/tollgate, the second takes that folder
-# and nothing else: no compiler, no package tools, no sources. A release names the base image by its digest.
+# Two stages: the first installs the hash-locked wheels and the gateway, compiled (setup.py), into /opt/tollgate, the
+# second takes that folder and nothing else: no compiler, no package tools. A release names the base image by its digest.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build
@@ -8,9 +8,14 @@ WORKDIR /src
 RUN python -m venv /opt/tollgate
 COPY config/locks/image.txt config/locks/
 RUN /opt/tollgate/bin/pip install --require-hashes --only-binary :all: -r config/locks/image.txt
-COPY pyproject.toml README.md LICENSE ./
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev \
+ && python -m venv /opt/native
+COPY config/locks/native.txt config/locks/
+RUN /opt/native/bin/pip install --require-hashes --only-binary :all: -r config/locks/native.txt
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY gateway gateway
-RUN /opt/tollgate/bin/pip install --no-deps --no-build-isolation --no-index . \
+RUN TOLLGATE_COMPILE=1 /opt/native/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
+ && /opt/tollgate/bin/pip install --no-deps --no-index /wheels/*.whl \
  && /opt/tollgate/bin/python -m compileall -q /opt/tollgate/lib \
  && /opt/tollgate/bin/pip uninstall -q -y setuptools wheel pip \
  && /opt/tollgate/bin/tollgate --version
