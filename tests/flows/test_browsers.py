@@ -75,7 +75,7 @@ def test_the_gateways_own_documents_have_an_id_and_a_preflight(tmp_path: Path) -
             assert said.value("access-control-allow-origin") == "*"
         before = say(running.app.port, "OPTIONS /.well-known/jwks.json", PAGE, "Access-Control-Request-Method: GET")
         assert (before.status, before.value("access-control-allow-origin")) == (204, "https://app.example")
-        assert say(running.app.port, "POST /.well-known/jwks.json").status == 404
+        assert say(running.app.port, "POST /.well-known/jwks.json").status == 405
         assert say(running.app.port, "OPTIONS /.well-known/other", PAGE, WOULD).status == 404
 
 
