@@ -1,11 +1,14 @@
--- One small tools/call, as an MCP client of the 2025 era sends it. TOKEN and TARGET come from the environment.
-local body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast","arguments":{"city":"Oslo","days":1,"units":"metric","language":"en","detail":"short","station":"18700","comment":"for the evening report, please"}}}'
+-- One small tools/call, as an MCP client of the 2025 era sends it, or the message of an A2A client (MESSAGE is `a2a`).
+-- TOKEN, TARGET and MESSAGE come from the environment.
+local a2a = os.getenv("MESSAGE") == "a2a"
+local call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast","arguments":{"city":"Oslo","days":1,"units":"metric","language":"en","detail":"short","station":"18700","comment":"for the evening report, please"}}}'
+local message = '{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m-1","role":"ROLE_USER","parts":[{"text":"A table for two at seven, by the window if there is one, please; we may be ten minutes late"}]}}}'
 wrk.method = "POST"
-wrk.body = body
+wrk.body = a2a and message or call
 wrk.path = os.getenv("TARGET")
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Accept"] = "application/json, text/event-stream"
-wrk.headers["MCP-Protocol-Version"] = "2025-06-18"
+wrk.headers[a2a and "A2A-Version" or "MCP-Protocol-Version"] = a2a and "1.0" or "2025-06-18"
 wrk.headers["Authorization"] = "Bearer " .. os.getenv("TOKEN")
 wrong = 0
 function response(status, headers, answer)

@@ -46,7 +46,7 @@ def _compiled() -> bool:
 class Gate:
     """Writes configuration, key and token below `work`. `on` says what the result was measured with."""
 
-    def __init__(self, work: Path, upstream: int, port: int, admin: int) -> None:
+    def __init__(self, work: Path, upstream: int, port: int, admin: int, config: str = CONFIG) -> None:
         key = OKPKey.generate_key("Ed25519", {"kid": "bench", "use": "sig", "alg": "EdDSA"})
         (work / "jwks.json").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
         now = int(time.time())
@@ -55,7 +55,7 @@ class Gate:
             "org": "acme", "roles": ["reader"], "iat": now, "exp": now + 7200,
         }  # fmt: skip
         self.token = jwt.encode({"alg": "EdDSA", "kid": "bench", "typ": "JWT"}, claims, key, algorithms=["EdDSA"])
-        text = CONFIG.format(port=port, admin=admin, work=work, root=ROOT, upstream=upstream)
+        text = config.format(port=port, admin=admin, work=work, root=ROOT, upstream=upstream)
         (work / "gateway.yaml").write_text(text)
         self.port = port
         self.command = [str(Path(sys.executable).parent / "tollgate"), "serve", "--config", str(work / "gateway.yaml")]

@@ -46,6 +46,7 @@ class Target:
     stream: str = "/v1/chat/completions"
     ws: str = "/ws"
     token: str = "none"
+    message: str = "mcp"  # what call.lua sends: "mcp" or "a2a"
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -111,7 +112,7 @@ def wrk(target: Target, connections: int, seconds: float) -> dict[str, float]:
         "taskset", "-c", LOAD, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency",
         "--timeout", "10s", "-s", str(HERE / "call.lua"), f"http://127.0.0.1:{target.port}{target.call}",
     ]  # fmt: skip
-    env = os.environ | {"TOKEN": target.token, "TARGET": target.call}
+    env = os.environ | {"TOKEN": target.token, "TARGET": target.call, "MESSAGE": target.message}
     before = cpu_seconds(target.process.pid) if target.process else 0.0
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     after = cpu_seconds(target.process.pid) if target.process else 0.0
@@ -240,12 +241,7 @@ def main() -> None:
         results = measure(targets, options)
         result = {
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": {
-                "python": f"{platform.python_version()} ({platform.python_compiler()})",
-                "cpus": os.cpu_count(),
-                "cpu": _cpu(),
-                "kernel": platform.release(),
-            },
+            "machine": machine(),
             "fdatasync_median_us": round(fdatasync_us(work), 1),
             "rounds": options.rounds,
             "seconds": options.seconds,
@@ -260,6 +256,15 @@ def main() -> None:
     report(result)
     print(f"written to {out}", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def machine() -> dict[str, object]:
+    return {
+        "python": f"{platform.python_version()} ({platform.python_compiler()})",
+        "cpus": os.cpu_count(),
+        "cpu": _cpu(),
+        "kernel": platform.release(),
+    }
 
 
 def _cpu() -> str:

@@ -1,7 +1,9 @@
 """The upstream of every measured path: a bare asyncio.Protocol, so that its own cost stays small.
 
 `POST /mcp` answers a 307-byte JSON result; `POST /v1/chat/completions` streams chunks, one each `PACE` seconds, each
-carrying the moment it left; `GET /ws` upgrades and echoes frames. `python bench/upstream.py PORT`.
+carrying the moment it left; `GET /ws` upgrades and echoes frames; `POST /agent` answers an A2A message. To the
+gateway's own questions it says what it is: `server/discover` and `tools/list` of MCP 2026-07-28, and the agent's card,
+which is read from a file. `python bench/upstream.py PORT [CARD]`.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import httptools
 import uvloop
@@ -24,17 +29,42 @@ RESULT = (
     b'valid for one day"}],"isError":false}}'
 )
 RESULT = RESULT + b" " * (307 - len(RESULT))
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(RESULT)
+REPLY = (
+    b'{"jsonrpc":"2.0","id":1,"result":{"message":{"messageId":"r-1","role":"ROLE_AGENT",'
+    b'"parts":[{"text":"A table for two at seven, by the window"}]}}}'
+)
+REPLY = REPLY + b" " * (307 - len(REPLY))
+TOOL: dict[str, Any] = {
+    "name": "get_forecast",
+    "description": "The forecast of one city for some days.",
+    "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+LISTED = {
+    b"server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}},
+    b"tools/list": {"tools": [TOOL]},
+}
+
+
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+HEAD = answer(RESULT)[: -len(RESULT)]
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Upstream(asyncio.Protocol):
+    def __init__(self, card: bytes) -> None:
+        self.card = card
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.parser = httptools.HttpRequestParser(self)
         self.key = b""
         self.url = b""
+        self.asked = b""
+        self.body = b""
         self.echo = False
 
     def data_received(self, data: bytes) -> None:
@@ -51,18 +81,30 @@ class Upstream(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self.url = url
+        self.asked = self.body = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"sec-websocket-key":
             self.key = value
+        elif name == b"mcp-method":
+            self.asked = value
+
+    def on_body(self, data: bytes) -> None:
+        if self.asked:
+            self.body += data
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         if self.url.startswith(b"/v1/"):
             self.task = asyncio.get_running_loop().create_task(self.stream())
+        elif self.asked in LISTED:
+            said = {"jsonrpc": "2.0", "id": json.loads(self.body)["id"], "result": LISTED[self.asked]}
+            self.transport.write(answer(json.dumps(said).encode()))
+        elif self.url.endswith(b"/agent-card.json"):
+            self.transport.write(answer(self.card))
         else:
-            self.transport.write(HEAD + RESULT)
+            self.transport.write(HEAD + (REPLY if self.url == b"/agent" else RESULT))
 
     async def stream(self) -> None:
         self.transport.write(SSE)
@@ -86,10 +128,10 @@ def unmasked(data: bytes) -> bytes:
     return bytes(out)
 
 
-async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=1024)
+async def main(port: int, card: bytes = b"{}") -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Upstream(card), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), *[Path(path).read_bytes() for path in sys.argv[2:3]]))
