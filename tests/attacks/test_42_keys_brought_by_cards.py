@@ -38,7 +38,7 @@ def carried(more: dict[str, Any]) -> dict[str, Any]:
         {"jku": "https://evil.example/jwks.json"},
         {},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_a_card_signed_by_its_own_key_is_not_believed(more: dict[str, Any], kid: str) -> None:
     with pytest.raises(Unverified):

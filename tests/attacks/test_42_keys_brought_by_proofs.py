@@ -32,7 +32,7 @@ BROUGHT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("kid", ["acme-1", "evil"])
-@pytest.mark.parametrize("more", BROUGHT, ids=str)
+@pytest.mark.parametrize("more", BROUGHT, ids=", ".join)
 def test_a_descriptor_that_brings_keys_is_refused_whoever_signed(more: dict[str, Any], kid: str) -> None:
     desk = Desk()
     for by in (THIEF, Prover(desk.private)):
@@ -40,7 +40,7 @@ def test_a_descriptor_that_brings_keys_is_refused_whoever_signed(more: dict[str,
         assert rule(desk.ask(made)) == "descriptor_malformed"
 
 
-@pytest.mark.parametrize("more", [item for item in BROUGHT if "jwk" not in item], ids=str)
+@pytest.mark.parametrize("more", [item for item in BROUGHT if "jwk" not in item], ids=", ".join)
 def test_a_proof_says_nowhere_else_where_keys_are(more: dict[str, Any]) -> None:
     door = Bound()
     found = door.ask(*door.headers(door.token(), header=more))

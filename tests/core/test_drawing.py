@@ -120,7 +120,7 @@ REFUSED = Refusal(Reason.UPSTREAM_FAILED, "no")
         {"body": None, "body_stream": object()},
         {"refusal": REFUSED},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_what_is_not_ordinary_is_left_to_the_dictionary(wanted: dict[str, Any]) -> None:
     assert Drawing().intent(opened(**wanted), "id", NOW) is None

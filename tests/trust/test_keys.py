@@ -159,6 +159,7 @@ KEY = ed25519.Ed25519PrivateKey.generate()
         ("log-AAAAAAAAAAAAAAAA.pem", pem(KEY)[:60], "not a PKCS#8"),
         ("log-AAAAAAAAAAAAAAAA.pem", pem(ec.generate_private_key(ec.SECP256R1())), "not an Ed25519"),
     ],
+    ids=["short", "purpose", "capitals", "another", "empty", "garbage", "encrypted", "cut", "not Ed25519"],
 )
 def test_a_file_that_is_not_what_its_name_says_refuses_to_start(
     tmp_path: Path, name: str, data: bytes, says: str

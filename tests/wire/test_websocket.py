@@ -401,7 +401,7 @@ def test_a_caller_that_vanishes_is_noticed_by_the_upstream() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        Frame(Opcode.TEXT, b"masked").serialize(mask=True),
+        b"\x81\x86\x00\x00\x00\x00masked",
         b"\xc1\x00",
         b"\x83\x00",
         b"\x89\x7e\x00\xff" + b"x" * 255,
