@@ -4,8 +4,8 @@
    the order of their names, made by the same encoder; a test compares the two for every shape.
 2. Only the ordinary is drawn: a body that was read whole or none, no rewriting, no parent. Only an outcome without
    refusal, fault or filtered list is. For anything else the answer is None, and the record is made as a dictionary.
-3. Fragments are kept for what is the same again and again: decision, resource, caller, request head. They hold nothing
-   of a body. They are bounded, and forgotten all at once.
+3. Fragments are kept for what is the same again and again: decision, descriptors, resource, caller, request head. They
+   hold nothing of a body. They are bounded, and forgotten all at once.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Drawing:
         self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
         self._resources: dict[tuple[str, str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
+        self._descriptors: dict[tuple[int, ...], tuple[dict[str, Json], bytes]] = {}
 
     def intent(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
         """The intent, and on the exchange what its outcome will repeat; None where it is not ordinary (2)."""
@@ -118,7 +119,7 @@ class Drawing:
         if before is None:
             before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))
         if exchange.descriptor is not None:
-            before += b'"descriptor":%s,' % orjson.dumps(exchange.descriptor, option=_SORTED)
+            before += self._described(exchange.descriptor)
         item = (call.resource_type, call.resource_id, exchange.item_digest)
         resource = self._resources.get(item)
         if resource is None:
@@ -142,6 +143,18 @@ class Drawing:
             b',%s"time":"' % _subject(exchange.head, principal),
             b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
         )
+
+    def _described(self, descriptor: dict[str, Json]) -> bytes:
+        """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and
+        held, so that nothing else can be at its place."""
+        key = tuple([id(said) for said in descriptor.values()])
+        known = self._descriptors.get(key)
+        if known is None or known[0] != descriptor:
+            if len(self._descriptors) >= KEPT_FRAGMENTS:
+                self._descriptors.clear()  # 3
+            known = dict(descriptor), b'"descriptor":%s,' % orjson.dumps(descriptor, option=_SORTED)
+            self._descriptors[key] = known
+        return known[1]
 
     def _string(self, text: str) -> bytes:
         found = self._strings.get(text)

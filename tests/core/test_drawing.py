@@ -95,6 +95,20 @@ def test_fragments_are_told_apart_by_all_they_say() -> None:
         both(opened(head=head, principal=principal), drawing)
 
 
+def test_what_counted_of_descriptors_is_drawn_as_it_is_now() -> None:
+    drawing = Drawing()
+    tool, other = {"digest": "sha256:01"}, {"digest": "sha256:02"}
+    for descriptor in ({"tool": tool}, {"prompt": tool}, {"tool": other}, {"tool": tool, "agent": other}):
+        both(opened(descriptor=dict(descriptor)), drawing)
+    for number in range(3000):  # each is made anew, perhaps where the one before was
+        both(opened(descriptor={"tool": {"digest": f"sha256:{number}"}}), drawing)
+    shared = opened(descriptor={"tool": tool})
+    both(shared, drawing)
+    assert shared.descriptor is not None
+    shared.descriptor["agent"] = other  # as a later check of the same exchange does
+    both(opened(descriptor={"tool": tool}), drawing)
+
+
 def test_token_counts_are_drawn_too() -> None:
     exchange, drawing = opened(), Drawing()
     drawing.intent(exchange, "id-1", NOW)
