@@ -2,10 +2,11 @@
 
 One gateway reaches a tool only by a manifest that somebody trusted signed (`pin: required`) and an agent only by its
 signed card (`card.required`); the other asks for neither. Everything else is the same, and as bench/measure.py has it.
-Each pair is made of gateways started anew, so that no single process's luck is in all of them; in it each is loaded
-twice, in turn (A B B A, the next pair B A A B). CPU per request is the kernel's accounting over the requests of both
-turns. The interval is that of the sign test for the median: it lies between the second lowest and the second highest of
-nine ratios with a confidence of 96.1 %. `bench/run.sh --descriptors`; raw results go to bench/results/.
+Each pair is made of gateways started anew, so that no single process's luck is in all of them; in it they are loaded in
+turns (A B B A A B B A, the next pair B A A B B A A B). A gateway's CPU per request is the median of its turns, so that
+other work on the machine that comes in bursts spoils few of them. The interval is that of the sign test for the median:
+it lies between the second lowest and the second highest of nine ratios with a confidence of 96.1 %.
+`bench/run.sh --descriptors`; raw results go to bench/results/.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from gateway.trust.manifests import sign_manifest
 
 KINDS = {"tools/call": ("/weather", "mcp"), "SendMessage": ("/agent", "a2a")}
 CONNECTIONS = 32
-TURNS = 2  # of each gateway in a pair
+TURNS = 6  # of each gateway in a pair; even
 CARD: dict[str, Any] = {
     "name": "concierge",
     "description": "Books tables.",
@@ -123,15 +124,10 @@ def pair(number: int, work: Path, upstream: int, seconds: float) -> dict[str, di
             side.warm()
         order = sides if number % 2 == 0 else sides[::-1]
         for kind in KINDS:
-            spent: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+            turns: dict[bool, list[float]] = {True: [], False: []}
             for side in (order + order[::-1]) * (TURNS // 2):
-                row = wrk(side.targets[kind], CONNECTIONS, seconds)
-                requests = row["per_second"] * seconds
-                spent[side.required].append((row["cpu_us"] * requests, requests))
-            per = {
-                required: sum(cpu for cpu, _ in turns) / sum(requests for _, requests in turns)
-                for required, turns in spent.items()
-            }
+                turns[side.required].append(wrk(side.targets[kind], CONNECTIONS, seconds)["cpu_us"])
+            per = {required: statistics.median(rows) for required, rows in turns.items()}
             found[kind] = {"with_us": per[True], "without_us": per[False], "ratio": per[True] / per[False]}
             print(
                 f"pair {number + 1} {kind:12} with {per[True]:.1f} us, without {per[False]:.1f} us,"
@@ -156,7 +152,7 @@ def interval(ratios: list[float]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--out", default="")
     options = parser.parse_args()
     work = HERE / "tmp" / "descriptors"
@@ -173,7 +169,7 @@ def main() -> None:
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "with": "tools: {pin: required}, signed manifest; card: {required: true}, signed card",
         "without": "neither",
-        "turns": f"{TURNS} of {options.seconds} s each per gateway, pair and kind; {CONNECTIONS} connections",
+        "turns": f"{TURNS} of {options.seconds} s per gateway, pair and kind, their median; {CONNECTIONS} connections",
         "tollgate": Gate(work, upstream, 1, 2).on,
         "results": {
             kind: {
