@@ -237,15 +237,17 @@ def test_a_scheme_whose_type_is_not_signed_cannot_be_made_another() -> None:
 
 @given(
     st.dictionaries(
-        st.text(),
+        st.text(max_size=6),
         st.recursive(
             st.none()
             | st.booleans()
-            | st.text()
+            | st.text(max_size=8)
             | st.integers(-(2**53) + 1, 2**53 - 1)
             | st.floats(allow_nan=False, allow_infinity=False),
-            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+            max_leaves=6,
         ),
+        max_size=4,
     )
 )
 def test_the_quick_way_writes_canonical_json(found: dict[str, Any]) -> None:
