@@ -79,7 +79,7 @@ class Assembly:
         engine: Callable[[config.Policy], DecisionPoint],
         load_yaml: Callable[[bytes], object],
         published: Callable[[], dict[str, Json]],
-        source: Callable[[str, config.Credentials | None], UpstreamCredentials | None],
+        source: Callable[[str, config.Credentials | None, config.Vault | None], UpstreamCredentials | None],
         cards: Cards,
     ) -> None:
         self._clock = clock
@@ -105,7 +105,7 @@ class Assembly:
         return Materials(
             engine=self._engine(settings.policy),
             upstreams={
-                name: _upstream(name, found, self._source_for(name, found.credentials))
+                name: _upstream(name, found, self._source_for(name, found.credentials, settings.vault))
                 for name, found in settings.upstreams.items()
             },
             sources=[self._source(found.jwks) for found in settings.trust.issuers],

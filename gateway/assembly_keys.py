@@ -77,6 +77,21 @@ def open_vault(found: config.Vault) -> Callable[[str, str], str]:
     return _opened(found).read
 
 
+def secret_at(found: config.Vault, name: str) -> Callable[[str], str | None]:
+    """What reads the field of that name at a path: None where the vault has no such secret. Raises RuntimeError, and
+    what it returns OSError."""
+    vault = _opened(found)
+    from gateway.trust.vault import NotInVault
+
+    def read(path: str) -> str | None:
+        try:
+            return vault.read(path, name)
+        except NotInVault:
+            return None
+
+    return read
+
+
 def _opened(found: config.Vault) -> Vault:
     try:
         from gateway.trust.vault import Vault, VaultSettings

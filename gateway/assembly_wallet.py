@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from gateway import config
+from gateway.assembly_keys import secret_at
 from gateway.core.fetching import Fetcher
 from gateway.core.ports import Clock, UpstreamCredentials
 from gateway.core.snapshot import Upstream
 from gateway.identity.grants import Client
-from gateway.identity.kept_tokens import KeptTokens
+from gateway.identity.kept_tokens import KeptTokenError, KeptTokens
 from gateway.identity.upstream_tokens import ClientGrant, ExchangedToken, ExchangeGrant, OwnToken, Tokens
+from gateway.identity.vaulted_tokens import VaultedTokens, VaultGrant
 
-_Source: TypeAlias = "OwnToken | ExchangedToken | KeptTokens"
+_Source: TypeAlias = "OwnToken | ExchangedToken | KeptTokens | VaultedTokens"
 
 
 def read_yaml(data: bytes) -> object:
@@ -32,17 +34,20 @@ class Wallet:
         self._fetcher = fetcher
         self._load_yaml = load_yaml
         self._clock = clock
-        self._made: dict[tuple[str, config.Credentials], _Source] = {}
+        self._made: dict[tuple[str, config.Credentials, config.Vault | None], _Source] = {}
 
-    def source(self, upstream: str, found: config.Credentials | None) -> UpstreamCredentials | None:
+    def source(
+        self, upstream: str, found: config.Credentials | None, vault: config.Vault | None
+    ) -> UpstreamCredentials | None:
         """None where a fixed header or nothing is sent. Raises KeptTokenError, OSError."""
         if found is None or found.value is not None:
             return None
-        made = self._made.get((upstream, found))
+        name = upstream, found, vault if found.per_caller is not None else None
+        made = self._made.get(name)
         if isinstance(made, KeptTokens):
             made.poll()
         if made is None:
-            made = self._made[upstream, found] = self._make(upstream, found)
+            made = self._made[name] = self._make(*name)
         return made
 
     def keep(self, upstreams: Iterable[Upstream]) -> None:
@@ -64,12 +69,20 @@ class Wallet:
         for source in self._made.values():
             source.close()
 
-    def _make(self, upstream: str, found: config.Credentials) -> _Source:
-        if found.per_caller is not None:
-            return KeptTokens(found.per_caller.file, found.header, found.scheme, self._load_yaml)
+    def _make(self, upstream: str, found: config.Credentials, vault: config.Vault | None) -> _Source:
+        kept = found.per_caller
+        if kept is not None and kept.file is not None:
+            return KeptTokens(kept.file, found.header, found.scheme, self._load_yaml)
+        if kept is not None and kept.vault is not None and vault is not None:
+            try:
+                grant = VaultGrant(secret_at(vault, kept.vault.field), kept.refresh)
+            except RuntimeError as error:
+                raise KeptTokenError(str(error)) from None
+            tokens = Tokens(upstream, found.header, grant, self._clock, found.scheme)
+            return VaultedTokens(kept.vault.path, tokens)
         if found.client_credentials is not None:
-            grant = ClientGrant(_client(found.client_credentials), self._fetcher)
-            return OwnToken(Tokens(upstream, found.header, grant, self._clock))
+            own_grant = ClientGrant(_client(found.client_credentials), self._fetcher)
+            return OwnToken(Tokens(upstream, found.header, own_grant, self._clock))
         wanted = found.token_exchange
         if wanted is None:
             raise ValueError(f"upstream {upstream}: no way to get credentials")  # the configuration refuses it before

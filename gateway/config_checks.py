@@ -55,6 +55,11 @@ def _vault(settings: Settings, at: Reading) -> None:
             at.at(key, "there is no vault to read it from", "write where it is under vault:")
         if settings.keys.transit is not None:
             at.at("keys.transit", "there is no vault to sign in", "write where it is under vault:")
+        for name, upstream in settings.upstreams.items():
+            kept = upstream.credentials.per_caller if upstream.credentials is not None else None
+            if kept is not None and kept.vault is not None:
+                key = f"upstreams.{name}.credentials.per_caller.vault"
+                at.at(key, "there is no vault to read it from", "write where it is under vault:")
     elif found.url.startswith("http://") and not _local(found.url):  # 9
         at.at("vault.url", "secrets over plain http", "use https")
 

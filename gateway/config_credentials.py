@@ -8,10 +8,10 @@ stands in the file itself.
 # ruff: noqa: RUF009 (`option` is a dataclass field specifier, and every default it is given is frozen)
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Final, TypeAlias
 
 from gateway import config_values as values
 from gateway.config_schema import Choice, Of, OrWord, SecretRef, Text, option
@@ -23,6 +23,22 @@ _WORD = Text("a text", r"[^\x00-\x1f]{1,1024}")
 _ID = Text("visible ASCII characters", r"[\x21-\x7e]{1,1024}")
 _SCOPE = Text("scopes with one space between", r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _WAYS = ("value", "client_credentials", "token_exchange", "per_caller")
+
+_STEP = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+VAULTED_AT: Final = rf"(?:{_STEP}/)*\{{subject\}}(?:/{_STEP})*#[A-Za-z0-9_.-]+"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultedAt:
+    """`path` has `{subject}` as one segment."""
+
+    path: str
+    field: str
+
+
+def parse_vaulted_at(text: str) -> VaultedAt:
+    path, _, field = text.partition("#")
+    return VaultedAt(path, field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +72,28 @@ class TokenExchange:
 
 @dataclass(frozen=True, slots=True)
 class PerCaller:
-    LATER: ClassVar[Mapping[str, str]] = {"vault": "vaults are"}
-
-    file: Path = option(
+    file: Path | None = option(
         Text("a path on this machine", r"[^\x00]+", Path),
-        why="YAML: subject.id to token, 0600, read again on change",
-        shown="config/tokens.yaml",
+        None,
+        "YAML: subject.id to token, 0600, read again on change",
+        example="config/tokens.yaml",
     )
+    vault: VaultedAt | None = option(
+        Text("a path in a vault with {subject} as one segment, and a field", VAULTED_AT, parse_vaulted_at),
+        None,
+        "or a secret each: agent:idp/ann is agent_3aidp_2fann",
+        example='"tollgate/callers/{subject}#token"',
+    )
+    refresh: float = option(
+        Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration),
+        300.0,
+        "vault: how long one that was read is used",
+        shown="5m",
+    )
+
+
+def per_caller_wrong(found: PerCaller) -> str:
+    return "exactly one of file, vault is needed here" if (found.file is None) == (found.vault is None) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +107,7 @@ class Credentials:
     scheme: str = option(Text("an authentication scheme", values.HEADER), "", "put before the value", example="Bearer")
     client_credentials: ClientCredentials | None = option(Of(ClientCredentials), None, "or a token of its own")
     token_exchange: TokenExchange | None = option(Of(TokenExchange), None, "or one exchanged for the caller's")
-    per_caller: PerCaller | None = option(Of(PerCaller), None, "or one that is kept for each caller")
+    per_caller: PerCaller | None = option(Of(PerCaller, per_caller_wrong), None, "or one that is kept for each caller")
 
     @property
     def fetched(self) -> ClientCredentials | TokenExchange | None:

@@ -9,6 +9,11 @@ import pytest
 from gateway import config
 from gateway.config import ConfigError
 
+NO_PLACES = [
+    "secret/tokens", "callers/ann#token", "{subject}", "callers/x{subject}#token", "callers/{subject}x#token",
+    "{subject}/{subject}#token", "../{subject}#token", "/{subject}#token", "a//{subject}#token", "{subject}/..#token",
+    "a%2fb/{subject}#token", "{agent}#token",
+]  # fmt: skip
 FETCHED = "token_url: https://idp.example/t, client_id: gw, client_secret: {env: SECRET}"
 
 
@@ -82,7 +87,10 @@ def test_exactly_one_way_is_needed(credentials: str) -> None:
         (f"client_credentials: {{{FETCHED}, scope: 'a  b'}}", "scope"),
         (f"header: Host, client_credentials: {{{FETCHED}}}", "the gateway sets itself"),
         ("per_caller: {file: nowhere.yaml}", "no such file"),
-        ("per_caller: {vault: secret/tokens}", "vaults are"),
+        ("per_caller: {vault: 'callers/{subject}#token'}", "there is no vault to read it from"),
+        ("per_caller: {file: tokens.yaml, vault: 'callers/{subject}#token'}", "exactly one of file, vault"),
+        ("per_caller: {refresh: 5m}", "exactly one of file, vault"),
+        *((f"per_caller: {{vault: '{place}'}}", "not a path in a vault with {subject}") for place in NO_PLACES),
         (f"client_credentials: {{{FETCHED.replace('{env: SECRET}', 'plain')}}}", "never stands in the configuration"),
     ],
 )

@@ -38,7 +38,13 @@ _ERROR = re.compile(r"[a-z_]{1,64}")
 
 
 class GrantFailed(Exception):
-    """There is no token; `args[0]` says why, in words that quote nothing of the answer but its error code."""
+    """There is no token; `args[0]` says why, in words that quote nothing of the answer but its error code. `detail` is
+    for a log line instead, `kept` False where it is certain that nothing is kept for this caller."""
+
+    def __init__(self, why: str, *, detail: str = "", kept: bool = True) -> None:
+        super().__init__(why)
+        self.detail = detail or why
+        self.kept = kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,7 @@ class KeptTokens:
         principal = exchange.principal
         found = self._tokens.get(principal.id) if principal is not None else None
         if found is None:  # 3
-            text = f"No token is kept for you for upstream {exchange.upstream.name}: ask the operator"
-            return Refusal(Reason.DENIED, text, rule="no_kept_token")
+            return no_kept_token(exchange.upstream.name)
         return found
 
     def own(self) -> None:
@@ -88,6 +87,18 @@ class KeptTokens:
         return ((self._header, self._scheme + token.encode()),)
 
 
+def fits_a_header(value: object) -> bool:
+    if not isinstance(value, str) or not 0 < len(value) <= TOKEN_LIMIT or value != value.strip():
+        return False
+    return all(" " <= character <= "~" for character in value)
+
+
+def no_kept_token(upstream: str) -> Refusal:
+    """What a caller is told of whom nothing is kept (3)."""
+    text = f"No token is kept for you for upstream {upstream}: ask the operator"
+    return Refusal(Reason.DENIED, text, rule="no_kept_token")
+
+
 def _read(document: object, path: Path) -> dict[str, str]:
     if document is None:
         return {}  # nobody has a token yet
@@ -96,7 +107,6 @@ def _read(document: object, path: Path) -> dict[str, str]:
     for name, value in document.items():
         if not isinstance(name, str) or not name or not name.isprintable():
             raise KeptTokenError(f"{path}: a subject.id is not printable text")
-        fits = isinstance(value, str) and 0 < len(value) <= TOKEN_LIMIT and value == value.strip()
-        if not fits or not all(" " <= character <= "~" for character in value):
+        if not fits_a_header(value):
             raise KeptTokenError(f"{path}: what is kept for {name} is not a text that a header may carry")
     return document

@@ -6,6 +6,7 @@ Rules, numbered as in the code:
    never longer than the caller's own token lives; in its last quarter the next one is fetched beside the calls.
 3. It is kept for the very token it was exchanged for: another token of the same caller may be good for less.
 4. No token, no call: a failure is told to whoever waits and to all who ask within `HOLD_SECONDS`, then tried again.
+   One that is certainly kept no more is given to nobody from then on.
 5. A 401 of the upstream's drops the token, but not one that is fresh: nobody can make us ask at every call.
 6. The caller's token is read from its request when it is exchanged, goes to the token endpoint alone, and is kept
    nowhere. Tokens are in memory only; none gets into a text, a log line or a record.
@@ -36,6 +37,7 @@ from gateway.identity.grants import (
     read_grant,
     token_exchange,
 )
+from gateway.identity.kept_tokens import no_kept_token
 
 FETCH_SECONDS = 10.0
 HOLD_SECONDS = 1.0
@@ -46,11 +48,11 @@ KEPT_TOKENS = 10_000  # per upstream, about 20 MB; the one that was fetched firs
 _PSEUDONYM = "tollgate"
 _log = logging.getLogger("tollgate.identity")
 
-_Found: TypeAlias = "tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal]"
+Found: TypeAlias = "tuple[Header, ...] | Refusal | Awaitable[tuple[Header, ...] | Refusal]"
 
 
 class Mint(Port):
-    """One way to get a token."""
+    """One way to get a token. `subject` is the caller's own, or where the caller's is kept."""
 
     async def __call__(self, subject: str) -> Granted:
         """Raises GrantFailed, FetchFailed."""
@@ -99,16 +101,18 @@ class _Held:
     refresh: float = 0.0
     until: float = 0.0
     refused: str = ""
+    kept: bool = True
 
 
 class Tokens:
-    """The tokens for one upstream. `header` is where they go, as `Bearer`."""
+    """The tokens for one upstream. `header` is where they go, behind `scheme`."""
 
-    __slots__ = ("_clock", "_closed", "_header", "_held", "_mint", "_tasks", "_upstream")
+    __slots__ = ("_clock", "_closed", "_header", "_held", "_mint", "_scheme", "_tasks", "_upstream")
 
-    def __init__(self, upstream: str, header: str, mint: Mint, clock: Clock) -> None:
+    def __init__(self, upstream: str, header: str, mint: Mint, clock: Clock, scheme: str = "Bearer") -> None:
         self._upstream = upstream
         self._header = header.lower().encode()
+        self._scheme = f"{scheme} ".encode() if scheme else b""
         self._mint = mint
         self._clock = clock
         self._held: dict[str, _Held] = {}
@@ -123,7 +127,7 @@ class Tokens:
             raise GrantFailed(held.refused)
         return held.token
 
-    def given(self, key: str, subject: str, expires: float | None) -> _Found:
+    def given(self, key: str, subject: str, expires: float | None) -> Found:
         """`expires` is when the caller's own token ends, epoch seconds."""
         held = self._fresh(key, subject, expires)
         return self._shown(held) if isinstance(held, _Held) else self._waited(held)
@@ -171,7 +175,7 @@ class Tokens:
         except Exception as error:  # noqa: BLE001 (a background task: whatever went wrong, there is no token)
             found = self._failed(error)
             held = self._held.get(key)
-            if held is not None and not held.refused and found.since < held.until:
+            if held is not None and not held.refused and found.kept and found.since < held.until:
                 held.refresh = found.until  # the former token serves to its end, and it is tried again
                 return
         self._held.pop(key, None)
@@ -184,19 +188,20 @@ class Tokens:
         lives = granted.seconds - min(MARGIN_SECONDS, granted.seconds / 5)
         if expires is not None:
             lives = min(lives, expires - self._clock.time())  # 2
-        headers = ((self._header, b"Bearer " + granted.token.encode()),)
+        headers = ((self._header, self._scheme + granted.token.encode()),)
         return _Held(granted.token, headers, now, now + lives * 0.75, now + lives)
 
     def _failed(self, error: Exception) -> _Held:
         if isinstance(error, GrantFailed):
-            why = detail = str(error)
+            why, detail = str(error), error.detail
         elif isinstance(error, FetchFailed):
             why, detail = "the authorization server cannot be asked", str(error)  # where it is concerns no caller
         else:
             why, detail = "the token could not be fetched", type(error).__name__  # its text may quote what it had
         _log.warning("no token for upstream %s: %s", self._upstream, detail)
         now = self._clock.monotonic()
-        return _Held(since=now, refresh=now + HOLD_SECONDS, until=now + HOLD_SECONDS, refused=why)  # 4
+        kept = not isinstance(error, GrantFailed) or error.kept
+        return _Held(since=now, refresh=now + HOLD_SECONDS, until=now + HOLD_SECONDS, refused=why, kept=kept)  # 4
 
     async def _waited(self, pending: Awaitable[_Held]) -> tuple[Header, ...] | Refusal:
         return self._shown(await pending)
@@ -204,6 +209,8 @@ class Tokens:
     def _shown(self, held: _Held) -> tuple[Header, ...] | Refusal:
         if not held.refused:
             return held.headers
+        if not held.kept:
+            return no_kept_token(self._upstream)
         failure = UpstreamFailed(
             f"the gateway has no token for it: {held.refused}", error="proxy_internal_error", sent=False
         )
@@ -218,10 +225,10 @@ class OwnToken:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    def headers(self, exchange: Exchange) -> _Found:
+    def headers(self, exchange: Exchange) -> Found:
         return self._tokens.given("", "", None)
 
-    def own(self) -> _Found:
+    def own(self) -> Found:
         return self._tokens.given("", "", None)
 
     def rejected(self, exchange: Exchange) -> None:
@@ -239,7 +246,7 @@ class ExchangedToken:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    def headers(self, exchange: Exchange) -> _Found:
+    def headers(self, exchange: Exchange) -> Found:
         principal, subject = exchange.principal, presented(exchange.head)
         if principal is None or not principal.key or subject is None:
             text = f"Upstream {exchange.upstream.name} is reached with a token in exchange for the caller's: use one"

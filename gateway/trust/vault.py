@@ -28,6 +28,10 @@ class VaultFailed(OSError):
     """The vault was not reached, refused, or said what it should not; `args[0]` says which."""
 
 
+class NotInVault(VaultFailed):
+    """It answered that there is no such secret or key."""
+
+
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
     url: str
@@ -60,7 +64,7 @@ class Vault:
         )
 
     def read(self, path: str, name: str) -> str:
-        """The field of that name of the newest version of a secret."""
+        """The field of that name of the newest version of a secret. Raises NotInVault where there is no such secret."""
         found = self._asked(
             f"the secret {path}",
             lambda: self._client.secrets.kv.v2.read_secret_version(
@@ -116,23 +120,20 @@ class Vault:
             found = self._asked(
                 f"the key {key}",
                 lambda: self._client.secrets.transit.read_key(name=key, mount_point=self._settings.transit)["data"],
-                missing=None,
             )
-        except _Missing:
+        except NotInVault:
             return None
         if not isinstance(found, dict) or found.get("type") != "ed25519" or not isinstance(found.get("keys"), dict):
             raise VaultFailed(f"the key {key} in the vault is not an ed25519 key")
         return {int(version): _public(key, item) for version, item in found["keys"].items()}
 
-    def _asked(self, what: str, question: Callable[[], _T], missing: object = VaultFailed) -> _T:
+    def _asked(self, what: str, question: Callable[[], _T]) -> _T:
         """Rule 3: whatever goes wrong on the way has one name."""
         try:
             with self._lock:
                 return question()
         except hvac.exceptions.InvalidPath:
-            if missing is None:
-                raise _Missing from None
-            raise VaultFailed(f"{what} is not in the vault") from None
+            raise NotInVault(f"{what} is not in the vault") from None
         except hvac.exceptions.Forbidden:
             raise VaultFailed(f"the vault's token may not use {what}") from None
         except hvac.exceptions.VaultError as error:
@@ -141,10 +142,6 @@ class Vault:
             raise VaultFailed(f"the vault at {self._settings.url} does not answer: {type(error).__name__}") from None
         except (KeyError, TypeError, ValueError):
             raise VaultFailed(f"the vault's answer about {what} cannot be read") from None
-
-
-class _Missing(Exception):
-    """There is no such key yet."""
 
 
 def _public(key: str, item: object) -> bytes:
