@@ -11,14 +11,14 @@ import logging
 import socket
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
 from gateway.assembly_cards import make_cards
-from gateway.assembly_keys import Rotation, log_keys, make_ring
+from gateway.assembly_keys import Rotation, make_ring
+from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
@@ -28,12 +28,9 @@ from gateway.core.drawing import Drawing
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
-from gateway.core.reasons import LogUnavailable
-from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
-from gateway.log.writer import LogSettings, Sequencer
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
@@ -163,7 +160,10 @@ class App:
             EntryReader(settings.data_dir / "log"),
             lambda: self.log.size + self.log.unsequenced,
         )
-        self.log = self._open_log()
+        self.log = open_log(
+            settings, self.ring, self.node, clock=self.clock, ids=self.ids,
+            listener=self.index.committed, observe_append=self.metrics.appended,
+        )  # fmt: skip
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
@@ -207,9 +207,9 @@ class App:
             ("cards", self.cards.watch()),
             ("keys", self.rotation.watch()),
             ("descriptors", self.descriptors.pins.watch()),
-            ("credential files", self._every(0.5, self._poll_files)),
+            ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
-            ("noise", self._every(1.0, self._flush_noise)),
+            ("noise", every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
 
@@ -303,35 +303,14 @@ class App:
         }
 
     def status(self) -> dict[str, Json]:
-        checkpoint = self.log.published
         return {
             "node": self.node,
             "vkey": self.log.vkey,
-            "log": {
-                "size": self.log.size,
-                "published": checkpoint.size,
-                "pending": self.log.pending,
-                "unsequenced": self.log.unsequenced,
-                "checkpoint_age_ms": int(self.log.checkpoint_age * 1000),
-                "healthy": self.log.healthy,
-            },
+            "log": log_status(self.log),
             "streams": len(self.streams),
             "exchanges": self._front.exchanges,
             "malformed": self.noise.total,
         }
-
-    def _open_log(self) -> Sequencer:
-        checkpoint = self.settings.audit.checkpoint
-        return Sequencer(
-            self.settings.data_dir,
-            node=self.node,
-            key=log_keys(self.ring, self.node),
-            clock=self.clock,
-            ids=self.ids,
-            settings=LogSettings(checkpoint_records=checkpoint.records, checkpoint_seconds=checkpoint.every),
-            listener=self.index.committed,
-            observe_append=self.metrics.appended,
-        )
 
     def _make_front(self) -> Front:
         observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
@@ -397,34 +376,5 @@ class App:
     async def _flush_noise(self) -> None:
         self.noise.flush()
 
-    async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await job()
-            except Exception:  # noqa: BLE001 (a background loop: one failure must not end it)
-                _log.exception("a background job failed")
-
     def _activation(self, effect: str, why: str) -> None:
-        """Each accepted or refused configuration is a record (ruling 26)."""
-        record: dict[str, Json] = {
-            "activation": {
-                "effect": effect,
-                "policy": self.snapshot.engine.revision,
-                "revision": self.snapshot.revision,
-                "why": why[:2000],
-            },
-            "id": self.ids.new(),
-            "kind": "activation",
-            "time": timestamp(self.clock.time()),
-        }
-        try:
-            self.log.submit(record)
-        except LogUnavailable as error:
-            _log.error("no record of the activation (%s): %s", effect, error)
-
-
-def recorded_origin(data_dir: Path) -> str | None:
-    """The name this data directory's log was begun with."""
-    path = data_dir / "log" / "origin"
-    return path.read_text().strip() if path.exists() else None
+        note_activation(self.log, self.snapshot, effect, why, ids=self.ids, clock=self.clock)

@@ -1,0 +1,95 @@
+"""What a gateway does besides its exchanges: opens its log, runs its jobs, notes what is in force, says how it is.
+
+The rule: a job that fails once is not over, and what came into force or was refused is a record (ruling 26); where that
+cannot be written the operator's log line says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway import config
+from gateway.assembly_keys import log_keys
+from gateway.core.canonical import Json
+from gateway.core.ids import Ids
+from gateway.core.ports import Clock
+from gateway.core.reasons import LogUnavailable
+from gateway.core.records import timestamp
+from gateway.core.snapshot import Snapshot
+from gateway.log.writer import LogSettings, Sequencer
+from gateway.trust.keys import KeyRing
+
+_log = logging.getLogger("tollgate")
+
+
+def open_log(
+    settings: config.Settings,
+    ring: KeyRing,
+    node: str,
+    *,
+    clock: Clock,
+    ids: Ids,
+    listener: Callable[[list[tuple[int, bytes]]], None],
+    observe_append: Callable[[float], None],
+) -> Sequencer:
+    """Raises what the Sequencer raises."""
+    checkpoint = settings.audit.checkpoint
+    return Sequencer(
+        settings.data_dir,
+        node=node,
+        key=log_keys(ring, node),
+        clock=clock,
+        ids=ids,
+        settings=LogSettings(checkpoint_records=checkpoint.records, checkpoint_seconds=checkpoint.every),
+        listener=listener,
+        observe_append=observe_append,
+    )
+
+
+def recorded_origin(data_dir: Path) -> str | None:
+    """The name this data directory's log was begun with."""
+    path = data_dir / "log" / "origin"
+    return path.read_text().strip() if path.exists() else None
+
+
+def log_status(log: Sequencer) -> dict[str, Json]:
+    return {
+        "size": log.size,
+        "published": log.published.size,
+        "pending": log.pending,
+        "unsequenced": log.unsequenced,
+        "checkpoint_age_ms": int(log.checkpoint_age * 1000),
+        "healthy": log.healthy,
+    }
+
+
+async def every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:
+    """Runs until cancelled."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await job()
+        except Exception:  # noqa: BLE001 (a background loop: one failure must not end it)
+            _log.exception("a background job failed")
+
+
+def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *, ids: Ids, clock: Clock) -> None:
+    """`snapshot` is the one in force then, also where another was refused."""
+    record: dict[str, Json] = {
+        "activation": {
+            "effect": effect,
+            "policy": snapshot.engine.revision,
+            "revision": snapshot.revision,
+            "why": why[:2000],
+        },
+        "id": ids.new(),
+        "kind": "activation",
+        "time": timestamp(clock.time()),
+    }
+    try:
+        log.submit(record)
+    except LogUnavailable as error:
+        _log.error("no record of the activation (%s): %s", effect, error)
