@@ -1,12 +1,12 @@
-"""What it costs per request that cards and pins are required, once they are verified: two gateways, nine pairs.
+"""What it costs per request that cards and pins are required, once they are verified: nine pairs, interleaved.
 
-One gateway reaches a tool only by a manifest that somebody trusted signed (`pin: required`) and an agent only by its
-signed card (`card.required`); the other asks for neither. Everything else is the same, and as bench/measure.py has it.
-Each pair is made of gateways started anew, so that no single process's luck is in all of them; in it they are loaded in
-turns (A B B A A B B A, the next pair B A A B B A A B). A gateway's CPU per request is the median of its turns, so that
-other work on the machine that comes in bursts spoils few of them. The interval is that of the sign test for the median:
-it lies between the second lowest and the second highest of nine ratios with a confidence of 96.1 %.
-`bench/run.sh --descriptors`; raw results go to bench/results/.
+One gateway has every upstream twice: a tool reached only by a manifest that somebody trusted signed (`pin: required`)
+and the same without, an agent reached only by its signed card (`card.required`) and the same without. Both ways lead
+through one process, since two processes of the very same gateway differ by several percent; each pair has a gateway
+started anew. It is loaded in turns (A B B A A B B A, the next pair B A A B B A A B), and CPU per request is the median
+of a way's turns, so that other work on the machine that comes in bursts spoils few of them. The interval is that of the
+sign test for the median: it lies between the second lowest and the second highest of nine ratios with a confidence of
+96.1 %. Everything else is as bench/measure.py has it. `bench/run.sh --descriptors`; results go to bench/results/.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import statistics
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from gate import CONFIG, Gate
+from gate import CONFIG, ROOT, Gate
 from measure import HERE, LOAD, MEASURED, Target, free_port, machine, running, wrk
 from upstream import TOOL
 
@@ -35,9 +34,12 @@ from gateway.trust.cards import sign_card
 from gateway.trust.jose import signer
 from gateway.trust.manifests import sign_manifest
 
-KINDS = {"tools/call": ("/weather", "mcp"), "SendMessage": ("/agent", "a2a")}
+KINDS = {  # by kind: the way with, the way without (of names as long), what call.lua sends
+    "tools/call": ("/weather", "/climate", "mcp"),
+    "SendMessage": ("/concierge", "/attendant", "a2a"),
+}
 CONNECTIONS = 32
-TURNS = 6  # of each gateway in a pair; even
+TURNS = 6  # of each way in a pair; even
 CARD: dict[str, Any] = {
     "name": "concierge",
     "description": "Books tables.",
@@ -48,20 +50,39 @@ CARD: dict[str, Any] = {
     "skills": [{"id": "book", "name": "Book", "description": "Books a table.", "tags": ["dinner"]}],
 }
 SIGNERS = "  signers: [{{name: acme, jwks: {{file: {work}/acme.jwks.json}}}}]\n"
-PINNED = ", tools: {{pin: required, signers: [acme], manifest: {{file: {work}/manifest.json}}}}"
-CARDED = ", card: {{required: true, signers: [acme]}}"
+UPSTREAMS = """\
+  weather: {{url: "http://127.0.0.1:{upstream}/mcp", protocol: mcp,
+    tools: {{pin: required, signers: [acme], manifest: {{file: {work}/manifest.json}}}}}}
+  climate: {{url: "http://127.0.0.1:{upstream}/mcp", protocol: mcp}}
+  concierge: {{url: "http://127.0.0.1:{upstream}/agent", protocol: a2a, card: {{required: true, signers: [acme]}}}}
+  attendant: {{url: "http://127.0.0.1:{upstream}/agent", protocol: a2a}}
+routes:
+"""
+ROUTE = "  - {{{{name: {0}, match: {{{{path: /{0}}}}}, upstream: {0}}}}}\n"
+GRANTS = {
+    "tools: {weather: [get_forecast]}": "tools: {weather: [get_forecast], climate: [get_forecast]}",
+    "agents: {concierge: [SendMessage": "agents: {attendant: [SendMessage], concierge: [SendMessage",
+}
 
 
-def text(required: bool) -> str:
-    """The configuration of bench/gate.py and an agent in it, with or without what is measured."""
-    found = CONFIG.replace("policy: {{bundle", (SIGNERS if required else "") + "policy: {{bundle")
-    found = found.replace("protocol: mcp}}", "protocol: mcp" + (PINNED if required else "") + "}}")
-    agent = (
-        '  concierge: {{url: "http://127.0.0.1:{upstream}/agent", protocol: a2a' + (CARDED if required else "") + "}}\n"
-    )
-    return found.replace("upstreams:\n", "upstreams:\n" + agent).replace(
-        "routes:\n", "routes:\n  - {{name: concierge, match: {{path: /agent}}, upstream: concierge}}\n"
-    )
+def text() -> str:
+    """The configuration of bench/gate.py with other upstreams."""
+    before, _, rest = CONFIG.partition("policy: {{bundle")
+    limits = rest.partition("limits:\n")[2]
+    routes = "".join(ROUTE.format(name) for name in ("weather", "climate", "concierge", "attendant"))
+    policy = "policy: {{bundle: {work}/policy}}\nupstreams:\n"
+    return before + SIGNERS + policy + UPSTREAMS + routes + "limits:\n" + limits
+
+
+def policy(folder: Path) -> None:
+    """The shipped one, which grants the ways without the same."""
+    shutil.copytree(ROOT / "policies/rego", folder)
+    tables = (folder / "data.yaml").read_text()
+    for shipped, wanted in GRANTS.items():
+        if shipped not in tables:
+            raise SystemExit(f"policies/rego/data.yaml does not say {shipped}")
+        tables = tables.replace(shipped, wanted)
+    (folder / "data.yaml").write_text(tables)
 
 
 def sign(work: Path, upstream: int) -> Path:
@@ -78,59 +99,45 @@ def sign(work: Path, upstream: int) -> Path:
     return work / "card.json"
 
 
-class Side:
-    """One of the two gateways, as long as a pair lasts."""
-
-    def __init__(self, work: Path, upstream: int, required: bool, stack: ExitStack) -> None:
-        self.folder = work / ("with" if required else "without")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        for name in ("acme.jwks.json", "manifest.json"):
-            shutil.copy(work / name, self.folder)
-        self.admin, self.required = free_port(), required
-        self.gate = Gate(self.folder, upstream, free_port(), self.admin, text(required))
-        process = stack.enter_context(running(self.gate.command, self.gate.port, cpu=MEASURED))
-        self.targets = {
-            kind: Target(self.folder.name, self.gate.port, call=call, token=self.gate.token, message=message)
-            for kind, (call, message) in KINDS.items()
-        }
-        for target in self.targets.values():
-            target.process = process
-
-    def warm(self) -> None:
-        for target in self.targets.values():
-            wrk(target, CONNECTIONS, 1)
-        found = {path: self._listed(path) for path in ("agents", "tools")}
-        standing = {item["name"]: item["standing"] for item in (*found["agents"], *found["tools"])}
-        if self.required and {standing.get("concierge"), standing.get("get_forecast")} != {"verified"}:
-            raise SystemExit(f"the card and the tool are not verified: {standing}")
-
-    def _listed(self, path: str) -> list[dict[str, str]]:
-        token = (self.folder / "admin.token").read_text().strip()
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{self.admin}/api/v1/{path}", headers={"authorization": f"Bearer {token}"}
-        )
+def verified(work: Path, admin: int) -> None:
+    """Says no where the card and the pinned tool are not."""
+    token = (work / "admin.token").read_text().strip()
+    standing: dict[str, str] = {}
+    for path in ("agents", "tools"):
+        headers = {"authorization": f"Bearer {token}"}
+        asked = urllib.request.Request(f"http://127.0.0.1:{admin}/api/v1/{path}", headers=headers)
         with urllib.request.urlopen(asked, timeout=10) as answer:
-            found: list[dict[str, str]] = json.load(answer)[path]
-        return found
+            standing |= {item["name"]: item["standing"] for item in json.load(answer)[path]}
+    if {standing.get("concierge"), standing.get("get_forecast")} != {"verified"}:
+        raise SystemExit(f"the card and the tool are not verified: {standing}")
 
 
-def pair(number: int, work: Path, upstream: int, seconds: float) -> dict[str, dict[str, float]]:
+def pair(number: int, work: Path, upstream: int, seconds: int) -> dict[str, dict[str, float]]:
     """By kind: CPU per request with and without, in microseconds, and their ratio."""
+    shutil.rmtree(work / "var", ignore_errors=True)
+    admin = free_port()
+    gate = Gate(work, upstream, free_port(), admin, text())
     found: dict[str, dict[str, float]] = {}
-    with ExitStack() as stack:
-        sides = [Side(work, upstream, required, stack) for required in (True, False)]
-        for side in sides:
-            side.warm()
-        order = sides if number % 2 == 0 else sides[::-1]
-        for kind in KINDS:
-            turns: dict[bool, list[float]] = {True: [], False: []}
-            for side in (order + order[::-1]) * (TURNS // 2):
-                turns[side.required].append(wrk(side.targets[kind], CONNECTIONS, seconds)["cpu_us"])
-            per = {required: statistics.median(rows) for required, rows in turns.items()}
-            found[kind] = {"with_us": per[True], "without_us": per[False], "ratio": per[True] / per[False]}
+    with running(gate.command, gate.port, cpu=MEASURED) as process:
+        ways = {
+            kind: [
+                Target(path[1:], gate.port, call=path, token=gate.token, message=message, process=process)
+                for path in (required, free)
+            ]
+            for kind, (required, free, message) in KINDS.items()
+        }
+        for target in (*ways["tools/call"], *ways["SendMessage"]):
+            wrk(target, CONNECTIONS, 1)
+        verified(work, admin)
+        for kind, targets in ways.items():
+            order = targets if number % 2 == 0 else targets[::-1]
+            turns: dict[str, list[float]] = {target.name: [] for target in targets}
+            for target in (order + order[::-1]) * (TURNS // 2):
+                turns[target.name].append(wrk(target, CONNECTIONS, seconds)["cpu_us"])
+            required, free = (statistics.median(turns[target.name]) for target in targets)
+            found[kind] = {"with_us": required, "without_us": free, "ratio": required / free}
             print(
-                f"pair {number + 1} {kind:12} with {per[True]:.1f} us, without {per[False]:.1f} us,"
+                f"pair {number + 1} {kind:12} with {required:.1f} us, without {free:.1f} us,"
                 f" ratio {found[kind]['ratio']:.4f}",
                 file=sys.stderr,
             )
@@ -161,6 +168,7 @@ def main() -> None:
     os.sched_setaffinity(0, {int(LOAD)})
     upstream, load = free_port(), os.getloadavg()
     card = sign(work, upstream)
+    policy(work / "policy")
     with running([sys.executable, str(HERE / "upstream.py"), str(upstream), str(card)], upstream, cpu=LOAD):
         pairs = [pair(number, work, upstream, options.seconds) for number in range(options.pairs)]
     result = {
@@ -168,8 +176,8 @@ def main() -> None:
         "machine": machine(),
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "with": "tools: {pin: required}, signed manifest; card: {required: true}, signed card",
-        "without": "neither",
-        "turns": f"{TURNS} of {options.seconds} s per gateway, pair and kind, their median; {CONNECTIONS} connections",
+        "without": "neither, in the same gateway",
+        "turns": f"{TURNS} of {options.seconds} s per way, pair and kind, their median; {CONNECTIONS} connections",
         "tollgate": Gate(work, upstream, 1, 2).on,
         "results": {
             kind: {
