@@ -7,7 +7,6 @@ log first (nothing is served before it can be written), the data plane last; on 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import time
 import traceback
@@ -57,8 +56,6 @@ from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
 from gateway.wire.upstream import Clients, Targets
-
-_log = logging.getLogger("tollgate")
 
 
 def build_pipeline(
