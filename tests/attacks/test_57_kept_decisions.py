@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.exchange import AccessRequest, Decision
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import source_of
+from tests.thorough import examples
 
 ROW = 57
 PAIRS = 100_000
@@ -133,7 +134,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(JSON, st.sampled_from(PLACES))
 def test_a_kept_decision_is_the_one_that_would_be_made_afresh(item: Any, place: tuple[str, ...]) -> None:
     kept, fresh = KEPT, FRESH

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.core import canonical
 from gateway.core.canonical import MAX_DEPTH, Json, parse, parse_answer, parse_exactly
 from gateway.core.reasons import Malformed
+from tests.thorough import examples
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "jsontestsuite.tar.xz"
 
@@ -94,7 +95,7 @@ TEXT = st.recursive(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(TEXT)
 @example('{"a":1,"\\u0061":{"x":1}}')
 @example('{"x:y":1,"x\\u003ay":2}')
@@ -106,7 +107,7 @@ def test_json_said_in_any_way_is_read_alike(text: str) -> None:
     same(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(TEXT, st.data())
 def test_json_that_was_damaged_is_read_alike(text: str, data: st.DataObject) -> None:
     raw = bytearray(text.encode("utf-8", "surrogatepass"))
@@ -117,20 +118,20 @@ def test_json_that_was_damaged_is_read_alike(text: str, data: st.DataObject) -> 
     same(bytes(raw))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_alike(data: bytes) -> None:
     same(data)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(NUMBERS | st.decimals(allow_nan=False, allow_infinity=False, places=30).map(str))
 def test_a_number_is_the_same_one_to_its_last_bit(text: str) -> None:
     same(text.encode())
     same(f'{{"a":[{text}]}}'.encode())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(st.floats(1e-300, 2.0**53 - 1), st.integers(1, 40))
 def test_a_number_half_way_between_two_doubles_is_rounded_alike(value: float, more: int) -> None:
     """The hardest there are: exactly half way, and a digit far behind that decides."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.core import sse
 from gateway.core.reasons import Malformed
 from gateway.core.sse import Event, Scanner
+from tests.thorough import examples
 
 STREAMS = [
     b"data: one\n\n",
@@ -95,7 +96,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_any_stream_cut_anywhere_agrees_with_a_line_by_line_reader(pieces: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(pieces)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))

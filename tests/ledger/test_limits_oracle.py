@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from gateway.core.exchange import Exchange
 from gateway.ledger.limits import Limits, LimitSettings
 from tests.ledger.exchanges import HandClock, exchange
+from tests.thorough import examples
 
 SECOND = 1_000_000_000
 SUBJECTS = st.sampled_from(["a", "A", "b"])
@@ -123,10 +124,10 @@ class Story(RuleBasedStateMachine):
 
 
 TestStory = Story.TestCase
-TestStory.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestStory.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     rate=st.integers(1, 50),
     window=st.sampled_from([1, 60, 3600]),

@@ -29,6 +29,7 @@ from gateway.core.exchange import Usage
 from gateway.protocols import llm_usage
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.llm_usage import DOCUMENT_BYTES, EVENT_BYTES, reader
+from tests.thorough import examples
 
 EVENTS = b"text/event-stream; charset=utf-8"
 PLAIN = b"application/json"
@@ -326,7 +327,7 @@ def test_a_decompression_bomb_is_read_no_further_than_its_limit(monkeypatch: pyt
     assert max(fed) <= llm_usage._STEP_BYTES
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     chunks=st.lists(st.binary(max_size=60) | st.sampled_from([b"\n\n", b'data: {"usage": {', b'"usage":{"x":1}}'])),
     kind=st.sampled_from([EVENTS, PLAIN]),

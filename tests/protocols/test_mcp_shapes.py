@@ -17,6 +17,7 @@ from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.protocols.mcp import Mcp
 from gateway.protocols.mcp_methods import LEGACY, MODERN, NOTIFICATIONS, REQUESTS, Object
 from tests.protocols.mcp_rig import META, Policy, as_events, as_json, dump, exchange, legacy, modern, shown, stream
+from tests.thorough import examples
 
 GOOD: dict[Object, dict[str, Any]] = {
     Object.NONE: {},
@@ -134,7 +135,7 @@ HEADERS = st.lists(
 
 
 @given(st.sampled_from([LEGACY, MODERN]), MESSAGES | JSON, st.none() | HEADERS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 def test_any_json_in_any_envelope_is_a_call_or_a_refusal_that_can_be_said(
     era: str, message: Any, headers: list[tuple[str, str]] | None
 ) -> None:
@@ -200,7 +201,7 @@ OPENED = st.sampled_from(
 
 
 @given(OPENED, st.lists(ANSWERS | JSON, max_size=3), st.booleans(), st.lists(st.integers(0, 60), max_size=3))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 def test_any_answer_is_shown_judged_or_malformed(make: Any, answers: list[Any], allow: bool, cut: list[int]) -> None:
     events, policy = as_events(*answers), Policy(lambda asked: allow)
     for answer in (events, *(as_json(value) for value in answers)):

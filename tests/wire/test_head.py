@@ -16,6 +16,7 @@ from gateway.core.reasons import TABLE, Refusal
 from gateway.wire.field_names import ALLOWED_METHODS
 from gateway.wire.forwarded import Peer
 from gateway.wire.head import CHUNKED, HeadScanner, Scanned
+from tests.thorough import examples
 
 QUIET = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -417,7 +418,7 @@ MARKS = [
 PIECES = st.lists(st.one_of(st.sampled_from(MARKS), st.binary(max_size=6)), max_size=20).map(b"".join)
 
 
-@settings(QUIET, max_examples=800)
+@settings(QUIET, max_examples=examples(800))
 @given(raw=st.one_of(st.binary(max_size=200), PIECES, PIECES.map(lambda tail: b"GET / HTTP/1.1\r\nHost: a\r\n" + tail)))
 @example(raw=b"")
 @example(raw=b"\r\n")
@@ -481,7 +482,7 @@ METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PAT
 TARGETS = st.from_regex(rb"/[a-z0-9/._~%;:@=+-]{0,20}(\?[a-z0-9/?%&=]{0,10})?", fullmatch=True)
 
 
-@settings(QUIET, max_examples=300)
+@settings(QUIET, max_examples=examples(300))
 @given(method=METHODS, target=TARGETS, fields=st.lists(st.tuples(NAMES, VALUES), max_size=8))
 def test_what_passes_is_what_llhttp_reads(method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> None:
     raw = head(*[name + b": " + value for name, value in fields], line=method + b" " + target + b" HTTP/1.1")
@@ -539,7 +540,7 @@ def test_an_untrusted_peer_tells_nothing() -> None:
     assert found.head.headers == ((b"host", b"gw.example"),)
 
 
-@settings(QUIET, max_examples=300)
+@settings(QUIET, max_examples=examples(300))
 @given(
     value=st.one_of(
         st.from_regex(rb"[ -~]{0,60}", fullmatch=True),

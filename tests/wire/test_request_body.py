@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.reasons import Refusal
 from gateway.wire.request_body import ChunkedBody
+from tests.thorough import examples
 
 QUIET = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -117,7 +118,7 @@ def test_an_unfinished_line_is_all_that_is_held() -> None:
     assert body._rest == b""
 
 
-@settings(QUIET, max_examples=800)
+@settings(QUIET, max_examples=examples(800))
 @given(
     chunks=st.lists(st.binary(min_size=1, max_size=30), max_size=6),
     rest=st.binary(max_size=8),
@@ -135,7 +136,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(QUIET, max_examples=1500)
+@settings(QUIET, max_examples=examples(1500))
 @given(raw=st.one_of(st.binary(max_size=40), st.lists(PIECES, max_size=14).map(b"".join)), at=st.integers(0, 40))
 def test_any_bytes_give_the_same_answer_cut_or_whole(raw: bytes, at: int) -> None:
     whole, cut = decode(raw), decode(raw[:at], raw[at:])

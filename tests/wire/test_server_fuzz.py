@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.thorough import examples
 from tests.wire.front_rig import Listener, listening
 
 QUIET = settings(
@@ -76,7 +77,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(QUIET, max_examples=250)
+@settings(QUIET, max_examples=examples(250))
 @given(sent=st.lists(REQUESTS, min_size=1, max_size=4), cuts=st.lists(st.integers(1, 600), max_size=5))
 def test_a_connections_requests_arrive_as_they_were_sent(front: Listener, sent: list[Sent], cuts: list[int]) -> None:
     raw = b"".join(one.raw(last=number == len(sent) - 1) for number, one in enumerate(sent))
@@ -105,7 +106,7 @@ MARKS = [
 ]  # fmt: skip
 
 
-@settings(QUIET, max_examples=400)
+@settings(QUIET, max_examples=examples(400))
 @given(
     raw=st.lists(st.one_of(st.sampled_from(MARKS), st.binary(max_size=5)), max_size=25).map(b"".join),
     cut=st.integers(0, 300),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.reasons import Refusal
 from gateway.wire.target import read_absolute, read_authority, read_target
+from tests.thorough import examples
 
 QUIET = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -83,7 +84,7 @@ SEGMENTS = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(QUIET, max_examples=1500)
+@settings(QUIET, max_examples=examples(1500))
 @given(st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: "/" + "/".join(parts)))
 def test_decoding_and_normalising_leads_nowhere_else(path: str) -> None:
     """However often a server decodes, and whether it cuts path parameters, no segment is a dot and none is born."""
@@ -101,7 +102,7 @@ def test_decoding_and_normalising_leads_nowhere_else(path: str) -> None:
         seen = unquote(seen)
 
 
-@settings(QUIET, max_examples=2000)
+@settings(QUIET, max_examples=examples(2000))
 @given(st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(lambda tail: b"/" + tail)))
 def test_any_bytes_are_a_target_or_a_refusal(raw: bytes) -> None:
     found = read_target(raw)
