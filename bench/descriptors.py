@@ -3,10 +3,11 @@
 One gateway has every upstream twice: a tool reached only by a manifest that somebody trusted signed (`pin: required`)
 and the same without, an agent reached only by its signed card (`card.required`) and the same without. Both ways lead
 through one process, since two processes of the very same gateway differ by several percent; each pair has a gateway
-started anew. It is loaded in turns (A B B A A B B A, the next pair B A A B B A A B), and CPU per request is the median
-of a way's turns, so that other work on the machine that comes in bursts spoils few of them. The interval is that of the
-sign test for the median: it lies between the second lowest and the second highest of nine ratios with a confidence of
-96.1 %. Everything else is as bench/measure.py has it. `bench/run.sh --descriptors`; results go to bench/results/.
+started anew. It is loaded in turns (A B, B A, A B, ...; the next pair begins with B A); a pair's ratio is the median of
+those of neighbouring turns: other work on the machine slows neighbours alike, or spoils few of them. The interval is
+that of the sign test for the median: it lies between the second lowest and the second highest of nine ratios with a
+confidence of 96.1 %. Everything else is as bench/measure.py has it. `bench/run.sh --descriptors`; results go to
+bench/results/.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ KINDS = {  # by kind: the way with, the way without (of names as long), what cal
     "SendMessage": ("/concierge", "/attendant", "a2a"),
 }
 CONNECTIONS = 32
-TURNS = 6  # of each way in a pair; even
+TURNS = 12  # of each way in a pair; even
 CARD: dict[str, Any] = {
     "name": "concierge",
     "description": "Books tables.",
@@ -134,8 +135,10 @@ def pair(number: int, work: Path, upstream: int, seconds: int) -> dict[str, dict
             turns: dict[str, list[float]] = {target.name: [] for target in targets}
             for target in (order + order[::-1]) * (TURNS // 2):
                 turns[target.name].append(wrk(target, CONNECTIONS, seconds)["cpu_us"])
-            required, free = (statistics.median(turns[target.name]) for target in targets)
-            found[kind] = {"with_us": required, "without_us": free, "ratio": required / free}
+            with_us, without_us = (turns[target.name] for target in targets)
+            ratio = statistics.median([one / other for one, other in zip(with_us, without_us, strict=True)])
+            required, free = statistics.median(with_us), statistics.median(without_us)
+            found[kind] = {"with_us": required, "without_us": free, "ratio": ratio}
             print(
                 f"pair {number + 1} {kind:12} with {required:.1f} us, without {free:.1f} us,"
                 f" ratio {found[kind]['ratio']:.4f}",
@@ -159,7 +162,7 @@ def interval(ratios: list[float]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--out", default="")
     options = parser.parse_args()
     work = HERE / "tmp" / "descriptors"
@@ -177,7 +180,7 @@ def main() -> None:
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "with": "tools: {pin: required}, signed manifest; card: {required: true}, signed card",
         "without": "neither, in the same gateway",
-        "turns": f"{TURNS} of {options.seconds} s per way, pair and kind, their median; {CONNECTIONS} connections",
+        "turns": f"{TURNS} of {options.seconds} s for each way, pair and kind; {CONNECTIONS} connections",
         "tollgate": Gate(work, upstream, 1, 2).on,
         "results": {
             kind: {
