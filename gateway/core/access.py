@@ -1,50 +1,51 @@
 """From an exchange and a call to the AuthZEN-shaped question, and the asking of further questions.
 
 One document for every engine (contract, section 5): it is OPA's `input`. What is absent is left out, so that a policy
-sees `undefined` and never an empty stand-in. The caller's own claims about itself never get in here.
+sees `undefined` and never an empty stand-in. The caller's own claims about itself never get in here. The document is
+made when somebody looks at it; an engine that reads little of it takes an Excerpt (excerpt.py), made of the same parts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from gateway.core.canonical import Json
-from gateway.core.exchange import AccessRequest, Call, Decision, Exchange
+from gateway.core.exchange import Call, Decision, Exchange
+
+
+class AccessRequest:
+    """The AuthZEN-shaped question of contract section 5, as one JSON document; the same for every engine. It is either
+    given, or that of an exchange and a call: then an engine takes it before it first waits."""
+
+    __slots__ = ("_document", "call", "exchange")
+
+    def __init__(
+        self,
+        document: Mapping[str, Json] | None = None,
+        exchange: Exchange | None = None,
+        call: Call | None = None,
+    ) -> None:
+        self._document = document
+        self.exchange = exchange
+        self.call = call
+
+    @property
+    def document(self) -> Mapping[str, Json]:
+        if self._document is None:
+            if self.exchange is None or self.call is None:
+                raise RuntimeError("a question needs a document, or an exchange and a call")
+            self._document = _document(self.exchange, self.call)
+        return self._document
 
 
 def access_request(exchange: Exchange, call: Call) -> AccessRequest:
     """May this exchange's caller do `call` (its own, or an item or server request judged for it)?"""
-    route, head = exchange.route, exchange.head
-    request: dict[str, Json] = {
-        "id": exchange.id,
-        "method": head.method,
-        "path": head.path,
-        "peer": head.peer,
-        "headers": _headers(exchange),
-    }
-    if head.query:
-        request["query"] = head.query
-    context: dict[str, Json] = {"time": _rfc3339(int(exchange.time)), "listing": False, "request": request}
-    if call.has_arguments:
-        context["arguments"] = call.arguments
-    if exchange.trace_id:
-        context["trace_id"] = exchange.trace_id
-    context.update(call.context)
-    properties: dict[str, Json] = {"route": route.name, "upstream": route.upstream}
-    properties.update(call.resource)
-    if exchange.item_digest and call is exchange.asked:
-        properties["digest"] = exchange.item_digest
-    return AccessRequest(
-        {
-            "subject": _subject(exchange),
-            "action": {"name": call.action},
-            "resource": {"type": call.resource_type, "id": call.resource_id, "properties": properties},
-            "context": context,
-        }
-    )
+    if exchange.principal is None:
+        raise RuntimeError("policy is asked only about an identified caller")
+    return AccessRequest(None, exchange, call)
 
 
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
@@ -63,7 +64,61 @@ def _certain(decision: Decision) -> Decision:
     return decision
 
 
-def _subject(exchange: Exchange) -> dict[str, Json]:
+def _document(exchange: Exchange, call: Call) -> dict[str, Json]:
+    return {
+        "subject": subject_of(exchange),
+        "action": {"name": call.action},
+        "resource": resource_of(exchange, call),
+        "context": context_of(exchange, call),
+    }
+
+
+def context_of(exchange: Exchange, call: Call) -> dict[str, Json]:
+    context: dict[str, Json] = {}
+    for name in ("time", "listing", "request", "arguments", "trace_id"):
+        add_context(context, name, exchange, call)
+    context.update(call.context)
+    return context
+
+
+def add_context(context: dict[str, Json], name: str, exchange: Exchange, call: Call) -> None:
+    """One member of the context, where it is there. What a call brings of its own wins over it."""
+    if name == "listing":
+        context[name] = False
+    elif name == "arguments":
+        if call.has_arguments:
+            context[name] = call.arguments
+    elif name == "request":
+        context[name] = request_of(exchange)
+    elif name == "time":
+        context[name] = _rfc3339(int(exchange.time))
+    elif name == "trace_id" and exchange.trace_id:
+        context[name] = exchange.trace_id
+
+
+def request_of(exchange: Exchange) -> dict[str, Json]:
+    head = exchange.head
+    request: dict[str, Json] = {
+        "id": exchange.id,
+        "method": head.method,
+        "path": head.path,
+        "peer": head.peer,
+        "headers": _headers(exchange),
+    }
+    if head.query:
+        request["query"] = head.query
+    return request
+
+
+def resource_of(exchange: Exchange, call: Call) -> dict[str, Json]:
+    properties: dict[str, Json] = {"route": exchange.route.name, "upstream": exchange.route.upstream}
+    properties.update(call.resource)
+    if exchange.item_digest and call is exchange.asked:
+        properties["digest"] = exchange.item_digest
+    return {"type": call.resource_type, "id": call.resource_id, "properties": properties}
+
+
+def subject_of(exchange: Exchange) -> dict[str, Json]:
     principal = exchange.principal
     if principal is None:
         raise RuntimeError("policy is asked only about an identified caller")

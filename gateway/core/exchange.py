@@ -183,13 +183,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessRequest:
-    """The AuthZEN-shaped question of contract section 5, as one JSON document; the same for every engine."""
-
-    document: Mapping[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
 class Obligation:
     type: str
     values: Mapping[str, Json] = field(default_factory=dict)

@@ -15,9 +15,9 @@ from typing import Protocol as Port
 from gateway.core.canonical import Json
 
 if TYPE_CHECKING:
+    from gateway.core.access import AccessRequest
     from gateway.core.drawing import Drawn
     from gateway.core.exchange import (
-        AccessRequest,
         Call,
         Decision,
         Exchange,

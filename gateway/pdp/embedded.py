@@ -1,7 +1,7 @@
 """The embedded Rego engine: a DecisionPoint that answers in the gateway's own process.
 
 The rules:
-1. The engine is given the projection of the document that the policy can read (reads.py), as bytes; a kept decision is
+1. The engine is given the excerpt of the question that the policy can read (reads.py), as bytes; a kept decision is
 found by the same bytes. So a decision is a function of its key, and what the key lacks cannot have mattered.
 2. Always bytes, never Python objects: the engine's own conversion ends the process on a lone surrogate.
 3. A policy that is not bounded, and an input above `in_process_bytes`, is evaluated in a child that can be killed
@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 import orjson
 import regorus  # type: ignore[import-untyped]  # it ships no stubs
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.excerpt import Excerpts
+from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
 from gateway.pdp.compiled import Compiled, compile_source, engine_text, new_engine, prepare
 from gateway.pdp.isolated import IsolatedEngine
-from gateway.pdp.reads import projector
 from gateway.pdp.sources import PolicySource
 from gateway.pdp.trace import Trace, trace
 
@@ -82,7 +83,7 @@ class EmbeddedEngine:
         self.revision = self._policy.source.revision
         self.reads = self._policy.reads
         self._reader = Reader(self.name, self.revision, self._settings.obligations)
-        self._project = projector(self.reads)
+        self._excerpts = Excerpts(self.reads)
         self._cache: OrderedDict[bytes, Decision] = OrderedDict()
         self._keeps = not self._policy.uncached and self._settings.cache_entries > 0
         self._here_bytes = 0 if self._policy.isolate else self._settings.in_process_bytes
@@ -139,7 +140,7 @@ class EmbeddedEngine:
     def _ready(self, request: AccessRequest) -> Decision | bytes:
         """The decision, or the input that must go to the child for it."""
         try:
-            key = orjson.dumps(self._project(request.document))
+            key = self._excerpts.of(request)
         except TypeError as error:
             return self._reader.fault(_NOT_JSON, f"input: {error}", 0.0)
         if self._keeps:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from gateway.core.canonical import Json
+from gateway.core.excerpt import project, tree_of
 from gateway.pdp.syntax import Path, Rule, reference, visit_rule
 
 Project: TypeAlias = "Callable[[Mapping[str, Json]], Mapping[str, Json]]"
@@ -42,32 +43,10 @@ def unique_reads(reads: Iterable[Path]) -> tuple[str, ...]:
     return tuple("input." + ".".join(place) for place in _UNIQUE if covers(reads, place))
 
 
-Tree: TypeAlias = "tuple[tuple[str, Tree | None], ...]"
-
-
 def projector(reads: Iterable[Path]) -> Project:
     """A function that copies from a document what `reads` names. What is absent stays absent; a value where an object
     was expected is copied as it is, because a policy can tell the two apart."""
-    tree = _tree(reads)
+    tree = tree_of(reads)
     if tree is None:
         return lambda document: document
-    return lambda document: _project(document, tree)
-
-
-def _tree(reads: Iterable[Path]) -> Tree | None:
-    """Nested (name, rest) pairs, None where everything below is read."""
-    below: dict[str, set[Path]] = {}
-    for path in reads:
-        if not path:
-            return None
-        below.setdefault(path[0], set()).add(path[1:])
-    return tuple((name, _tree(paths)) for name, paths in sorted(below.items()))
-
-
-def _project(document: Mapping[str, Json], tree: Tree) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for name, rest in tree:
-        if name in document:
-            value = document[name]
-            found[name] = _project(value, rest) if rest is not None and type(value) is dict else value
-    return found
+    return lambda document: project(document, tree)

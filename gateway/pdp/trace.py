@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import orjson
 import regorus  # type: ignore[import-untyped]  # it ships no stubs
 
+from gateway.core.access import AccessRequest
 from gateway.core.canonical import Json
-from gateway.core.exchange import AccessRequest
 from gateway.pdp.compiled import Compiled, engine_text, new_engine
 from gateway.pdp.reads import projector
 from gateway.pdp.syntax import PolicyRefused

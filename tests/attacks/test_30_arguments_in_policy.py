@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
 from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.sources import read_folder
 

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
+from gateway.pdp.reads import projector
 from gateway.pdp.sources import source_of
+from tests.core.questions import heads, question
 from tests.thorough import examples
 
 ROW = 57
@@ -110,7 +113,7 @@ def test_a_hundred_thousand_pairs_that_differ_have_different_keys(monkeypatch: p
     in one place."""
     rnd = random.Random(57)
     asked = engine(SOME)
-    project, key_of = asked._project, keyed(asked, monkeypatch)
+    project, key_of = projector(asked.reads), keyed(asked, monkeypatch)
     seen: dict[bytes, Any] = {}
     pairs = 0
     while pairs < PAIRS:
@@ -159,6 +162,20 @@ def test_what_an_answer_tells_of_its_request_is_never_told_of_another() -> None:
         assert isinstance(made, Decision)
         assert (again.allow, again.rule) == (made.allow, made.rule)
     assert len(kept._cache) > 1000
+
+
+def test_on_a_kept_connection_nobody_is_told_what_was_decided_of_another() -> None:
+    """The way a live request takes, where the caller's and the route's part of the key are kept with the head."""
+    rnd = random.Random(575757)
+    kept, fresh = engine(FAITHFUL), engine(FAITHFUL, settings=EmbeddedSettings(cache_entries=0))
+    among = heads()
+    for _ in range(3000):
+        request = question(rnd, among)
+        again, made = kept.decide(request), fresh.decide(AccessRequest(request.document))
+        assert isinstance(again, Decision)
+        assert isinstance(made, Decision)
+        assert (again.allow, again.rule) == (made.allow, made.rule)
+    assert 50 < len(kept._cache) < 1500
 
 
 def test_another_policy_finds_nothing_of_this_ones_decisions() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
 from gateway.pdp.compiled import compile_source
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder, source_of

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import PolicySource, source_of
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import regorus
 
-from gateway.core.exchange import AccessRequest, Decision
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
 from gateway.pdp.embedded import LATE, EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.syntax import PolicyRefused
 from tests.pdp.asking import engine, now, policy, request, run
