@@ -16,7 +16,7 @@ from typing import Any
 from gateway import config
 from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
 from gateway.assembly_cards import make_cards
-from gateway.assembly_keys import Rotation, make_ring
+from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
@@ -358,6 +358,7 @@ class App:
             status=self.status,
             records=self.index,
             descriptors=self.descriptors,
+            keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
             metrics=self.metrics,
             log=self.log,
             events=self.noise,

@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
+from gateway.core.own_keys import Unrotatable
 from gateway.core.ports import Clock
 from gateway.core.reasons import LogUnavailable
 from gateway.core.records import timestamp
 from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.writer import Sequencer
-from gateway.trust.keyfiles import replace_file
-from gateway.trust.keys import KeyRing, KeyRingError, State
+from gateway.trust.keyfiles import OtherKeySigns, replace_file
+from gateway.trust.keys import PURPOSES, KeyRing, KeyRingError, RingKey, State
 from gateway.trust.keytable import Event
 
 if TYPE_CHECKING:
@@ -146,6 +148,7 @@ class Rotation:
         self._in_force = ring.revision
         self._signed_by = log_keys(ring, node)
         self._noted = self._last_noted()
+        self._following = asyncio.Lock()  # two at once would write a record twice
 
     async def watch(self) -> None:
         """Runs until cancelled."""
@@ -158,6 +161,19 @@ class Rotation:
 
     async def follow(self) -> None:
         """Rules 1 to 4, once."""
+        async with self._following:
+            await self._follow()
+
+    async def rotate(self, purpose: str, former: str, by: str, overlap_s: int) -> None:
+        """As `KeyRing.rotate`, and in force when it returns. Raises KeyRingError, and LogUnavailable before anything
+        is done."""
+        if not self._log.healthy:
+            raise LogUnavailable("the audit log cannot be written")
+        async with self._following:
+            await asyncio.to_thread(partial(self._ring.rotate, purpose, by=by, overlap_s=overlap_s, former=former))
+            await self._follow()
+
+    async def _follow(self) -> None:
         await asyncio.to_thread(self._ring.refresh)
         await self._record()
         if self._ring.revision == self._in_force:
@@ -200,7 +216,7 @@ class Rotation:
             "key": key,
         }
         if event.by:
-            record["subject"] = {"type": "operator", "id": event.by}
+            record["subject"] = {"type": "operator" if ":" in event.by else "admin", "id": event.by}
         return record
 
     def _last_noted(self) -> int:
@@ -212,3 +228,41 @@ class Rotation:
             raise KeyRingError(
                 f"{self._noted_path} cannot be read: {error}; remove it, events are recorded anew"
             ) from None
+
+
+class RunningKeys:
+    """The port OwnKeys. `overlap_s` is `keys.overlap` of the configuration in force."""
+
+    def __init__(self, ring: KeyRing, rotation: Rotation, node: str, overlap_s: Callable[[], float]) -> None:
+        self._ring = ring
+        self._rotation = rotation
+        self._node = node
+        self._overlap_s = overlap_s
+
+    @property
+    def overlap(self) -> float:
+        return self._overlap_s()
+
+    def shown(self) -> Sequence[dict[str, Json]]:
+        return [self._document(key) for purpose in PURPOSES for key in self._ring.list(purpose)]
+
+    async def rotate(self, purpose: str, kid: str, by: str) -> None:
+        try:
+            await self._rotation.rotate(purpose, kid, by, int(self.overlap))
+        except OtherKeySigns as error:
+            raise Unrotatable(str(error), stale=True) from None
+        except KeyRingError as error:
+            raise Unrotatable(str(error)) from None
+
+    def _document(self, key: RingKey) -> dict[str, Json]:
+        entry = key.entry
+        found: dict[str, Json] = {"purpose": key.purpose, "kid": key.kid, "state": str(self._ring.state(key))}
+        found["created"] = timestamp(entry.made)
+        for name in ("signs_from", "retired", "published_until", "revoked"):
+            moment = getattr(entry, name)
+            if moment is not None:
+                found[name] = timestamp(moment)
+        found |= {"kept_in": "vault" if entry.transit else "file", "jwk": key.jwk()}
+        if key.purpose == "log":
+            found["vkey"] = str(VerifierKey.of(self._node, key.public_key()))
+        return found

@@ -17,8 +17,10 @@ from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import Door
+from gateway.control.keys import Keys
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
+from gateway.core.own_keys import OwnKeys
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
 from gateway.log.noise import Noise
@@ -55,6 +57,7 @@ def admin_plane(
     status: Callable[[], dict[str, Json]],
     records: RecordIndex,
     descriptors: Descriptors,
+    keys: OwnKeys,
     metrics: Metrics,
     log: Sequencer,
     events: Noise,
@@ -77,6 +80,7 @@ def admin_plane(
         log=log,
         log_folder=settings.data_dir / "log",
         agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
+        keys=Keys(keys),
         ids=ids,
         clock=clock,
         version=__version__,

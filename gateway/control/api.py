@@ -1,7 +1,7 @@
 """`/api/v1/`: status, who asks, routes, upstreams, records, decisions, the checkpoint, and the description of it all.
 
-Read-only, but for agents and tools (agents.py). A parameter that is not known is an error, not ignored: a filter with
-a slip of the pen must not look like an answer. Upstreams are shown without their credentials.
+Read-only, but for agents and tools (agents.py) and keys (keys.py). A parameter that is not known is an error, not
+ignored: a filter with a slip of the pen must not look like an answer. Upstreams are shown without their credentials.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.routing import Route as Way
 from gateway.control.agents import Agents
 from gateway.control.explain import explain
 from gateway.control.guard import Door
+from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
 from gateway.control.problem import answer, problem
 from gateway.core.canonical import Json
@@ -40,6 +41,7 @@ class Api:
         records: Records,
         log_folder: Path,
         agents: Agents,
+        keys: Keys,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -48,6 +50,7 @@ class Api:
         self._records = records
         self._log_folder = log_folder
         self._agents = agents
+        self._keys = keys
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -63,6 +66,7 @@ class Api:
             Way("/api/v1/checkpoint", self.checkpoint),
             Way("/api/v1/openapi.json", self.openapi),
             *self._agents.ways(),
+            *self._keys.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:

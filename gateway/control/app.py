@@ -1,7 +1,7 @@
 """The admin plane as one ASGI application: health, metrics, the log's files, the API, the status page and its log-in.
 
-Everything it shows arrives in its constructor. What it changes (who is logged in, what is approved or blocked) is a
-record. It shares nothing with the data plane but the Snapshot and the stores. Who may ask is the Guard's business
+Everything it shows arrives in its constructor. What it changes (who is logged in; what is approved, blocked, rotated)
+is a record. It shares nothing with the data plane but the Snapshot and the stores. Who may ask is the Guard's business
 (guard.py): a handler here never decides that.
 """
 
@@ -23,6 +23,7 @@ from gateway.control.access import SESSION_SECONDS, Access
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.guard import App, Door, Guard
+from gateway.control.keys import Keys
 from gateway.control.logfiles import LogFiles
 from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
@@ -55,6 +56,7 @@ class Admin:
     log: RecordLog
     log_folder: Path
     agents: Agents
+    keys: Keys
     ids: Ids
     clock: Clock
     version: str
@@ -70,6 +72,7 @@ def make_admin(plane: Admin) -> App:
         plane.records,
         plane.log_folder,
         plane.agents,
+        plane.keys,
         plane.version,
     )
     pages = Pages(plane, api)

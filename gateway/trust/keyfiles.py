@@ -33,6 +33,10 @@ class KeyRingError(Exception):
     """The keys cannot be used as they lie on disk; `args[0]` says which file, why, and what to do."""
 
 
+class OtherKeySigns(KeyRingError):
+    """What was to be replaced signs no more."""
+
+
 def open_directory(directory: Path) -> None:
     """Makes it where it is not there; refuses one that others may write (1)."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from gateway.core.reasons import Malformed
 from gateway.trust import keyfiles, keytable
 from gateway.trust.jose import Signer, far_signer, signer
 from gateway.trust.jose_ed25519 import public_jwk
-from gateway.trust.keyfiles import KeyRingError
+from gateway.trust.keyfiles import KeyRingError, OtherKeySigns
 from gateway.trust.keytable import KID_CHARACTERS, PURPOSES, Entry, Event, State, Table, TableError, kid_of
 
 PUBLISHED: Final = ("cards", "manifests", "bundles", "tokens")  # the log's key is published as a vkey beside the log
@@ -206,10 +206,14 @@ class KeyRing:
             self._write(table.added(entry, by))
         return self._loaded.keys[purpose, entry.kid]
 
-    def rotate(self, purpose: str, by: str = "", overlap_s: int = OVERLAP_S) -> RingKey:
-        """The next key signs from now on; it is made now if there is none. The former one stays published so long."""
+    def rotate(self, purpose: str, by: str = "", overlap_s: int = OVERLAP_S, former: str | None = None) -> RingKey:
+        """The next key signs from now on; it is made now if there is none. The former one stays published so long.
+        Raises OtherKeySigns where the one that signs is not `former`, if that is named."""
         with self._changing(purpose) as table:
-            if table.current(purpose) is None:
+            current = table.current(purpose)
+            if former is not None and current is not None and current.kid != former:
+                raise OtherKeySigns(f"{former[:64]} is not the {purpose} key that signs: that is {current.kid}")
+            if current is None:
                 raise KeyRingError(f"there is no {purpose} key yet: `tollgate keys new {purpose}` makes the first one")
             if table.next(purpose) is None:
                 made = self._made(purpose)

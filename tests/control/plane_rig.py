@@ -13,19 +13,21 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.assembly_keys import Rotation, RunningKeys, log_keys
 from gateway.control.access import Access
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import App, Door
+from gateway.control.keys import Keys
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.stores.agents import SqliteRegistry
 from gateway.stores.records import RecordIndex
+from gateway.trust.keys import KeyRing
 from gateway.trust.pins import Pins
 from gateway.trust.tools import Named, Pin
 from gateway.trust.watched import PinSettings
@@ -116,7 +118,10 @@ class Rig:
     data_dir: Path
     registry: SqliteRegistry
     pins: Pins
+    ring: KeyRing
+    rotation: Rotation
     problems: list[str] = field(default_factory=list)
+    rebuilt: list[int] = field(default_factory=list)
 
     async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
         own = [("host", HOST), ("authorization", f"Bearer {TOKEN}")]
@@ -171,11 +176,12 @@ async def plane(
 ) -> AsyncIterator[Rig]:
     clock = RealClock()
     ids = Ids(clock.time)
+    ring = KeyRing(tmp_path / "keys")
     index = RecordIndex(tmp_path / "records.sqlite", Bundles(tmp_path / "log"), lambda: log.size)
     log = Sequencer(
         tmp_path,
         node="gw-1",
-        key=Ed25519PrivateKey.generate(),
+        key=log_keys(ring, "gw-1"),
         clock=clock,
         ids=ids,
         settings=LogSettings(checkpoint_seconds=0.05),
@@ -189,6 +195,12 @@ async def plane(
     registry = SqliteRegistry(tmp_path / "descriptors.sqlite", clock.time)
     pins = Pins(registry, nothing_listed, nothing_signed, lambda action, about: None, clock)
     pins.adopt([(current.upstreams["weather"], PinSettings(Pin.FIRST_USE))])
+    rebuilt: list[int] = []
+
+    async def rebuild() -> None:
+        rebuilt.append(ring.revision)
+
+    rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     app = make_admin(
         Admin(
             door=Door(public_url, frozenset({"127.0.0.1", "localhost", "gw.example"}), metrics_open),
@@ -201,13 +213,14 @@ async def plane(
             log=log,
             log_folder=tmp_path / "log",
             agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
+            keys=Keys(RunningKeys(ring, rotation, "gw-1", lambda: 3600.0)),
             ids=ids,
             clock=clock,
             version="0.1.0",
         )
     )
     try:
-        yield Rig(app, access, log, tmp_path, registry, pins, problems)
+        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt)
     finally:
         await log.close()
         registry.close()

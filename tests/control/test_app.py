@@ -15,6 +15,7 @@ import pytest
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.guard import Door
+from gateway.control.keys import Keys
 from gateway.control.openapi import description
 from gateway.core.query import QueryFailed, RecordQuery
 from gateway.core.reasons import LogUnavailable
@@ -375,7 +376,17 @@ def test_the_description_names_exactly_the_routes_there_are(tmp_path: Path) -> N
             found = await rig.get(path.replace("{exchange_id}", EXCHANGE.format(0)), method=method.upper())
             assert found.status in ((200, 404) if method == "get" else (400,)), path
         unused: Any = None
-        api = Api(Door("http://x", frozenset()), unused, unused, unused, unused, tmp_path, Agents(*[unused] * 5), "0")
+        api = Api(
+            Door("http://x", frozenset()),
+            unused,
+            unused,
+            unused,
+            unused,
+            tmp_path,
+            Agents(*[unused] * 5),
+            Keys(unused),
+            "0",
+        )
         assert {way.path for way in api.ways()} == set(document["paths"])
 
     tell(tmp_path, story)
