@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config_actions import ACTIONS, meant
 from gateway.config_values import Address
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _OWNED_HEADERS = frozenset(
 )
 # How a protocol can let a deny look: JSON-RPC has a way to say "no such thing", and only mcp has tools that fail.
 _DENIES = {"mcp": ("error", "hidden", "tool_error"), "a2a": ("error", "hidden")}
-# The first word of the actions that a protocol's requests have; the models' protocols have the rest.
-_ACTIONS = {"mcp": ("mcp",), "a2a": ("a2a", "http"), "http": ("http", "ws")}
 
 
 def check(settings: Settings, at: Reading) -> None:
@@ -168,11 +167,10 @@ def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
         at.at(f"{key}.{what}", "scopes of callers who need no credential", "set auth: required")
     if any("offline_access" in scopes for scopes in (route.scopes, *route.action_scopes.values())):  # 8
         at.at(f"{key}.scopes", "offline_access is no scope of a resource", "take it out")
-    families = _ACTIONS.get(upstream.protocol, ("llm", "http", "ws"))
     for action in route.action_scopes:
-        if action.partition(".")[0] not in families:  # 5
-            known = " or ".join(f"{family}..." for family in families)
-            at.at(f"{key}.action_scopes.{action}", f"no action of {upstream.protocol}", f"write {known}")
+        if action not in ACTIONS[upstream.protocol]:  # 5: it would never apply
+            what = f"no action of {upstream.protocol}"
+            at.at(f"{key}.action_scopes.{action}", what, meant(action, upstream.protocol))
 
 
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
