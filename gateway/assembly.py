@@ -89,7 +89,7 @@ class Assembly:
         self._published = published
         self._source_for = source
         self._cards = cards
-        self._callers = Callers(cards.named, clock)
+        self._callers = Callers(cards.named, cards.registry, clock)
         self._limits: Limits | None = None
         self._kept: Materials | None = None
 

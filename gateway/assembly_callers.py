@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.core.descriptors import Registry
 from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed
 from gateway.identity.challenge import Challenges
@@ -41,9 +42,16 @@ class CallerMaterials:
 
 
 class Callers:
-    def __init__(self, named: NamedSets, clock: Clock, entropy: Callable[[int], bytes] = os.urandom) -> None:
-        """`named` are key sets that cards lead to."""
+    def __init__(
+        self,
+        named: NamedSets,
+        registry: Callable[[], Registry],
+        clock: Clock,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`named` are key sets that cards lead to; `registry` is asked for once there are requests."""
         self._named = named
+        self._registry = registry
         self._clock = clock
         self._replays = Replays(clock)
         self._nonces = Nonces(entropy(32), clock)
@@ -77,7 +85,7 @@ class Callers:
         issuers = {found.name: found.issuer for found in settings.trust.issuers}
         issuers |= {found.name: "" for found in settings.trust.signatures}
         try:
-            return CallerDescriptors(signers, self._named, read.registered, issuers, self._clock)
+            return CallerDescriptors(signers, self._named, read.registered, issuers, self._clock, self._registry)
         except Malformed as error:
             raise DescriptorFileError(f"trust.descriptors: {error}") from None
 

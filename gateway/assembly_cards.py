@@ -60,7 +60,7 @@ class Cards:
         self._ring = ring
         self.named = named
         self._fetch = fetch
-        self._registry = registry
+        self.registry = registry
         self._clock = clock
         self._signing: tuple[str, Signer] | None = None
         self._kept: dict[str, tuple[Upstream, CardCache]] = {}
@@ -80,7 +80,7 @@ class Cards:
             kept = self._kept.get(name)
             if kept is None or (kept[0], kept[1].settings, kept[1].signers) != (upstreams[name], wanted, trusted):
                 get = partial(self._fetch, upstreams[name])
-                cache = CardCache(wanted, get, trusted, self.signer, self._registry, self._clock)
+                cache = CardCache(wanted, get, trusted, self.signer, self.registry, self._clock)
                 kept = (upstreams[name], cache)
             self._made[name] = kept
         if self._made:

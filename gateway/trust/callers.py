@@ -2,13 +2,14 @@
 trusted signed it and if it is its own.
 
 1. At most one header, of at most `DESCRIPTOR_LIMIT_BYTES`; without one the caller goes on, unless the route asks for
-one. 2. It is a compact JWS, a signed card, or `id:<name>` or `sha256:<hex>` of a descriptor in the configuration. 3. It
-is verified (presented.py), and remembered by its bytes for at most `REMEMBER_SECONDS`, never past its expiry, and only
-while its signers' key sets are the very ones it was verified with. 4. It is bound to the caller's credential: by `cnf`,
-which then must hold, whatever else is said; by being signed with the very key that the caller proved to have; or by its
-subject: `sub` is the principal's id, or `sub_id` its issuer and subject there, or `sub` that subject where only one
-issuer is configured, so that two issuers' subjects cannot be taken for each other. Nobody anonymous has one. 5. What is
-wrong with it refuses the request: a descriptor that was presented is never ignored.
+one. 2. It is a compact JWS, a signed card, or `id:<name>` or `sha256:<hex>` of a descriptor in the configuration, or
+`sha256:<hex>` of the card of an upstream agent as the registry has it, while that is verified and not blocked: this is
+asked each time. 3. It is verified (presented.py), and remembered by its bytes for at most `REMEMBER_SECONDS`, never
+past its expiry, and only while its signers' key sets are the very ones it was verified with. 4. It is bound to the
+caller's credential: by `cnf`, which then must hold, whatever else is said; by being signed with the very key that the
+caller proved to have; or by its subject: `sub` is the principal's id, or `sub_id` its issuer and subject there, or
+`sub` that subject where only one issuer is configured, so that two issuers' subjects cannot be taken for each other.
+Nobody anonymous has one. 5. What is wrong with it refuses the request: one that was presented is never ignored.
 Nothing of it reaches the upstream (wire/headers.py).
 """
 
@@ -16,17 +17,18 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from gateway.core.canonical import Json
+from gateway.core.descriptors import AgentCards, Registry, Standing
 from gateway.core.exchange import Exchange, Head, Principal
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed, Reason, Refusal, Unverified
-from gateway.trust.jose import KeySet
+from gateway.trust.jose import KeySet, encoded
 from gateway.trust.presented import (
     Descriptor,
     KeyWanted,
@@ -59,11 +61,13 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """What was found for a head: good for this very checker, principal and key sets, and as long as it says."""
+    """What was found for a head: good for this very checker, principal and key sets, and as long as it says. `named` is
+    the digest that an agent's card was named by, "" for anything else."""
 
     checker: CallerDescriptors
     principal: Principal
     known: _Known
+    named: str
     vouched: dict[str, Json]
     recorded: dict[str, Json]
 
@@ -82,7 +86,8 @@ class CallerDescriptors:
     registered one that cannot be read."""
 
     __slots__ = (
-        "_by_digest", "_clock", "_issuers", "_known", "_monotonic", "_registered", "_signers", "_sole", "_sources",
+        "_by_digest", "_clock", "_issuers", "_known", "_monotonic", "_registered", "_registry", "_signers", "_sole",
+        "_sources",
     )  # fmt: skip
 
     def __init__(
@@ -92,11 +97,13 @@ class CallerDescriptors:
         registered: Mapping[str, bytes],
         issuers: Mapping[str, str],
         clock: Clock,
+        registry: Callable[[], Registry] | None = None,
     ) -> None:
         self._signers = Signers(signers, named)
         self._sources = tuple(signer.source for signer in signers if signer.source is not None)
         self._registered = dict(registered)
         self._by_digest = {own_digest(data): data for data in registered.values()}
+        self._registry = registry
         self._issuers = dict(issuers)
         self._sole = next(iter(issuers)) if len(issuers) == 1 else ""
         self._clock = clock
@@ -106,7 +113,8 @@ class CallerDescriptors:
     def check(self, exchange: Exchange) -> Verdict | Awaitable[Verdict]:
         fact: _Fact | str | None = exchange.head.facts.get("descriptor")
         if isinstance(fact, _Fact):
-            if fact.checker is self and fact.principal is exchange.principal and self._holds(fact.known):
+            stands = fact.checker is self and fact.principal is exchange.principal and self._holds(fact.known)
+            if stands and (not fact.named or self._agent(exchange, fact.named) is not None):
                 return _vouch(exchange, fact)
         elif fact is not None:
             return self._absent(exchange)
@@ -118,10 +126,15 @@ class CallerDescriptors:
             return _refused("there is more than one", "descriptor_several")  # 1
         if len(values[0]) > DESCRIPTOR_LIMIT_BYTES:
             return _refused(f"it is larger than {DESCRIPTOR_LIMIT_BYTES} bytes", "descriptor_size")  # 1
-        data = self._resolved(values[0])
+        data, named = self._resolved(values[0]), ""
+        if data is None and _DIGEST.fullmatch(values[0]) is not None:
+            named = values[0].decode()
+            agent = self._agent(exchange, named)
+            card = agent.held() if agent is not None else None
+            data = encoded(card) if card is not None else None  # as its agent would present it
         if data is None:
             return _refused("none of that name or digest is registered here", "descriptor_unknown")
-        return self._presented(exchange, data)
+        return self._presented(exchange, data, named)
 
     def _absent(self, exchange: Exchange) -> Verdict:
         if exchange.route.descriptor == "required":
@@ -137,22 +150,33 @@ class CallerDescriptors:
             return self._by_digest.get(value.decode())
         return value
 
-    def _presented(self, exchange: Exchange, data: bytes) -> Verdict | Awaitable[Verdict]:
+    def _agent(self, exchange: Exchange, named: str) -> AgentCards | None:
+        """Rule 2: the agent whose verified card has this digest."""
+        if self._registry is None:
+            return None
+        for upstream, cards in exchange.snapshot.cards.items():
+            if cards.digest == named:
+                item = self._registry().find("agent", upstream, upstream)
+                if item is not None and item.standing is Standing.VERIFIED and item.digest == named:
+                    return cards
+        return None
+
+    def _presented(self, exchange: Exchange, data: bytes, named: str) -> Verdict | Awaitable[Verdict]:
         mark = sha256(data).digest()
         known = self._known.get(mark)
         if known is not None and self._holds(known):
-            return self._bound(exchange, known)
+            return self._bound(exchange, known, named)
         try:
             found = self._verified(mark, data)
         except KeyWanted:
-            return self._later(exchange, mark, data)
+            return self._later(exchange, mark, data, named)
         except Unverified as error:  # of a card: what it says of its keys is not told apart from what is wrong with it
-            return _unverified(error) if is_token(data) else self._later(exchange, mark, data)
+            return _unverified(error) if is_token(data) else self._later(exchange, mark, data, named)
         except Malformed as malformed:
             return _refused(str(malformed), "descriptor_malformed")
-        return self._bound(exchange, found)
+        return self._bound(exchange, found, named)
 
-    async def _later(self, exchange: Exchange, mark: bytes, data: bytes) -> Verdict:
+    async def _later(self, exchange: Exchange, mark: bytes, data: bytes, named: str) -> Verdict:
         """Its key may have been published since: newer sets are waited for, as often as jwks.py allows."""
         try:
             if is_token(data):
@@ -161,7 +185,7 @@ class CallerDescriptors:
                         await pending
             else:
                 await self._signers.ready(card_in(data))
-            return self._bound(exchange, self._verified(mark, data))
+            return self._bound(exchange, self._verified(mark, data), named)
         except KeyWanted:
             if self._sources and not any(source.usable() is not None for source in self._sources):
                 text = "The keys of those who sign descriptors cannot be had at the moment; try again"
@@ -189,12 +213,12 @@ class CallerDescriptors:
             return False
         return known.keys == [source.keys for source in self._sources]  # a set equals itself alone
 
-    def _bound(self, exchange: Exchange, known: _Known) -> Verdict:
+    def _bound(self, exchange: Exchange, known: _Known, named: str) -> Verdict:
         principal, found = exchange.principal, known.descriptor
         if principal is None or not self._is_own(found, principal, exchange.head):
             return _refused("it is not bound to the credential that came with it", "descriptor_binding")  # 4
         vouched = dict(found.shown)
-        fact = _Fact(self, principal, known, vouched, found.recorded())
+        fact = _Fact(self, principal, known, named, vouched, found.recorded())
         exchange.head.facts["descriptor"] = fact
         return _vouch(exchange, fact)
 

@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rig import Issuer, Running, base_settings, gateway, until
 
 from gateway.trust.cards import Voucher, verify_card
 from gateway.trust.jose import read_jwks
+from gateway.trust.presented import BINDING
 from tests.flows.canned import OPEN, Canned, answer, canned
 from tests.trust.card_rig import ACME, OTHER, card, jwks, legacy, signed
 
@@ -388,3 +389,55 @@ def test_an_endless_card_is_left_where_it_is_too_large(tmp_path: Path) -> None:
         until(lambda: poured, what="the end of the pouring")
         assert at.send().json()["error"]["code"] == -31403
     assert max(poured) < 32 * 1024 * 1024  # what buffers hold, far from all of it
+
+
+def test_an_agent_may_name_its_own_card_by_its_digest_while_that_is_verified_and_not_blocked(tmp_path: Path) -> None:
+    with door(tmp_path) as at:
+        own = at.card()
+        own["capabilities"]["extensions"] = [{"uri": BINDING, "params": {"sub": "agent:idp/planner"}}]
+        at.settles(True)
+        before = at.gateway.app.snapshot.cards["agent"].digest
+        at.shows(signed(own, ACME))
+        cards, registry = at.gateway.app.snapshot.cards["agent"], at.gateway.app.descriptors.registry
+        until(lambda: cards.digest not in ("", before) and at.verified(), what="the card that says whose it is")
+        at.gateway.reload(
+            upstreams=at.gateway.settings["upstreams"] | {"files": {"url": at.agent.url, "protocol": "http"}},
+            routes=[
+                *at.gateway.settings["routes"],
+                {"name": "files", "match": {"path": "/files"}, "upstream": "files", "descriptor": "required"},
+            ],
+        )
+        named, token = cards.digest, at.gateway.issuer.token()
+        with httpx.Client() as caller:  # one connection: what was found for its head is remembered
+
+            def rule(digest: str = named, bearer: str = token) -> str:
+                headers = {"authorization": f"Bearer {bearer}", "agent-descriptor": digest}
+                said = caller.get(at.gateway.url + "/files/rpc", headers=headers)
+                if said.status_code == 200:
+                    return ""
+                assert (said.status_code, said.json()["reason"]) == (403, "descriptor_unverified")
+                return str(at.gateway.last("refusal")["refusal"]["rule"])
+
+            assert [rule(), rule()] == ["", ""]
+            caller_of = at.gateway.last("outcome")["descriptor"]["caller"]
+            assert caller_of == {"digest": named, "form": "spec", "signer": "acme"}
+            assert rule("sha256:" + "0" * 64) == "descriptor_unknown"
+            assert rule(before) == "descriptor_unknown", "a card that was replaced"
+            assert rule(bearer=at.gateway.issuer.token("another")) == "descriptor_binding"
+
+            assert [rule(), rule()] == ["", ""]
+            at.gateway.call(registry.block("agent", "agent", "agent", "", "admin"))
+            assert rule() == "descriptor_unknown"
+            at.gateway.call(registry.unblock("agent", "agent", "agent"))
+            assert rule() == ""
+
+            item = registry.find("agent", "agent", "agent")
+            assert item is not None
+            at.gateway.call(registry.save([replace(item, digest=before)]))
+            assert [rule(), rule(before)] == ["descriptor_unknown"] * 2, "the registry knows another one"
+            at.gateway.call(registry.save([item]))
+            assert rule() == ""
+
+            at.trusts(OTHER)
+            at.settles(False)
+            assert rule() == "descriptor_unknown"
