@@ -61,6 +61,8 @@ class Sockets:
         for value in exchange.head.values(b"sec-websocket-protocol"):
             offered += [item.strip() for item in value.decode("latin-1").split(",") if item.strip()]
         found = await self._relays.connect(exchange.upstream, target, self._request_headers(exchange), offered)
+        if isinstance(found, Declined) and found.status == 401 and exchange.upstream.source is not None:
+            exchange.upstream.source.rejected(exchange)
         exchange.socket = found
         exchange.upstream_address = found.address
 

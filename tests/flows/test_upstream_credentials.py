@@ -15,10 +15,14 @@ import pytest
 from rig import Issuer, Running, gateway
 
 from gateway.identity.apikey import mint
-from tests.flows.canned import Canned, answer, canned, open_policy
+from tests.flows.canned import Canned, answer, canned, open_policy, say
 from tests.flows.token_server import SECRET, TokenServer, token_server
 
 KEY, DIGEST = mint("ci")
+UPGRADE = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)  # fmt: skip
 
 
 @contextmanager
@@ -165,6 +169,20 @@ def test_an_upstream_that_refuses_a_fresh_token_does_not_make_us_fetch_at_every_
         upstream.says["/x"] = answer(b"{}", "application/json", "401 Unauthorized")
         assert [get(gate).status_code for _ in range(3)] == [401, 401, 401]
         assert len(server.forms) == 1
+
+
+@pytest.mark.parametrize(("status", "fetched"), [("401 Unauthorized", 2), ("403 Forbidden", 1)])
+def test_a_socket_that_is_refused_for_its_token_is_opened_with_another_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, fetched: int
+) -> None:
+    monkeypatch.setattr("gateway.identity.upstream_tokens.FRESH_SECONDS", 0.0)
+    with between(tmp_path, monkeypatch, {"client_credentials": {"token_url": ""}}) as (gate, upstream, server):
+        upstream.says["/ws"] = answer(b"no", "text/plain", status)
+        for _ in range(2):
+            bearer = f"Authorization: Bearer {gate.issuer.token()}"
+            assert say(gate.app.port, "GET /files/ws", *UPGRADE, bearer).status == int(status[:3])
+        assert sent(upstream) == [server.tokens[0], server.tokens[-1]]
+        assert len(server.tokens) == fetched
 
 
 def test_each_caller_has_the_token_that_is_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
