@@ -28,7 +28,7 @@ INITIALIZE = json.dumps(
 
 
 def ready(running: Running) -> bool:
-    return httpx2.get(f"{running.admin_url}/readyz").status_code == 200
+    return say(running.app.admin_port, "GET /readyz").status == 200
 
 
 def problems(running: Running) -> list[str]:

@@ -98,8 +98,10 @@ class Listener:
     def until(self, true: Callable[[], bool]) -> None:
         """Waits for something the server does in its own time."""
         deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = threading.Event()
         while not self.call(lambda: true()):
             assert time.monotonic() < deadline, "it did not happen"
+            pause.wait(0.002)  # to ask without a break would take the server's own processor away
 
     def connect(self, tls: ssl.SSLContext | None = None, source: str | None = None) -> Wire:
         origin = (source, 0) if source is not None else None
