@@ -16,7 +16,7 @@ SHIPPED = {
     ("resource", "properties", "upstream"), ("subject", "id"), ("subject", "properties", "roles"),
 }  # fmt: skip
 PLACES = [
-    *SHIPPED, ("action",), ("action", "name", "x"), ("action", "other"), ("context",), ("context", "arguments"),
+    *sorted(SHIPPED), ("action",), ("action", "name", "x"), ("action", "other"), ("context",), ("context", "arguments"),
     ("context", "arguments", "x"), ("context", "arguments", "x", "y"), ("context", "listing", "x"),
     ("context", "session"), ("context", "request"), ("context", "request", "id"), ("context", "request", "headers"),
     ("context", "request", "path"),
