@@ -15,8 +15,8 @@ import click
 from gateway import config
 from gateway.assembly import close_engine, make_engine
 from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
-from gateway.core.canonical import Json, parse_object
 from gateway.core.access import AccessRequest
+from gateway.core.canonical import Json, parse_object
 from gateway.core.exchange import Decision
 from gateway.core.reasons import Malformed
 
