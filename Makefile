@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WAYS := gateway tests bench
+WORKERS ?= 3
+
+# What Python compiled is kept: the tests start it several hundred times.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test fast setup check compile test-compiled bench console image lock clean
 .DEFAULT_GOAL := help
@@ -45,7 +49,7 @@ check: .venv/.test
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 fast: .venv/.test
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@TOLLGATE_TESTS=fast $(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist worksteal
 
 test: .venv/.test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/components.sh
