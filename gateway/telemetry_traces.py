@@ -106,7 +106,9 @@ class Traces:
 
     def _send(self, facts: list[Facts]) -> None:
         try:
-            self._exporter.export([self._build(one) for one in facts])
+            said = self._exporter.export([self._build(one) for one in facts])
+            if getattr(said, "name", "") == "FAILURE":  # it has said why
+                self.dropped += len(facts)
         except Exception as error:  # noqa: BLE001 (a background loop: a collector's failure is nobody else's)
             self.dropped += len(facts)
             _log.warning("%d spans could not be sent: %s", len(facts), error)

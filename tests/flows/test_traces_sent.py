@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from rig import gateway, until
 
+from gateway.app import SystemClock
+from gateway.telemetry_traces import Traces, otlp_exporter
 from tests.flows.canned import Canned, answer, canned, open_policy, say
+from tests.stages.exchanges import exchange
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -85,3 +88,20 @@ def test_a_collector_that_is_away_costs_no_call(tmp_path: Path) -> None:
         with gateway(tmp_path, **whole) as running:
             assert say(running.app.port, "GET /files/x").status == 200
             assert running.last("outcome")["result"] == "ok"
+
+
+def test_a_collector_leads_the_exporter_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with canned() as elsewhere, canned() as collector:
+        monkeypatch.setenv("http_proxy", elsewhere.url)
+        monkeypatch.setenv("no_proxy", "")
+        moved = f"Location: {elsewhere.url}/v1/traces"
+        collector.says["/v1/traces"] = answer(b"", "text/plain", "307 Temporary Redirect", moved)
+        exporter = otlp_exporter(collector.url)
+        traces = Traces(SystemClock(), exporter, "gw-1", 1.0)
+        ended = exchange()
+        ended.trace_id, ended.span_id = TRACE, SPAN
+        traces.finished(ended)
+        traces.close()
+        assert traces.dropped == 1
+        assert len(collector.heads) == 1
+        assert elsewhere.heads == []
