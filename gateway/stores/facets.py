@@ -36,7 +36,7 @@ _CODE_BYTES: Final = 4  # of an id, the last: 16 random bits
 
 _KNOWN_MOST = 4096  # fragments remembered, of each kind
 _KNOWN_BYTES = 1024  # of one; longer ones are parsed each time
-_NEAR: Final = 512  # bytes in which `request` is sought; limits may come before it
+_NEAR: Final = 448  # bytes from `kind` in which `request` is sought, and from the end in which `time` is
 _EXCHANGE: Final = b'"exchange":"'
 _REMAINING: Final = b'"remaining":'
 _REQUEST: Final = b',"request":{'
@@ -160,16 +160,15 @@ class PortionReader:
         else:
             if not self._is_outcome(entry, kind) and not self._find_outcome(entry, kind):  # 2
                 return False
-            upto, _, _ = entry.rpartition(b"Z")  # 3
-            end = len(upto)
+            upto, _, _ = entry[-_NEAR:].rpartition(b"Z")  # 3
+            end = max(0, len(entry) - _NEAR) + len(upto)
         end -= 7  # the second ends, then a point and six digits
-        start = end - len(self._subject)
-        if start < at or entry[start:end] != self._subject:
-            start = self._find_subject(entry, at, end)
-        end = start - digits
-        start = end - len(self._route)
-        if (start < at or entry[start:end] != self._route) and not self._find_route(entry, at, end):
-            return False
+        start = end - len(self._subject) - digits - len(self._route)
+        part = entry[max(start, at) : end]
+        if start < at or not part.startswith(self._route) or not part.endswith(self._subject):
+            start = end - len(self._subject) if part.endswith(self._subject) else self._find_subject(entry, at, end)
+            if not self._find_route(entry, at, start - digits):
+                return False
         exchange = entry[at : at + 36]
         self._ids.append(exchange)
         if not exchange.startswith(self._moment):
@@ -260,6 +259,9 @@ class PortionReader:
 
     def _find_route(self, entry: bytes, low: int, end: int) -> bool:
         """Whether `route` stands before a `seq` whose digits begin at `end`."""
+        start = end - len(self._route)
+        if start >= low and entry[start:end] == self._route:
+            return True
         if end < low:
             return False
         _, found, behind = entry[low:end].rpartition(_ROUTE)
