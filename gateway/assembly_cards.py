@@ -63,6 +63,7 @@ class Cards:
         self.registry = registry
         self._clock = clock
         self._signing: tuple[str, Signer] | None = None
+        self._next: tuple[str, Signer] | None = None
         self._kept: dict[str, tuple[Upstream, CardCache]] = {}
         self._made: dict[str, tuple[Upstream, CardCache]] = {}
 
@@ -84,7 +85,7 @@ class Cards:
                 kept = (upstreams[name], cache)
             self._made[name] = kept
         if self._made:
-            self.signer()  # the first start makes the key, before it is published
+            self._next = self._current()  # the first start makes the key, before it is published
         return {name: cache for name, (_, cache) in self._made.items()}
 
     def keep(self) -> None:
@@ -93,13 +94,20 @@ class Cards:
             if self._made.get(name, (None, None))[1] is not cache:
                 cache.close()
         self._kept = self._made
+        self._signing = self._next
 
     def signer(self) -> Signer:
-        """The ring's current key for cards."""
-        current = self._ring.current("cards") or self._ring.ensure("cards")
-        if self._signing is None or self._signing[0] != current.kid:
-            self._signing = (current.kid, current.signer())
+        """The key for cards that is in force: the snapshot that shows its public half is. Whoever reads the gateway's
+        key set after a card finds in it what signed the card, also while the key changes."""
+        if self._signing is None:
+            raise RuntimeError("no card is signed before the first snapshot is in force")
         return self._signing[1]
+
+    def _current(self) -> tuple[str, Signer]:
+        current = self._ring.current("cards") or self._ring.ensure("cards")
+        if self._signing is not None and self._signing[0] == current.kid:
+            return self._signing
+        return current.kid, current.signer()
 
     async def watch(self) -> None:
         """Runs until cancelled; the first round begins at once."""

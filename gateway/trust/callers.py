@@ -155,9 +155,9 @@ class CallerDescriptors:
         if self._registry is None:
             return None
         for upstream, cards in exchange.snapshot.cards.items():
-            if cards.digest == named:
+            if hmac.compare_digest(cards.digest, named):
                 item = self._registry().find("agent", upstream, upstream)
-                if item is not None and item.standing is Standing.VERIFIED and item.digest == named:
+                if item is not None and item.standing is Standing.VERIFIED and hmac.compare_digest(item.digest, named):
                     return cards
         return None
 

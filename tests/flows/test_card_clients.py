@@ -119,8 +119,16 @@ def test_the_card_that_the_gateway_shows_is_believed_with_the_keys_it_names(sdk:
         shown = [item["url"] for item in found["card"]["supportedInterfaces"]]
         assert shown == [running.url + "/concierge/rpc", running.url + "/concierge/rest"]
         former = running.app.ring.current("cards").kid
-        assert running.app.ring.rotate("cards").kid != former
-        until(lambda: ask(sdk, do="fetch", url=url, credential=running.issuer.token())["verified"])
+        assert found["kid"] == former
+        rotated = running.app.ring.rotate("cards").kid
+        assert rotated != former
+
+        def signed_by() -> str:
+            found = ask(sdk, do="fetch", url=url, credential=running.issuer.token())
+            assert found["verified"], found  # also while the key changes
+            return str(found["kid"])
+
+        until(lambda: signed_by() == rotated)
 
 
 def test_an_older_card_signed_here_is_believed_here() -> None:

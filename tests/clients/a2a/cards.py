@@ -41,10 +41,10 @@ def verify(asked: dict[str, Any]) -> Any:
 
 
 def fetch(asked: dict[str, Any]) -> Any:
-    named: list[str] = []
+    named: list[tuple[str, str]] = []
 
     def key(kid: str | None, jku: str | None) -> jwt.PyJWK:
-        named.append(jku or "")
+        named.append((jku or "", kid or ""))
         return next(jwt.PyJWK(item) for item in httpx.get(jku or "").json()["keys"] if item["kid"] == kid)
 
     async def run() -> Any:
@@ -56,7 +56,7 @@ def fetch(asked: dict[str, Any]) -> Any:
         card = asyncio.run(run())
     except SignatureVerificationError as error:
         return {"verified": False, "error": type(error).__name__}
-    return {"verified": True, "jku": named[0], "card": MessageToDict(card)}
+    return {"verified": True, "jku": named[0][0], "kid": named[0][1], "card": MessageToDict(card)}
 
 
 asked: dict[str, Any] = json.load(sys.stdin)

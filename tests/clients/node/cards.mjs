@@ -39,10 +39,10 @@ const answers = {
         const card = await new DefaultAgentCardResolver({ fetchImpl }).resolve(asked.url);
         const seen = [];
         const found = await verdict(card, async (kid, jku) => {
-            seen.push(jku);
+            seen.push({ jku, kid });
             return named((await (await fetch(jku)).json()).keys, kid);
         });
-        return { ...found, jku: seen[0], card: AgentCard.toJSON(card) };
+        return { ...found, ...seen[0], card: AgentCard.toJSON(card) };
     }
 };
 console.log(JSON.stringify(await answers[asked.do]()));
