@@ -11,7 +11,7 @@ import os
 from setuptools import setup
 
 COMPILED = """
-core/access core/canonical core/drawing core/excerpt core/exchange core/ids core/pipeline core/reasons core/records core/sse
+core/access core/canonical core/counts core/drawing core/excerpt core/exchange core/ids core/pipeline core/reasons core/records core/sse
 stages/credentials stages/decide stages/forward stages/identify stages/kept stages/ledger stages/meter stages/record
 stages/scopes stages/verify
 wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1

@@ -159,7 +159,7 @@ class App:
         )
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
-            listener=self.index.committed, observe_append=self.metrics.appended,
+            listener=self.index.committed, observe_append=self.metrics.counts.appended,
         )  # fmt: skip
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
@@ -310,7 +310,8 @@ class App:
         }
 
     def _make_front(self) -> Front:
-        observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
+        counts = self.metrics.counts
+        observer: Observer = Observers(counts, self.traces) if self.traces is not None else counts
         answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)
         answers = Answers(

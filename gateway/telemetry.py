@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -21,9 +20,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway.core.counts import Counts
 from gateway.core.exchange import Exchange
 from gateway.core.ports import Clock, Observer
-from gateway.core.reasons import Reason
 
 LINE_CHARACTERS = 16_384  # a longer line is cut: a stack trace fits, a body does not
 _SECRETS = re.compile(
@@ -91,45 +90,6 @@ def _hidden(found: re.Match[str]) -> str:
     return f"{scheme} [secret]" if scheme else "[secret]"
 
 
-class Histogram:
-    """Counts below upper bounds (seconds). `observe` costs a binary search in a tuple."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts as Prometheus wants them."""
-        found: list[tuple[str, float]] = []
-        below = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            below += count
-            found.append(("+Inf" if bound == float("inf") else f"{bound:g}", below))
-        return found
-
-
-DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-OVERHEAD_BOUNDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-DECISION_BOUNDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25)
-APPEND_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-
-
-@dataclass(slots=True)
-class _Series:
-    """What one route and protocol count; `outcomes` by (outcome, reason)."""
-
-    duration: Histogram
-    overhead: Histogram
-    outcomes: dict[tuple[str, str], int]
-
-
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """A value that is read at the scrape: `read` gives (label values, value) pairs and must not block. `name` is the
@@ -141,48 +101,16 @@ class Gauge:
     read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
 
 
-_UPSTREAM_REASONS = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_TIMEOUT})
-
-
 class Metrics:
-    """The Observer of numbers, and their exposition. `gauges` belong to others: log, clients, snapshot, stores."""
+    """The exposition of what is counted; `counts` is the Observer. `gauges` belong to others: log, clients, snapshot,
+    stores."""
 
     def __init__(self, clock: Clock, gauges: Sequence[Gauge] = ()) -> None:
-        self._clock = clock
+        self.counts = Counts(clock)
         self._gauges = tuple(gauges)
-        self._series: dict[tuple[str, str], _Series] = {}
-        self._decisions: dict[str, Histogram] = {}
-        self._append = Histogram(APPEND_BOUNDS)
-        self._fail_open = 0
         self._registry = CollectorRegistry()
         self._registry.register(_Collected(self))
         ProcessCollector(namespace="tollgate", registry=self._registry)
-
-    def finished(self, exchange: Exchange) -> None:
-        """Once per exchange, on the hot path: a few microseconds, nothing that grows with traffic."""
-        key = (exchange.route.name, exchange.protocol.name)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = _Series(Histogram(DURATION_BOUNDS), Histogram(OVERHEAD_BOUNDS), {})
-        seconds = self._clock.monotonic() - exchange.started
-        series.duration.observe(seconds)
-        refusal, decision = exchange.refusal, exchange.decision
-        outcome = ("refused" if exchange.intent_seq is None else exchange.result, refusal.reason if refusal else "")
-        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
-        if refusal is None or refusal.reason not in _UPSTREAM_REASONS:
-            first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
-            series.overhead.observe(max(0.0, first - (exchange.upstream_ms or 0.0) / 1000))
-        if decision is not None:
-            engine = self._decisions.get(decision.engine)
-            if engine is None:
-                engine = self._decisions[decision.engine] = Histogram(DECISION_BOUNDS)
-            engine.observe(decision.ms / 1000)
-            if decision.fault and exchange.intent_seq is not None:
-                self._fail_open += 1
-
-    def appended(self, seconds: float) -> None:
-        """How long a group commit of the log took. Any thread."""
-        self._append.observe(seconds)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper accepts it."""
@@ -204,18 +132,18 @@ class Metrics:
             "Until the answer's first byte, less the upstream's time to its head",
             labels=labels,
         )
-        for (route, protocol), series in list(self._series.items()):
+        for (route, protocol), series in list(self.counts.series.items()):
             for (outcome, reason), count in list(series.outcomes.items()):
                 requests.add_metric((route, protocol, outcome, str(reason)), count)
             duration.add_metric((route, protocol), series.duration.buckets(), series.duration.total)
             overhead.add_metric((route, protocol), series.overhead.buckets(), series.overhead.total)
         decisions = HistogramMetricFamily("tollgate_decision_duration_seconds", "One decision", labels=("engine",))
-        for engine, histogram in list(self._decisions.items()):
+        for engine, histogram in list(self.counts.decisions.items()):
             decisions.add_metric((engine,), histogram.buckets(), histogram.total)
         append = HistogramMetricFamily("tollgate_log_append_seconds", "A group commit of the log: write and fsync")
-        append.add_metric((), self._append.buckets(), self._append.total)
+        append.add_metric((), self.counts.append.buckets(), self.counts.append.total)
         fail_open = CounterMetricFamily(
-            "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self._fail_open
+            "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self.counts.fail_open
         )
         yield from (requests, duration, overhead, decisions, append, fail_open)
         for gauge in self._gauges:

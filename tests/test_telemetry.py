@@ -76,10 +76,10 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 def test_an_exchange_is_counted_by_route_protocol_outcome_and_reason() -> None:
     clock = MovedClock()
     metrics = Metrics(clock)
-    metrics.finished(ended(clock))
-    metrics.finished(ended(clock))
-    metrics.finished(ended(clock, intent_seq=None, refusal=Refusal(Reason.DENIED, "no")))
-    metrics.finished(ended(clock, result="timeout", refusal=Refusal(Reason.UPSTREAM_TIMEOUT, "late")))
+    metrics.counts.finished(ended(clock))
+    metrics.counts.finished(ended(clock))
+    metrics.counts.finished(ended(clock, intent_seq=None, refusal=Refusal(Reason.DENIED, "no")))
+    metrics.counts.finished(ended(clock, result="timeout", refusal=Refusal(Reason.UPSTREAM_TIMEOUT, "late")))
     found = samples(metrics)
 
     def requests(outcome: str, reason: str) -> float:
@@ -94,8 +94,8 @@ def test_an_exchange_is_counted_by_route_protocol_outcome_and_reason() -> None:
 def test_durations_overhead_and_decisions_land_in_their_buckets() -> None:
     clock = MovedClock()
     metrics = Metrics(clock)
-    metrics.finished(ended(clock))
-    metrics.appended(0.003)
+    metrics.counts.finished(ended(clock))
+    metrics.counts.appended(0.003)
     found = samples(metrics)
     route = (("protocol", "mcp"), ("route", "weather"))
     assert found["tollgate_request_duration_seconds_sum", route] == pytest.approx(0.040)
@@ -110,17 +110,19 @@ def test_durations_overhead_and_decisions_land_in_their_buckets() -> None:
 def test_an_upstreams_failure_is_not_our_overhead() -> None:
     clock = MovedClock()
     metrics = Metrics(clock)
-    metrics.finished(ended(clock, upstream_ms=None, refusal=Refusal(Reason.UPSTREAM_FAILED, "gone")))
+    metrics.counts.finished(ended(clock, upstream_ms=None, refusal=Refusal(Reason.UPSTREAM_FAILED, "gone")))
     assert samples(metrics)["tollgate_overhead_seconds_count", (("protocol", "mcp"), ("route", "weather"))] == 0
 
 
 def test_a_call_that_left_although_the_engine_failed_is_counted() -> None:
     clock = MovedClock()
     metrics = Metrics(clock)
-    metrics.finished(ended(clock))
+    metrics.counts.finished(ended(clock))
     assert samples(metrics)["tollgate_fail_open_total", ()] == 0
-    metrics.finished(ended(clock, decision=Decision(False, "down", "", "embedded", "r1", fault=True)))
-    metrics.finished(ended(clock, intent_seq=None, decision=Decision(False, "down", "", "embedded", "r1", fault=True)))
+    metrics.counts.finished(ended(clock, decision=Decision(False, "down", "", "embedded", "r1", fault=True)))
+    metrics.counts.finished(
+        ended(clock, intent_seq=None, decision=Decision(False, "down", "", "embedded", "r1", fault=True))
+    )
     assert samples(metrics)["tollgate_fail_open_total", ()] == 1
 
 
@@ -142,8 +144,8 @@ def test_telling_the_metrics_costs_a_few_microseconds() -> None:
     """Beside an empty call in the same run: no absolute time decides."""
     clock = MovedClock()
     metrics, exchange = Metrics(clock), ended(clock)
-    metrics.finished(exchange)
-    told = min(timeit.repeat(lambda: metrics.finished(exchange), number=2000, repeat=5))
+    metrics.counts.finished(exchange)
+    told = min(timeit.repeat(lambda: metrics.counts.finished(exchange), number=2000, repeat=5))
     encoded = min(timeit.repeat(lambda: json.dumps({"a": [1, 2, 3], "b": "c" * 100}), number=2000, repeat=5))
     assert told < 4 * encoded
 
@@ -151,7 +153,7 @@ def test_telling_the_metrics_costs_a_few_microseconds() -> None:
 def test_all_observers_hear_of_it() -> None:
     clock = MovedClock()
     one, two = Metrics(clock), Metrics(clock)
-    Observers(one, two).finished(ended(clock))
+    Observers(one.counts, two.counts).finished(ended(clock))
     assert samples(one).keys() == samples(two).keys()
 
 

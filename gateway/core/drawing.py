@@ -10,27 +10,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Exchange, Fragments, Head, Principal
-from gateway.core.records import decision_of, subject_of, timestamp
+from gateway.core.records import decision_of, second, subject_of
 
 KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
 _SORTED: Final = orjson.OPT_SORT_KEYS
 
 
-class Drawn(NamedTuple):
+class Drawn:
     """A record without `node` and `seq`, which the sequencer puts between `before` and `middle`, and `middle` and
     `after`."""
 
-    kind: str
-    exchange: str
-    before: bytes
-    middle: bytes
-    after: bytes
+    __slots__ = ("after", "before", "exchange", "kind", "middle")
+
+    def __init__(self, kind: str, exchange: str, before: bytes, middle: bytes, after: bytes) -> None:
+        self.kind: Final = kind
+        self.exchange: Final = exchange
+        self.before: Final = before
+        self.middle: Final = middle
+        self.after: Final = after
 
     def record(self) -> dict[str, Json]:
         """The same as a dictionary."""
@@ -45,6 +48,8 @@ class Drawing:
         self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
         self._resources: dict[tuple[str, str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
+        self._second = -1  # what many records share of their time, and what it looks like
+        self._seconds = ""
         self._descriptors: dict[tuple[int, ...], tuple[dict[str, Json], bytes]] = {}
 
     def intent(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
@@ -56,10 +61,10 @@ class Drawing:
         return Drawn(
             "intent",
             exchange.id,
-            b'%s"id":"%s","kind":"intent",%s' % (found.before, ident.encode(), _limits(exchange)),
+            b'%s"id":"%s","kind":"intent",%s' % (found.before, ident.encode(), found.limits),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
-            % (found.subject, timestamp(now).encode(), found.trace, self._string(exchange.upstream.name)),
+            % (found.subject, self._time(now), found.trace, self._string(exchange.upstream.name)),
         )
 
     def outcome(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
@@ -85,13 +90,13 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b'%s"id":"%s","kind":"outcome",%s' % (found.before, ident.encode(), _limits(exchange)),
+            b'%s"id":"%s","kind":"outcome",%s' % (found.before, ident.encode(), found.limits),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
             b'%s%s%s"upstream":{%s%s"name":%s},"us":%d,"usage":%s,"v":1}'
             % (
                 found.subject,
-                timestamp(now).encode(),
+                self._time(now),
                 found.trace,
                 b'"address":%s,' % self._string(address) if address else b"",
                 b'"ms":%d,' % int(ms) if ms is not None else b"",
@@ -138,6 +143,7 @@ class Drawing:
         client, said = _request(exchange.head, exchange.client_id)
         return Fragments(
             b'%s"exchange":"%s",' % (before, exchange.id.encode()),
+            _limits(exchange),
             b'"request":{%s%s%s%s,%s' % (sized, client, hashed, said, resource),
             b'"route":%s' % self._string(exchange.route.name),
             b',%s"time":"' % _subject(exchange.head, principal),
@@ -155,6 +161,13 @@ class Drawing:
             known = dict(descriptor), b'"descriptor":%s,' % orjson.dumps(descriptor, option=_SORTED)
             self._descriptors[key] = known
         return known[1]
+
+    def _time(self, now: float) -> bytes:
+        """As `records.timestamp`."""
+        whole = int(now)
+        if whole != self._second:
+            self._second, self._seconds = whole, second(whole)
+        return f"{self._seconds}.{str(1_000_000 + int((now - whole) * 1_000_000))[1:]}Z".encode()
 
     def _string(self, text: str) -> bytes:
         found = self._strings.get(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
@@ -226,14 +226,20 @@ class Usage:
         return found
 
 
-class Fragments(NamedTuple):
+class Fragments:
     """What an exchange's intent and outcome have in common, as the bytes of both (drawing.py)."""
 
-    before: bytes  # `action`, `decision`, `descriptor`, `exchange`
-    request: bytes  # `request`, `resource`
-    route: bytes
-    subject: bytes  # up to the value of `time`
-    trace: bytes  # from there to `upstream`
+    __slots__ = ("before", "limits", "request", "route", "subject", "trace")
+
+    def __init__(
+        self, before: bytes, limits: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
+    ) -> None:
+        self.before: Final = before  # `action`, `decision`, `descriptor`, `exchange`
+        self.limits: Final = limits
+        self.request: Final = request  # `request`, `resource`
+        self.route: Final = route
+        self.subject: Final = subject  # up to the value of `time`
+        self.trace: Final = trace  # from there to `upstream`
 
 
 class Exchange:

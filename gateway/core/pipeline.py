@@ -61,8 +61,8 @@ class Pipeline:
                 verdict = stage(exchange)
                 if verdict is CONTINUE:
                     continue
-                if not isinstance(verdict, Refusal) and isinstance(verdict, Awaitable):
-                    verdict = await verdict
+                if not isinstance(verdict, Refusal):
+                    verdict = await verdict  # what cannot be waited for is a TypeError: a fault
                     if verdict is CONTINUE:
                         continue
             except asyncio.CancelledError:

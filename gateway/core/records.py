@@ -17,11 +17,11 @@ from gateway.core.exchange import Call, Decision, Exchange, Principal
 def timestamp(epoch: float) -> str:
     """RFC 3339 UTC with six digits."""
     whole = int(epoch)
-    return f"{_second(whole)}.{str(1_000_000 + int((epoch - whole) * 1_000_000))[1:]}Z"  # a format costs five times it
+    return f"{second(whole)}.{str(1_000_000 + int((epoch - whole) * 1_000_000))[1:]}Z"  # a format costs five times it
 
 
 @lru_cache(maxsize=4)
-def _second(whole: int) -> str:
+def second(whole: int) -> str:
     """Many records share a second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 

@@ -129,7 +129,7 @@ class _Rate:
         self.capacity = self.interval * (rate if settings.burst is None else settings.burst)
         self.state = _Rates(self.capacity, keys_limit)
         self.policy = f'"{settings.name}";q={rate};w={settings.window}'
-        self.said = f'"{settings.name}";r=%d;t=%d'
+        self.said = f'"{settings.name}";r='
 
 
 class _Concurrency:
@@ -144,7 +144,7 @@ class _Concurrency:
         self.most = most
         self.counts: dict[Hashable, int] = {}  # bounded by the cap on concurrent exchanges
         self.policy = f'"{settings.name}";q={most};qu="concurrent-requests"'
-        self.said = f'"{settings.name}";r=%d'
+        self.said = f'"{settings.name}";r='
 
 
 _Asked: TypeAlias = "tuple[_Rate, Hashable, int]"
@@ -216,14 +216,14 @@ class Limits:
             rate.state.new[key] = now + ahead
             left = (rate.capacity - ahead) // rate.interval
             exchange.limits.append({"name": rate.name, "remaining": left})
-            said.append(rate.said % (left, -(-ahead // _SECOND)))
+            said.append(f"{rate.said}{left};t={-(-ahead // _SECOND)}")
         for limit, key, count, more in running:
             if more:
                 limit.counts[key] = count + 1
                 exchange.permits.append(_Permit(limit.counts, key))
             left = max(0, limit.most - count - more)  # a reload may have lowered it below what runs
             exchange.limits.append({"name": limit.name, "remaining": left})
-            said.append(limit.said % left)
+            said.append(f"{limit.said}{left}")
         exchange.limit_headers += (self._policy, (b"ratelimit", ", ".join(said).encode()))
         return None
 
@@ -238,7 +238,7 @@ def _refuse(exchange: Exchange, policy: Header, asked: list[_Asked], running: li
     wait, refusing, said = 0, [], []
     for rate, _, ahead in asked:
         left = max(0, (rate.capacity - ahead) // rate.interval + 1)
-        said.append(rate.said % (left, -((rate.interval - ahead) // _SECOND)))
+        said.append(f"{rate.said}{left};t={-((rate.interval - ahead) // _SECOND)}")
         fact: dict[str, Json] = {"name": rate.name, "remaining": left}
         if ahead > rate.capacity:
             wait = max(wait, ahead - rate.capacity)
@@ -247,7 +247,7 @@ def _refuse(exchange: Exchange, policy: Header, asked: list[_Asked], running: li
         exchange.limits.append(fact)
     for limit, _, count, more in running:
         left = max(0, limit.most - count)
-        said.append(limit.said % left)
+        said.append(f"{limit.said}{left}")
         fact = {"name": limit.name, "remaining": left}
         if more and count >= limit.most:
             wait = max(wait, CONCURRENT_RETRY_SECONDS * _SECOND)

@@ -1,6 +1,6 @@
 """The way back: from the upstream's answer to the caller, byte for byte unless policy judges it.
 
-1. An answer that came in one piece and is not judged is two ASGI messages and nothing else.
+1. An answer that is here in one piece is one message to the front, whose `whole` is the body, and nothing else.
 2. A stream passes chunk by chunk as it arrives; usage is read beside it, never in its way.
 3. A judged answer passes through its protocol's filter; what the filter cannot read is not shown.
 4. Handles that an answer mints are bound to the caller before a byte of it is released.
@@ -114,8 +114,7 @@ class Answers:
             exchange.reader.feed(body)
         exchange.usage.bytes_out = len(body)
         exchange.response_digest = "sha256:" + hashlib.sha256(body).hexdigest()
-        await send({"type": "http.response.start", "status": status, "headers": headers, "whole": True})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.start", "status": status, "headers": headers, "whole": body})
 
     async def _stream(self, exchange: Exchange, answer: UpstreamAnswer, headers: list[Header], send: Send) -> None:
         reader, usage, digest = exchange.reader, exchange.usage, hashlib.sha256()

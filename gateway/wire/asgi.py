@@ -282,8 +282,7 @@ async def _whole(receive: Receive, limit: int, declared: int | None) -> bytes | 
 
 
 async def _reply(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers, "whole": True})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": status, "headers": headers, "whole": body})
 
 
 async def _document(document: bytes, ident: str, send: Send, *, kept: bool) -> None:

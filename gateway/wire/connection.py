@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -63,6 +63,7 @@ class FrontProtocol(HttpToolsProtocol):
         self.skipped = False  # the empty line that may stand before a request line has been passed over
         self.known = b""  # the last head that passed: a client says the same one again and again, and scanning is pure
         self.known_as: Scanned | None = None
+        self.known_scope: dict[str, Any] | None = None  # of that head; each request has its own copy
         self.current: Cycle | None = None
         self.body: ChunkedBody | CountedBody | None = None  # the current one, while bytes of it are to come
         self.body_began = 0.0
@@ -132,7 +133,7 @@ class FrontProtocol(HttpToolsProtocol):
             self._refuse(scanned, without_body=data[:5] == b"HEAD ")
             return
         if end < KNOWN_BYTES:
-            self.known, self.known_as = data[: end + 4], scanned
+            self.known, self.known_as, self.known_scope = data[: end + 4], scanned, None
         self._begin(scanned, data, end + 4)
 
     def _unfinished(self, data: bytes, searched: int) -> None:
@@ -169,15 +170,15 @@ class FrontProtocol(HttpToolsProtocol):
         if head.websocket:
             self._upgrade(head, data[at:])
             return
+        scope = self.known_scope if scanned is self.known_as else None
+        if scope is None:
+            scope = http_scope(scanned, self.peer, self.server, self.client)
+            if scanned is self.known_as:
+                self.known_scope = scope
         cycle = Cycle(
-            self,
-            self.transport,
-            self.flow,
-            http_scope(scanned, self.peer, self.server, self.client),
-            keep_alive=scanned.keep_alive,
-            expects=scanned.expects,
+            self, self.transport, self.flow, scope.copy(), keep_alive=scanned.keep_alive, expects=scanned.expects,
             http10=scanned.http10,
-        )
+        )  # fmt: skip
         self.current = cycle
         if length == 0 or 0 < length <= len(data) - at:
             if length:

@@ -38,7 +38,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 def http_scope(
     scanned: Scanned, peer: Peer, server: tuple[str, int | None] | None, client: tuple[str, int] | None
-) -> MutableMapping[str, Any]:
+) -> dict[str, Any]:
     """The ASGI scope of a scanned request. `path` is decoded, for the admin plane; the data plane reads the Head."""
     head = scanned.head
     path = head.path
@@ -89,7 +89,6 @@ class Cycle:
         "_declared",
         "_delivered",
         "_flow",
-        "_head",
         "_http10",
         "_left",
         "_line",
@@ -133,7 +132,6 @@ class Cycle:
         self._bodiless = False
         self._chunked = False
         self._declared = False
-        self._head = b""  # held for the body that is promised with it
         self._left = 0
 
     @property
@@ -244,10 +242,11 @@ class Cycle:
         self.started = True
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         block = b"".join(lines)
-        if message.get("whole") and not self._chunked:
-            self._head = block  # the body follows at once, in one piece: one write, one packet
-        else:
+        whole: bytes | None = message.get("whole")
+        if whole is None:
             self._transport.write(block)
+        else:
+            self._write(block, whole, more=False)  # one message, one write, one packet
 
     def _declare(self, value: bytes) -> bool:
         """Notes the length of the response's body (1); False for a second saying of the same."""
@@ -265,18 +264,18 @@ class Cycle:
     def _body(self, message: Message) -> None:
         if message["type"] != "http.response.body":
             raise RuntimeError(f"http.response.body is expected, not {message['type']}")
-        body: bytes = message.get("body", b"")
-        more: bool = message.get("more_body", False)
-        head, self._head = self._head, b""
+        self._write(b"", message.get("body", b""), more=message.get("more_body", False))
+
+    def _write(self, head: bytes, body: bytes, *, more: bool) -> None:
         if self._bodiless:
             if head:
                 self._transport.write(head)
         elif self._chunked:
             if body:
                 end = b"\r\n" if more else b"\r\n0\r\n\r\n"
-                self._transport.writelines((b"%x\r\n" % len(body), body, end))
+                self._transport.writelines((head + b"%x\r\n" % len(body), body, end))
             elif not more:
-                self._transport.write(b"0\r\n\r\n")
+                self._transport.write(head + b"0\r\n\r\n")
         elif body:
             if self._declared:
                 self._left -= len(body)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from gateway.core.exchange import Header
 from gateway.wire.http1_head import FRAMING, check_names, encode_head, unsendable
 
-_OWN = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
+_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _NOT_OWN = FRAMING | {b"host"}
+KEPT_NAMES: Final = 64
 
 
 class Fixed:
     """Host and the caller's headers that go on. Its block is made when it is first sent over HTTP/1.1."""
 
-    __slots__ = ("_block", "_said", "headers")
+    __slots__ = ("_block", "_names", "_said", "headers")
 
     def __init__(self, headers: Sequence[Header]) -> None:
         self.headers = tuple(headers)
+        self._names: set[bytes] = set()  # that stood beside these before; as many as the stages have words for
         self._said = ("", "")
         self._block = b""
 
@@ -33,6 +37,19 @@ class Fixed:
             self._block = encode_head(method, target, self.headers, b"")[:-2]
             self._said = (method, target)
         return self._block
+
+    def may_say(self, name: bytes) -> bool:
+        """Whether a header of the exchange's own may have this name; False for one that is not its to set. Raises
+        UpstreamFailed for what is no name."""
+        if name in self._names:
+            return True
+        if name in _NOT_OWN:
+            return False
+        if _TOKEN.fullmatch(name) is None:
+            raise unsendable("a control byte or a malformed name in the request head")
+        if len(self._names) < KEPT_NAMES:
+            self._names.add(name)
+        return True
 
 
 class Outgoing:
@@ -49,11 +66,12 @@ class Outgoing:
 
     def head(self, method: str, target: str, framing: bytes) -> bytes:
         """The bytes of the request's head. `framing` is whole lines of the client's making. Raises UpstreamFailed."""
+        block = self.fixed.block(method, target)
         own = b""
         for name, value in self.own:
-            if name in _NOT_OWN:
+            if not self.fixed.may_say(name):
                 raise unsendable("a framing header or a second Host was given")
+            if value.translate(None, _TEXT):
+                raise unsendable("a control byte or a malformed name in the request head")
             own += name + b": " + value + b"\r\n"
-        if own.count(b"\n") != len(self.own) or _OWN.fullmatch(own) is None:
-            raise unsendable("a control byte or a malformed name in the request head")
-        return b"".join((self.fixed.block(method, target), own, framing, b"\r\n"))
+        return b"".join((block, own, framing, b"\r\n"))

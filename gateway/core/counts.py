@@ -1,0 +1,97 @@
+"""What is counted of every finished exchange and every commit of the log, in plain numbers.
+
+The rule: a few additions each time and nothing that grows with traffic; whoever scrapes makes text of it
+(telemetry.py). The names of the metrics are not known here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from gateway.core.exchange import Exchange
+from gateway.core.ports import Clock
+from gateway.core.reasons import Reason
+
+DURATION_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+OVERHEAD_BOUNDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+DECISION_BOUNDS: Final = (
+    0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25,
+)  # fmt: skip
+APPEND_BOUNDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Histogram:
+    """Counts below upper bounds (seconds). `observe` costs a binary search in a tuple."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds: Final = bounds
+        self.counts: Final = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts as Prometheus wants them."""
+        found: list[tuple[str, float]] = []
+        below = 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            below += count
+            found.append(("+Inf" if bound == float("inf") else f"{bound:g}", below))
+        return found
+
+
+class Series:
+    """What one route and protocol count; `outcomes` by (outcome, reason)."""
+
+    __slots__ = ("duration", "outcomes", "overhead")
+
+    def __init__(self) -> None:
+        self.duration: Final = Histogram(DURATION_BOUNDS)
+        self.overhead: Final = Histogram(OVERHEAD_BOUNDS)
+        self.outcomes: Final[dict[tuple[str, str], int]] = {}
+
+
+class Counts:
+    """An Observer. `series` by (route, protocol), `decisions` by engine; `fail_open` are calls that were forwarded
+    although the policy engine failed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.series: dict[tuple[str, str], Series] = {}
+        self.decisions: dict[str, Histogram] = {}
+        self.append = Histogram(APPEND_BOUNDS)
+        self.fail_open = 0
+
+    def finished(self, exchange: Exchange) -> None:
+        key = (exchange.route.name, exchange.protocol.name)
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = Series()
+        seconds = self._clock.monotonic() - exchange.started
+        series.duration.observe(seconds)
+        refusal, decision = exchange.refusal, exchange.decision
+        result = "refused" if exchange.intent_seq is None else exchange.result
+        outcome = (result, refusal.reason if refusal is not None else "")
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        if refusal is None or refusal.reason not in (Reason.UPSTREAM_FAILED, Reason.UPSTREAM_TIMEOUT):
+            first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
+            waited = exchange.upstream_ms
+            series.overhead.observe(first if waited is None else max(0.0, first - waited / 1000))
+        if decision is not None:
+            engine = self.decisions.get(decision.engine)
+            if engine is None:
+                engine = self.decisions[decision.engine] = Histogram(DECISION_BOUNDS)
+            engine.observe(decision.ms / 1000)
+            if decision.fault and exchange.intent_seq is not None:
+                self.fail_open += 1
+
+    def appended(self, seconds: float) -> None:
+        """How long a group commit of the log took. Any thread."""
+        self.append.observe(seconds)
