@@ -12,9 +12,9 @@ from typing import Final
 
 from gateway.core.exchange import Header
 from gateway.wire.http1_head import FRAMING, check_names, encode_head, unsendable
+from gateway.wire.lines import AS_LETTERS
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
-_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _NOT_OWN = FRAMING | {b"host"}
 KEPT_NAMES: Final = 64
 
@@ -71,7 +71,7 @@ class Outgoing:
         for name, value in self.own:
             if not self.fixed.may_say(name):
                 raise unsendable("a framing header or a second Host was given")
-            if value.translate(None, _TEXT):
+            if value and not value.translate(AS_LETTERS).isalpha():
                 raise unsendable("a control byte or a malformed name in the request head")
             own += name + b": " + value + b"\r\n"
         return b"".join((block, own, framing, b"\r\n"))
