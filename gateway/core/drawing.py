@@ -46,11 +46,11 @@ class Drawing:
 
     def __init__(self) -> None:
         self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
-        self._resources: dict[tuple[str, str, str], bytes] = {}
+        self._resources: dict[tuple[str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
         self._second = -1  # what many records share of their time, and what it looks like
         self._seconds = ""
-        self._descriptors: dict[tuple[int, ...], tuple[dict[str, Json], bytes]] = {}
+        self._descriptors: dict[int, tuple[Json, str, bytes]] = {}
 
     def intent(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
         """The intent, and on the exchange what its outcome will repeat; None where it is not ordinary (2)."""
@@ -61,7 +61,8 @@ class Drawing:
         return Drawn(
             "intent",
             exchange.id,
-            b'%s"id":"%s","kind":"intent",%s' % (found.before, ident.encode(), found.limits),
+            b'%s%s%s"id":"%s","kind":"intent",%s'
+            % (found.before, self._described(exchange), found.exchange, ident.encode(), _limits(exchange)),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
             % (found.subject, self._time(now), found.trace, self._string(exchange.upstream.name)),
@@ -90,7 +91,7 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b'%s"id":"%s","kind":"outcome",%s' % (found.before, ident.encode(), found.limits),
+            b'%s%s"id":"%s","kind":"outcome",' % (found.before, found.exchange, ident.encode()),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
             b'%s%s%s"upstream":{%s%s"name":%s},"us":%d,"usage":%s,"v":1}'
@@ -123,14 +124,10 @@ class Drawing:
         before = self._decisions.get(key)
         if before is None:
             before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))
-        if exchange.descriptor is not None:
-            before += self._described(exchange.descriptor)
-        item = (call.resource_type, call.resource_id, exchange.item_digest)
+        item = (call.resource_type, call.resource_id)
         resource = self._resources.get(item)
         if resource is None:
             members: dict[str, Json] = {"type": call.resource_type, "id": call.resource_id}
-            if exchange.item_digest:
-                members["digest"] = exchange.item_digest
             resource = _keep(self._resources, item, b'"resource":%s,' % orjson.dumps(members, option=_SORTED))
         sized = b""
         hashed = b""
@@ -142,25 +139,36 @@ class Drawing:
             hashed = b'"digest":"%s",' % exchange.request_digest.encode()
         client, said = _request(exchange.head, exchange.client_id)
         return Fragments(
-            b'%s"exchange":"%s",' % (before, exchange.id.encode()),
-            _limits(exchange),
+            before,
+            b'"exchange":"%s",' % exchange.id.encode(),
             b'"request":{%s%s%s%s,%s' % (sized, client, hashed, said, resource),
             b'"route":%s' % self._string(exchange.route.name),
             b',%s"time":"' % _subject(exchange.head, principal),
             b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
         )
 
-    def _described(self, descriptor: dict[str, Json]) -> bytes:
+    def _described(self, exchange: Exchange) -> bytes:
         """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and
         held, so that nothing else can be at its place."""
-        key = tuple([id(said) for said in descriptor.values()])
-        known = self._descriptors.get(key)
-        if known is None or known[0] != descriptor:
+        descriptor = exchange.descriptor
+        if descriptor is None:
+            return b""
+        if len(descriptor) != 1:
+            return b'"descriptor":{%s},' % b",".join(
+                [self._member(name, descriptor[name]) for name in sorted(descriptor)]
+            )
+        for name, said in descriptor.items():
+            return b'"descriptor":{%s},' % self._member(name, said)
+        return b""
+
+    def _member(self, name: str, said: Json) -> bytes:
+        known = self._descriptors.get(id(said))
+        if known is None or known[0] is not said or known[1] != name:
             if len(self._descriptors) >= KEPT_FRAGMENTS:
                 self._descriptors.clear()  # 3
-            known = dict(descriptor), b'"descriptor":%s,' % orjson.dumps(descriptor, option=_SORTED)
-            self._descriptors[key] = known
-        return known[1]
+            known = said, name, orjson.dumps({name: said}, option=_SORTED)[1:-1]
+            self._descriptors[id(said)] = known
+        return known[2]
 
     def _time(self, now: float) -> bytes:
         """As `records.timestamp`."""

@@ -229,13 +229,13 @@ class Usage:
 class Fragments:
     """What an exchange's intent and outcome have in common, as the bytes of both (drawing.py)."""
 
-    __slots__ = ("before", "limits", "request", "route", "subject", "trace")
+    __slots__ = ("before", "exchange", "request", "route", "subject", "trace")
 
     def __init__(
-        self, before: bytes, limits: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
+        self, before: bytes, exchange: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
     ) -> None:
-        self.before: Final = before  # `action`, `decision`, `descriptor`, `exchange`
-        self.limits: Final = limits
+        self.before: Final = before  # `action`, `decision`
+        self.exchange: Final = exchange
         self.request: Final = request  # `request`, `resource`
         self.route: Final = route
         self.subject: Final = subject  # up to the value of `time`

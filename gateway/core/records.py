@@ -37,7 +37,8 @@ def intent(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
 
 
 def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
-    """The one closing record: an outcome if an intent was sequenced, else a refusal (ruling 18)."""
+    """The one closing record: an outcome if an intent was sequenced, else a refusal (ruling 18). What limits and
+    descriptors counted is decided before the intent, which says it: an outcome does not say it again."""
     sequenced = exchange.intent_seq is not None
     said_before = exchange.intent
     if sequenced and said_before is not None and exchange.body_stream is None:
@@ -45,14 +46,17 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         record = {**said_before, "id": ident, "kind": "outcome", "time": timestamp(now)}
     else:
         record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
+        if not sequenced and exchange.limits:
+            record["limits"] = list(exchange.limits)
+    if sequenced:
+        record.pop("descriptor", None)
+        record.pop("limits", None)
     refusal = exchange.refusal
     if refusal is not None:
         said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
         if refusal.rule:
             said["rule"] = refusal.rule
         record["refusal"] = said
-    if exchange.limits:
-        record["limits"] = list(exchange.limits)
     if exchange.fault:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
@@ -120,10 +124,7 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
         record["subject"] = subject_of(principal)
     if isinstance(call, Call):
         record["action"] = call.action
-        resource: dict[str, Json] = {"id": call.resource_id, "type": call.resource_type}
-        record["resource"] = resource
-        if exchange.item_digest:
-            resource["digest"] = exchange.item_digest
+        record["resource"] = {"id": call.resource_id, "type": call.resource_type}
     decision = exchange.decision
     if decision is not None:
         record["decision"] = decision_of(decision)

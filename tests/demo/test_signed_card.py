@@ -28,5 +28,5 @@ def test_the_agents_card_is_verified_before_its_first_message(tmp_path: Path) ->
                 json={"message": message},
             )
             assert response.status_code == 200
-            agent = running.last("outcome")["descriptor"]["agent"]
+            agent = running.last("intent")["descriptor"]["agent"]
             assert (agent["signer"], agent["kid"]) == ("demo", "demo")

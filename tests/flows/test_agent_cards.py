@@ -142,7 +142,7 @@ def test_the_card_that_is_shown_is_the_verified_one_signed_anew(tmp_path: Path) 
         assert (again.status_code, again.content) == (304, b"")
         assert at.get("/.well-known/agent.json").json() == shown
         records = at.gateway.records()
-        descriptor = [item["descriptor"] for item in records if item["kind"] == "outcome"][-1]["agent"]
+        descriptor = [item["descriptor"] for item in records if item["kind"] == "intent"][-1]["agent"]
         assert (descriptor["signer"], descriptor["form"], descriptor["kid"]) == ("acme", "spec", "acme-1")
         assert descriptor["original"] == "sha256:" + hashlib.sha256(body).hexdigest()
         assert at.forwarded() == []
@@ -193,9 +193,8 @@ def test_no_message_is_forwarded_until_a_card_verified(tmp_path: Path) -> None:
         at.shows(signed(at.card(), ACME))
         at.settles(True)
         assert at.send().json() == SAID
-        outcome = at.gateway.last("outcome")
-        assert outcome["descriptor"]["agent"]["signer"] == "acme"
-        assert outcome["resource"]["digest"] == outcome["descriptor"]["agent"]["digest"]
+        assert at.gateway.last("intent")["descriptor"]["agent"]["signer"] == "acme"
+        assert "descriptor" not in at.gateway.last("outcome")
 
 
 def test_the_first_message_waits_for_the_card(tmp_path: Path) -> None:
@@ -297,7 +296,7 @@ def test_an_older_card_goes_on_in_its_own_words(tmp_path: Path) -> None:
         assert shown["url"] == at.gateway.url + "/agent/rpc"
         signed_by_the_gateway(shown, at.gateway)
         at.get().raise_for_status()
-        assert at.gateway.last("outcome")["descriptor"]["agent"]["form"] == "compat"
+        assert at.gateway.last("intent")["descriptor"]["agent"]["form"] == "compat"
 
 
 def test_what_readers_of_the_older_version_look_at_is_said_again_from_what_was_signed(tmp_path: Path) -> None:
@@ -419,7 +418,7 @@ def test_an_agent_may_name_its_own_card_by_its_digest_while_that_is_verified_and
                 return str(at.gateway.last("refusal")["refusal"]["rule"])
 
             assert [rule(), rule()] == ["", ""]
-            caller_of = at.gateway.last("outcome")["descriptor"]["caller"]
+            caller_of = at.gateway.last("intent")["descriptor"]["caller"]
             assert caller_of == {"digest": named, "form": "spec", "signer": "acme"}
             assert rule("sha256:" + "0" * 64) == "descriptor_unknown"
             assert rule(before) == "descriptor_unknown", "a card that was replaced"

@@ -60,7 +60,7 @@ def test_what_is_signed_is_reached_and_nothing_else(tmp_path: Path) -> None:
                 "ok",
                 "descriptor_unverified",
             )
-            assert running.last("outcome")["descriptor"]["tool"]["by"] == "signer:acme"
+            assert running.last("intent")["descriptor"]["tool"]["by"] == "signer:acme"
             assert outcome(caller.ask("prompts/get", name="packing")) == "descriptor_unverified"
 
 
