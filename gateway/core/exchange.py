@@ -203,24 +203,28 @@ class Decision:
     ms: float = 0.0
 
 
-@dataclass(slots=True)
 class Usage:
     """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    calls: int = 1
-    bytes_in: int = 0
-    bytes_out: int = 0
-    estimated: bool = False
+    __slots__ = ("bytes_in", "bytes_out", "cached_tokens", "calls", "estimated", "input_tokens", "output_tokens")
+
+    def __init__(self) -> None:
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.calls = 1
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.estimated = False
 
     def record(self) -> dict[str, Json]:
         found: dict[str, Json] = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "calls": self.calls}
-        for name in ("input_tokens", "output_tokens", "cached_tokens"):
-            value = getattr(self, name)
-            if value is not None:
-                found[name] = value
+        if self.input_tokens is not None:
+            found["input_tokens"] = self.input_tokens
+        if self.output_tokens is not None:
+            found["output_tokens"] = self.output_tokens
+        if self.cached_tokens is not None:
+            found["cached_tokens"] = self.cached_tokens
         if self.estimated:
             found["estimated"] = True
         return found
