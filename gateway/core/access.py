@@ -50,12 +50,20 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
 
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
     """Decides further calls of the same caller, in order and together, with the snapshot the exchange pinned. As in
-    Decide, an allow with a doubt (a fault, an obligation nobody fulfils) is none."""
+    Decide, an allow with a doubt (a fault, an obligation nobody fulfils) is none, and a deny that is only reported is
+    counted and lets pass."""
     if not calls:
         return []
     answers = exchange.snapshot.engine.decide_many([access_request(exchange, call) for call in calls])
     decisions = await answers if isinstance(answers, Awaitable) else answers
-    return [_certain(decision) for _, decision in zip(calls, decisions, strict=True)]
+    return [_obeyed(exchange, _certain(decision)) for _, decision in zip(calls, decisions, strict=True)]
+
+
+def _obeyed(exchange: Exchange, decision: Decision) -> Decision:
+    if decision.would_deny:
+        exchange.would_deny += 1
+        return replace(decision, allow=True, obligations=())
+    return decision
 
 
 def _certain(decision: Decision) -> Decision:

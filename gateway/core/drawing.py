@@ -42,7 +42,7 @@ class Drawing:
     """Draws the records of all exchanges of one gateway. One thread's own."""
 
     def __init__(self) -> None:
-        self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
+        self._decisions: dict[tuple[str, bool, str, str, str, str, str], bytes] = {}
         self._resources: dict[tuple[str, str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
         self._descriptors: dict[tuple[int, ...], tuple[dict[str, Json], bytes]] = {}
@@ -71,6 +71,7 @@ class Drawing:
             or exchange.refusal is not None
             or exchange.fault
             or exchange.filtered is not None
+            or exchange.would_deny
         ):
             return None
         usage = exchange.usage
@@ -114,7 +115,10 @@ class Drawing:
             or not exchange.route.name
         ):
             return None
-        key = (call.action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision)
+        key = (
+            call.action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision,
+            decision.mode,
+        )  # fmt: skip
         before = self._decisions.get(key)
         if before is None:
             before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))

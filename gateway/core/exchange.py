@@ -191,7 +191,8 @@ class Obligation:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The policy decision point's answer. `allow` has no default. `fault` marks an answer that is a deny because the
-    engine failed (undefined is not a fault: it is a deny that says so)."""
+    engine failed (undefined is not a fault: it is a deny that says so). `mode` "report": a deny that is no fault is
+    recorded as what it would have been, and lets pass."""
 
     allow: bool
     reason: str
@@ -201,6 +202,12 @@ class Decision:
     obligations: tuple[Obligation, ...] = ()
     fault: bool = False
     ms: float = 0.0
+    mode: str = "enforce"  # | "report"
+
+    @property
+    def would_deny(self) -> bool:
+        """A no of the policy that is reported and not obeyed; a fault is never one."""
+        return self.mode == "report" and self.allow is False and self.fault is False
 
 
 @dataclass(slots=True)
@@ -298,6 +305,7 @@ class Exchange:
         self.forwarded_digest = ""  # only where a rewrite made it differ
         self.response_digest = ""
         self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
+        self.would_deny = 0  # items and upstream's requests that let pass in report mode alone
         self.upstream_address = ""
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None

@@ -57,6 +57,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
         record["filtered"] = {"shown": exchange.filtered[0], "hidden": exchange.filtered[1]}
+    if exchange.would_deny:
+        record["would_deny"] = exchange.would_deny
     response: dict[str, Json] = {"status": exchange.status, "bytes": exchange.usage.bytes_out}
     if exchange.response_digest:
         response["digest"] = exchange.response_digest
@@ -103,7 +105,7 @@ def decision_of(decision: Decision) -> dict[str, Json]:
     return {
         "effect": "allow" if decision.allow else "deny",
         "engine": decision.engine,
-        "mode": "enforce",
+        "mode": decision.mode,
         "reason": decision.reason,
         "revision": decision.revision,
         "rule": decision.rule,

@@ -1,7 +1,8 @@
 """The policy decision: default deny, and every doubt is a deny that says which.
 
 A request the protocol could not understand is refused here with the protocol's own reason, after the caller is known.
-The engine's faults arrive as denials marked `fault`; they are `policy_unavailable` for the caller, never an allow.
+The engine's faults arrive as denials marked `fault`; they are `policy_unavailable` for the caller, never an allow. In
+report mode a no of the policy lets pass, with the decision recorded as it was; a fault does not.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Decide:
         exchange.decision = decision
         if decision.fault:
             return Refusal(Reason.POLICY_UNAVAILABLE, decision.reason, rule=decision.rule, retry_after=1)
+        if decision.would_deny:
+            return CONTINUE
         if decision.allow is not True:
             return Refusal(Reason.DENIED, decision.reason, rule=decision.rule)
         if decision.obligations:  # an engine that lets one through which nobody fulfils is refused here once more
