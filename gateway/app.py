@@ -14,11 +14,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
+from gateway.assembly import Assembly, Materials, refuse_cold
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
+from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.control.readiness import Readiness

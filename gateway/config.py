@@ -18,6 +18,7 @@ from gateway.config_credentials import ClientCredentials, Credentials, PerCaller
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
+from gateway.config_policy import Policy
 from gateway.config_reference import reference
 from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
@@ -32,7 +33,6 @@ from gateway.config_types import (
     Limit,
     Match,
     Otlp,
-    Policy,
     Route,
     Settings,
     Stores,

@@ -21,6 +21,7 @@ from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
+from gateway.config_policy import POLICY, Policy
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_values import Address, Rate, Secret
 
@@ -179,25 +180,6 @@ class Trust:
         DESCRIPTORS, (), "what callers may name as their descriptor", example="planner"
     )
     fetch: Fetch = option(Of(Fetch), Fetch(), "what may be fetched: keys, cards, metadata, webhooks")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    LATER: ClassVar[Mapping[str, str]] = {
-        "url": "remote engines are",
-        "query": "remote engines are",
-        "shadow": "shadow engines are",
-    }
-
-    engine: str = option(
-        Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who decides", shown="embedded"
-    )
-    bundle: Path = option(_PATH, Path("policies"), "folder of Rego and data files", shown="policies")
-    timeout: float = option(_DURATION, 0.25, "a later answer is a deny", shown="250ms")
-    mode: str = option(Choice(("enforce",), ("report",)), "enforce", "a deny is a deny", shown="enforce")
-    headers: tuple[str, ...] = option(
-        ListOf(Text("a header name", values.HEADER, str.lower)), (), "request headers policy may read", shown="[]"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +358,7 @@ class Settings:
     stores: Stores = option(Of(Stores), Stores(), "where state is kept")
     events: str = option(Choice(("none",), ("nats",)), "none", "no event stream in this version", shown="none")
     trust: Trust = option(Of(Trust), Trust(), "whose word counts")
-    policy: Policy = option(Of(Policy), Policy(), "what is allowed")
+    policy: Policy = option(POLICY, Policy(), "what is allowed")
     upstreams: Mapping[str, Upstream] = option(
         MapOf(Of(Upstream), values.UPSTREAM_NAME, "lower-case letters, digits and dashes, at most 63"),
         {},

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from gateway import config
-from gateway.assembly import close_engine, make_engine
+from gateway.assembly_policy import close_engine, make_engine
 from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
 from gateway.core.access import AccessRequest
 from gateway.core.canonical import Json, parse_object

@@ -1,0 +1,69 @@
+"""What decides, put together: from the policy section of the configuration to an engine, and when an engine ends.
+
+Called from app.py, assembly.py and cli/; like them it may import every room. The rule it keeps: an engine is closed
+when the last snapshot that stands on it is gone, and never earlier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+
+from gateway import config
+from gateway.core.ports import DecisionPoint
+from gateway.core.snapshot import Snapshot
+from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
+from gateway.pdp.sources import read_folder
+
+
+def make_engine(settings: config.Policy) -> DecisionPoint:
+    """The embedded engine over a folder of policy. Raises PolicyRefused, OSError."""
+    return EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
+
+
+async def close_engine(engine: DecisionPoint) -> None:
+    """Ends what an engine has running (its child process, where its policy needs one)."""
+    if isinstance(engine, EmbeddedEngine):
+        await engine.aclose()
+
+
+class Engines:
+    """The engines of the running snapshot and of former ones. An exchange pins its snapshot from its first byte to its
+    last: an engine is closed when nothing holds a snapshot of its any more."""
+
+    def __init__(self) -> None:
+        self._open: dict[EmbeddedEngine, int] = {}  # how many snapshots stand on it
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self, snapshot: Snapshot) -> None:
+        """Waits for what the engine runs (a child process, where the policy needs one): the first call must not be late
+        for it. Raises EngineFault."""
+        engine = snapshot.engine
+        if isinstance(engine, EmbeddedEngine):
+            self._open[engine] = self._open.get(engine, 0) + 1
+            weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
+            await engine.started()
+
+    async def aclose(self) -> None:
+        for engine in list(self._open):
+            await self._close(engine)
+        await asyncio.gather(*self._closing)
+
+    def _unused(self, loop: asyncio.AbstractEventLoop, engine: EmbeddedEngine) -> None:
+        """Called wherever the last reference went, perhaps when the loop is over."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._end, engine)
+
+    def _end(self, engine: EmbeddedEngine) -> None:
+        left = self._open.get(engine, 0) - 1
+        if left > 0:
+            self._open[engine] = left
+            return
+        task = asyncio.get_running_loop().create_task(self._close(engine))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, engine: EmbeddedEngine) -> None:
+        self._open.pop(engine, None)
+        await close_engine(engine)
