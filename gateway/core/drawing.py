@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Call, Exchange, Fragments, Head, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Fragments, Head, Principal
 from gateway.core.records import decision_of, subject_of, timestamp
 
 KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
 _SORTED: Final = orjson.OPT_SORT_KEYS
+_GAP: Final = orjson.Fragment(b"\0")  # no piece of JSON has a NUL in it
 
 
 class Drawn(NamedTuple):
@@ -42,7 +43,7 @@ class Drawing:
     """Draws the records of all exchanges of one gateway. One thread's own."""
 
     def __init__(self) -> None:
-        self._decisions: dict[tuple[str, bool, str, str, str, str, str], bytes] = {}
+        self._decisions: dict[tuple[str, bool, str, str, str, str, str, bool], list[bytes]] = {}
         self._resources: dict[tuple[str, str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
         self._descriptors: dict[tuple[int, ...], tuple[dict[str, Json], bytes]] = {}
@@ -112,16 +113,12 @@ class Drawing:
             or exchange.forwarded_digest
             or exchange.parent
             or exchange.refusal is not None
+            or decision.obligations
+            or exchange.capture is not None
             or not exchange.route.name
         ):
             return None
-        key = (
-            call.action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision,
-            decision.mode,
-        )  # fmt: skip
-        before = self._decisions.get(key)
-        if before is None:
-            before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))
+        before = self._decided(call.action, decision)
         if exchange.descriptor is not None:
             before += self._described(exchange.descriptor)
         item = (call.resource_type, call.resource_id, exchange.item_digest)
@@ -148,6 +145,22 @@ class Drawing:
             b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
         )
 
+    def _decided(self, action: str, decision: Decision) -> bytes:
+        """An object that is going on: `action`, `decision`. The digest of the input, which seldom recurs, is put in."""
+        key = (
+            action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision, decision.mode,
+            decision.input != "",
+        )  # fmt: skip
+        found: list[bytes] | None = self._decisions.get(key)
+        if found is None:
+            said: dict[str, Any] = dict(decision_of(decision))
+            if decision.input:
+                said["input"] = _GAP
+            if len(self._decisions) >= KEPT_FRAGMENTS:
+                self._decisions.clear()  # 3
+            found = self._decisions[key] = _opened({"action": action, "decision": said}).split(b"\0")
+        return b'%s"%s"%s' % (found[0], decision.input.encode(), found[1]) if len(found) == 2 else found[0]
+
     def _described(self, descriptor: dict[str, Json]) -> bytes:
         """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and
         held, so that nothing else can be at its place."""
@@ -172,7 +185,7 @@ def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
     return fragment
 
 
-def _opened(members: dict[str, Json]) -> bytes:
+def _opened(members: dict[str, Any]) -> bytes:
     """An object that is going on."""
     return orjson.dumps(members, option=_SORTED)[:-1] + b","
 

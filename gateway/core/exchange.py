@@ -192,7 +192,8 @@ class Obligation:
 class Decision:
     """The policy decision point's answer. `allow` has no default. `fault` marks an answer that is a deny because the
     engine failed (undefined is not a fault: it is a deny that says so). `mode` "report": a deny that is no fault is
-    recorded as what it would have been, and lets pass."""
+    recorded as what it would have been, and lets pass. `input` is the digest of the very bytes that the policy was
+    given, "" where it was given none."""
 
     allow: bool
     reason: str
@@ -203,6 +204,7 @@ class Decision:
     fault: bool = False
     ms: float = 0.0
     mode: str = "enforce"  # | "report"
+    input: str = ""
 
     @property
     def would_deny(self) -> bool:
@@ -285,8 +287,10 @@ class Exchange:
         self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
         self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
+        self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault = ""
+        self.stopped = ""  # the stage that refused it
         self.permits: list[Releasable] = []
         self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied

@@ -11,7 +11,7 @@ import time
 from functools import lru_cache
 
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Call, Decision, Exchange, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Obligation, Principal
 
 
 def timestamp(epoch: float) -> str:
@@ -43,6 +43,9 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     if sequenced and said_before is not None and exchange.body_stream is None:
         # Who asked for what did not change since; the sequencer gives `seq` anew.
         record = {**said_before, "id": ident, "kind": "outcome", "time": timestamp(now)}
+        request = said_before["request"]
+        if exchange.capture is not None and isinstance(request, dict):
+            record["request"] = {name: value for name, value in request.items() if name != "capture"}
     else:
         record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
     refusal = exchange.refusal
@@ -50,6 +53,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
         if refusal.rule:
             said["rule"] = refusal.rule
+        if exchange.stopped:
+            said["stage"] = exchange.stopped
         record["refusal"] = said
     if exchange.limits:
         record["limits"] = list(exchange.limits)
@@ -98,11 +103,13 @@ def subject_of(principal: Principal) -> dict[str, Json]:
         subject["agent"] = principal.agent
     if principal.roles:
         subject["roles"] = list(principal.roles)
+    if principal.delegated_by:
+        subject["delegated_by"] = list(principal.delegated_by)
     return subject
 
 
 def decision_of(decision: Decision) -> dict[str, Json]:
-    return {
+    found: dict[str, Json] = {
         "effect": "allow" if decision.allow else "deny",
         "engine": decision.engine,
         "mode": decision.mode,
@@ -110,6 +117,35 @@ def decision_of(decision: Decision) -> dict[str, Json]:
         "revision": decision.revision,
         "rule": decision.rule,
     }
+    if decision.input:
+        found["input"] = decision.input
+    if decision.obligations:
+        found["obligations"] = [obligation_of(item) for item in decision.obligations]
+    return found
+
+
+def obligation_of(obligation: Obligation) -> Json:
+    """What is asked for. Of arguments that it sets only the names: their values may be a caller's."""
+    found: dict[str, Json] = {"type": obligation.type}
+    for name, value in obligation.values.items():
+        if obligation.type == "set_arguments" and isinstance(value, dict):
+            found[name] = [*sorted(value)]
+        elif name.isascii() and name != "type":
+            found[name] = _plain(value)
+    return found
+
+
+def _plain(value: Json) -> Json:
+    """Without floats, which records do not have, and names that sort otherwise in RFC 8785."""
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, int) and abs(value) > 2**53 - 1:
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if name.isascii()}
+    return value
 
 
 def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, Json]:
@@ -143,6 +179,8 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
         request["forwarded_digest"] = exchange.forwarded_digest
     if exchange.client_id:
         request["client_id"] = exchange.client_id
+    if exchange.capture is not None and exchange.decision is not None and kind != "outcome":
+        request["capture"] = exchange.capture  # once, beside the decision that was made of it
     record["request"] = request
     if exchange.parent:
         record["parent"] = exchange.parent

@@ -69,6 +69,8 @@ ORDINARY: list[dict[str, Any]] = [
     {"limits": [{"name": "a", "remaining": 3}, {"name": "b", "remaining": 0}]},
     {"principal": Principal("anonymous", "anonymous")},
     {"decision": replace(ALLOW, reason="\u2028\x7f\x00é")},
+    {"decision": replace(ALLOW, input="sha256:" + "1" * 64)},
+    {"decision": replace(ALLOW, input="sha256:" + "2" * 64)},
     {"asked": Call("http.GET", "endpoint", "/ü")},
 ]
 
