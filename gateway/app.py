@@ -15,6 +15,8 @@ from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly, Materials, refuse_cold
+from gateway.assembly_candidates import Arranging, policy_status, warn_of_report
+from gateway.assembly_capture import capture_stage
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
@@ -31,13 +33,17 @@ from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, Reco
 from gateway.core.snapshot import Snapshot
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
+from gateway.pdp.shadow import Comparisons
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
+from gateway.protocols.redacted import redacting
+from gateway.stages.capture import CaptureInput
 from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
 from gateway.stages.forward import Forward, target
+from gateway.stages.fulfil import Fulfil
 from gateway.stages.identify import Identify
 from gateway.stages.ledger import Ledger
 from gateway.stages.meter import Meter
@@ -61,6 +67,7 @@ from gateway.wire.upstream import Clients, Targets
 
 def build_pipeline(
     log: RecordLog,
+    capture: CaptureInput,
     clients: Clients,
     sockets: Sockets,
     handles: Handles,
@@ -76,7 +83,9 @@ def build_pipeline(
             Identify(handles),
             Scopes(),
             Verify(descriptors.checks),
+            capture,
             Decide(),
+            Fulfil(handles),
             Ledger(),
             Credentials(),
             RecordIntent(log, drawing, ids, clock),
@@ -89,11 +98,13 @@ def build_pipeline(
     )
 
 
-def build_message_pipeline(log: RecordLog, verify: Verify, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
+def build_message_pipeline(
+    log: RecordLog, capture: CaptureInput, verify: Verify, observer: Observer, ids: Ids, clock: Clock
+) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
     drawing = Drawing()
     return Pipeline(
-        admit=(Scopes(), verify, Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
+        admit=(Scopes(), verify, capture, Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
         settle=(Meter(observer), RecordTerminal(log, drawing, ids, clock)),
     )
 
@@ -130,7 +141,9 @@ class App:
         self.ring = make_ring(settings, self.clock.time)
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
-        self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())
+        self.comparisons = Comparisons(self.clock.time)
+        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.comparisons)
+        self.metrics = Metrics(self.clock, gauges.all())
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
@@ -141,7 +154,7 @@ class App:
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
-            engine=make_engine,
+            engine=Arranging(make_engine, self.comparisons),
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
@@ -162,6 +175,7 @@ class App:
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
             listener=self.index.committed, observe_append=self.metrics.appended,
         )  # fmt: skip
+        self.capture = capture_stage(settings)
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
@@ -199,6 +213,7 @@ class App:
         self._admin = self._make_admin()
         await self._admin.start()
         self._activation("accepted", "start")
+        warn_of_report(self.settings.policy)
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
@@ -207,6 +222,7 @@ class App:
             ("descriptors", self.descriptors.pins.watch()),
             ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
+            ("shadow", self.comparisons.watch()),
             ("noise", every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
@@ -242,6 +258,7 @@ class App:
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")
+            warn_of_report(settings.policy)
 
     def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
         """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
@@ -304,6 +321,7 @@ class App:
         return {
             "node": self.node,
             "vkey": self.log.vkey,
+            "policy": policy_status(self.snapshot.engine, self.comparisons),
             "log": log_status(self.log),
             "streams": len(self.streams),
             "exchanges": self._front.exchanges,
@@ -319,6 +337,7 @@ class App:
             request_headers=request_headers,
             answer_headers=answer_headers,
             target=target,
+            redact=redacting,
             streams=self.streams,
             handles=self.handles,
             log=self.log,
@@ -330,7 +349,9 @@ class App:
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, Verify(self.descriptors.checks), observer, self.ids, self.clock),
+            pipeline=build_message_pipeline(
+                self.log, self.capture, Verify(self.descriptors.checks), observer, self.ids, self.clock
+            ),
             current=lambda: self.snapshot,
             streams=self.streams,
             ids=self.ids,
@@ -339,7 +360,15 @@ class App:
         gateway = Gateway(
             current=lambda: self.snapshot,
             pipeline=build_pipeline(
-                self.log, self.clients, sockets, self.handles, self.descriptors, observer, self.ids, self.clock
+                self.log,
+                self.capture,
+                self.clients,
+                sockets,
+                self.handles,
+                self.descriptors,
+                observer,
+                self.ids,
+                self.clock,
             ),
             protocols=protocols,
             answers=answers,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from gateway import config
 from gateway.assembly_callers import CallerMaterials, Callers
+from gateway.assembly_candidates import revisions
 from gateway.assembly_cards import Cards, trusted_signers
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
@@ -201,7 +202,7 @@ def origin(url: str) -> str:
 
 def revision(settings: config.Settings, engine: DecisionPoint) -> str:
     """Names what is in force: the configuration without its secrets, and the policy."""
-    return digest(f"{settings!r}\n{engine.revision}".encode())
+    return digest("\n".join([repr(settings), *revisions(engine)]).encode())
 
 
 def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
@@ -258,6 +259,7 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         descriptor=found.descriptor,
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
+        capture=found.capture or settings.audit.capture,
     )
 
 

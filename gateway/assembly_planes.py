@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
+from gateway.assembly_candidates import shadow_gauges
 from gateway.assembly_trust import Descriptors
 from gateway.control.access import Access, checked, token_from
 from gateway.control.acts import Acts
@@ -25,6 +26,7 @@ from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
 from gateway.log.noise import Noise
 from gateway.log.writer import Sequencer
+from gateway.pdp.shadow import Comparisons
 from gateway.stores.records import RecordIndex
 from gateway.telemetry import Gauge, Metrics
 from gateway.telemetry_traces import Traces, otlp_exporter
@@ -111,16 +113,22 @@ class Gauges:
     """What is read off the running parts when somebody asks for metrics."""
 
     def __init__(
-        self, log: Callable[[], Sequencer], snapshot: Callable[[], Snapshot], clients: Callable[[], Clients]
+        self,
+        log: Callable[[], Sequencer],
+        snapshot: Callable[[], Snapshot],
+        clients: Callable[[], Clients],
+        comparisons: Comparisons,
     ) -> None:
         self._log = log
         self._snapshot = snapshot
         self._clients = clients
+        self._comparisons = comparisons
 
     def all(self) -> list[Gauge]:
         return [
             Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
             Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
+            *shadow_gauges(self._comparisons),
             Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
         ]
 

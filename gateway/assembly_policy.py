@@ -9,23 +9,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from dataclasses import replace
 
 from gateway import config
+from gateway.assembly_candidates import inner_engines
 from gateway.core.ports import DecisionPoint
 from gateway.core.snapshot import Snapshot
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
+from gateway.pdp.shadow import Shadow
 from gateway.pdp.sources import read_folder
 
 
-def make_engine(settings: config.Policy) -> DecisionPoint:
-    """The embedded engine over a folder of policy. Raises PolicyRefused, OSError."""
-    return EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
+def make_engine(settings: config.Policy, *, apart: bool = False) -> DecisionPoint:
+    """The embedded engine over a folder of policy. `apart`: always in a process of its own. Raises PolicyRefused,
+    OSError."""
+    own = EmbeddedSettings(deadline_s=settings.timeout)
+    return EmbeddedEngine(read_folder(settings.bundle), replace(own, in_process_bytes=0) if apart else own)
 
 
 async def close_engine(engine: DecisionPoint) -> None:
-    """Ends what an engine has running (its child process, where its policy needs one)."""
+    """Ends what an engine has running (its child process, where its policy needs one), and those within it."""
+    for inner in inner_engines(engine):
+        await close_engine(inner)
+    if isinstance(engine, Shadow):
+        engine.closed = True
     if isinstance(engine, EmbeddedEngine):
         await engine.aclose()
+
+
+async def start_engine(engine: DecisionPoint) -> None:
+    """Waits for what it runs; a shadow's second engine is not waited for. Raises EngineFault."""
+    for inner in inner_engines(engine):
+        if not (isinstance(engine, Shadow) and inner is engine.beside):
+            await start_engine(inner)
+    if isinstance(engine, EmbeddedEngine):
+        await engine.started()
 
 
 class Engines:
@@ -33,29 +51,28 @@ class Engines:
     last: an engine is closed when nothing holds a snapshot of its any more."""
 
     def __init__(self) -> None:
-        self._open: dict[EmbeddedEngine, int] = {}  # how many snapshots stand on it
+        self._open: dict[DecisionPoint, int] = {}  # how many snapshots stand on it
         self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self, snapshot: Snapshot) -> None:
         """Waits for what the engine runs (a child process, where the policy needs one): the first call must not be late
         for it. Raises EngineFault."""
         engine = snapshot.engine
-        if isinstance(engine, EmbeddedEngine):
-            self._open[engine] = self._open.get(engine, 0) + 1
-            weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
-            await engine.started()
+        self._open[engine] = self._open.get(engine, 0) + 1
+        weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
+        await start_engine(engine)
 
     async def aclose(self) -> None:
         for engine in list(self._open):
             await self._close(engine)
         await asyncio.gather(*self._closing)
 
-    def _unused(self, loop: asyncio.AbstractEventLoop, engine: EmbeddedEngine) -> None:
+    def _unused(self, loop: asyncio.AbstractEventLoop, engine: DecisionPoint) -> None:
         """Called wherever the last reference went, perhaps when the loop is over."""
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._end, engine)
 
-    def _end(self, engine: EmbeddedEngine) -> None:
+    def _end(self, engine: DecisionPoint) -> None:
         left = self._open.get(engine, 0) - 1
         if left > 0:
             self._open[engine] = left
@@ -64,6 +81,6 @@ class Engines:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close(self, engine: EmbeddedEngine) -> None:
+    async def _close(self, engine: DecisionPoint) -> None:
         self._open.pop(engine, None)
         await close_engine(engine)

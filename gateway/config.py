@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.config_audit import Audit, Checkpoint, Mask
 from gateway.config_callers import CallerDescriptor, Dpop, Signature
 from gateway.config_cards import Card
 from gateway.config_checks import check
@@ -18,14 +19,12 @@ from gateway.config_credentials import ClientCredentials, Credentials, PerCaller
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
-from gateway.config_policy import Policy
+from gateway.config_policy import Policy, Rollout, Shadow
 from gateway.config_reference import reference
 from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
     Admin,
     ApiKeys,
-    Audit,
-    Checkpoint,
     Claim,
     Fetch,
     Front,
@@ -67,6 +66,7 @@ __all__ = [
     "Jwks",
     "Keys",
     "Limit",
+    "Mask",
     "Match",
     "OpenVault",
     "Otlp",
@@ -75,9 +75,11 @@ __all__ = [
     "Policy",
     "Problem",
     "Rate",
+    "Rollout",
     "Route",
     "Secret",
     "Settings",
+    "Shadow",
     "Signature",
     "Signer",
     "Stores",

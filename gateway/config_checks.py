@@ -236,10 +236,22 @@ def _files(settings: Settings, at: Reading) -> None:
     if not settings.policy.bundle.is_dir():  # 6
         what = "a bundle file is not in this version" if settings.policy.bundle.is_file() else "no such folder"
         at.at("policy.bundle", f"{settings.policy.bundle}: {what}", "name the folder that has your .rego files")
+    _candidates(settings, at)
     for key, path in _named_files(settings):
         if not os.access(path, os.R_OK):
             what = "cannot be read" if path.exists() else "no such file"
             at.at(key, f"{path}: {what}", f"paths are relative to {Path.cwd()}")
+
+
+def _candidates(settings: Settings, at: Reading) -> None:
+    policy = settings.policy
+    for key, side in (("policy.shadow", policy.shadow), ("policy.rollout", policy.rollout)):
+        if side is None or side.engine != "embedded":
+            continue
+        if side.bundle is None:
+            at.at(f"{key}.bundle", "the key is missing", "name the folder that has the candidate's .rego files")
+        elif not side.bundle.is_dir():  # 6
+            at.at(f"{key}.bundle", f"{side.bundle}: no such folder", "name the folder that has the .rego files")
 
 
 def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:

@@ -12,10 +12,37 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway import config_values as values
-from gateway.config_schema import Choice, ListOf, Of, Text, option
+from gateway.config_schema import Choice, ListOf, Of, Text, Whole, option
 
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
+_PERCENT = Text("a share like 10% or 0.5%", values.PERCENT, values.parse_percent)
 _PATH = Text("a path on this machine", r"[^\x00]+", Path)
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A second engine on the side. What is not said is as in `policy`."""
+
+    engine: str = option(Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who", shown="embedded")
+    bundle: Path | None = option(_PATH, None, "the candidate's folder", example="candidate")
+    timeout: float | None = option(_DURATION, None, "a later answer is a fault of its own", example="250ms")
+    sample: float = option(_PERCENT, 1.0, "share of exchanges it is asked about, by their id", shown="100%")
+    queue: int = option(Whole(1, 100_000), 256, "questions that may wait; more are dropped and counted", shown="256")
+
+
+def _sampled(found: Shadow) -> str:
+    return "sample is 0%: take the section out instead" if found.sample == 0 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A candidate for some. What is not said is as in `policy`."""
+
+    percent: float = option(_PERCENT, why="of the subjects, by a stable hash of subject.id", shown="10%")
+    salt: str = option(Text("a text", r"[^\x00-\x1f]{0,256}"), "", "another one draws other subjects", example="spring")
+    engine: str = option(Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who", shown="embedded")
+    bundle: Path | None = option(_PATH, None, "the candidate's folder", example="candidate")
+    timeout: float | None = option(_DURATION, None, "a later answer is a deny", example="250ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +50,6 @@ class Policy:
     LATER: ClassVar[Mapping[str, str]] = {
         "url": "remote engines are",
         "query": "remote engines are",
-        "shadow": "shadow engines are",
     }
 
     engine: str = option(
@@ -31,7 +57,14 @@ class Policy:
     )
     bundle: Path = option(_PATH, Path("policies"), "folder of Rego and data files", shown="policies")
     timeout: float = option(_DURATION, 0.25, "a later answer is a deny", shown="250ms")
-    mode: str = option(Choice(("enforce",), ("report",)), "enforce", "a deny is a deny", shown="enforce")
+    mode: str = option(
+        Choice(("enforce", "report")),
+        "enforce",
+        "report: what policy denies is recorded and let through; its faults are not",
+        shown="enforce",
+    )
+    shadow: Shadow | None = option(Of(Shadow, _sampled), None, "a second engine: asked, compared, never obeyed")
+    rollout: Rollout | None = option(Of(Rollout), None, "a candidate that decides for a share of the subjects")
     headers: tuple[str, ...] = option(
         ListOf(Text("a header name", values.HEADER, str.lower)), (), "request headers policy may read", shown="[]"
     )

@@ -139,6 +139,7 @@ class Gauge:
     help: str
     labels: tuple[str, ...]
     read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    counts: bool = False  # it never goes down: a counter, whose name gets `_total`
 
 
 _UPSTREAM_REASONS = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_TIMEOUT})
@@ -154,6 +155,7 @@ class Metrics:
         self._decisions: dict[str, Histogram] = {}
         self._append = Histogram(APPEND_BOUNDS)
         self._fail_open = 0
+        self._would_deny: dict[str, int] = {}  # by route
         self._registry = CollectorRegistry()
         self._registry.register(_Collected(self))
         ProcessCollector(namespace="tollgate", registry=self._registry)
@@ -177,6 +179,10 @@ class Metrics:
             if engine is None:
                 engine = self._decisions[decision.engine] = Histogram(DECISION_BOUNDS)
             engine.observe(decision.ms / 1000)
+            if decision.mode == "report":
+                route = exchange.route.name
+                denied = exchange.would_deny + decision.would_deny
+                self._would_deny[route] = self._would_deny.get(route, 0) + denied
             if decision.fault and exchange.intent_seq is not None:
                 self._fail_open += 1
 
@@ -217,9 +223,17 @@ class Metrics:
         fail_open = CounterMetricFamily(
             "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self._fail_open
         )
-        yield from (requests, duration, overhead, decisions, append, fail_open)
+        would_deny = CounterMetricFamily(
+            "tollgate_would_deny",
+            "Calls, list items and upstreams' requests that policy denied and report mode let through",
+            labels=("route",),
+        )
+        for name, count in list(self._would_deny.items()):
+            would_deny.add_metric((name,), count)
+        yield from (requests, duration, overhead, decisions, append, fail_open, would_deny)
         for gauge in self._gauges:
-            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+            kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
+            family = kind(gauge.name, gauge.help, labels=gauge.labels)
             for values, number in gauge.read():
                 family.add_metric(values, number)
             yield family
