@@ -99,12 +99,12 @@ def build_pipeline(
 
 
 def build_message_pipeline(
-    log: RecordLog, capture: CaptureInput, verify: Verify, observer: Observer, ids: Ids, clock: Clock
+    log: RecordLog, capture: CaptureInput, verify: Verify, fulfil: Fulfil, observer: Observer, ids: Ids, clock: Clock
 ) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
     drawing = Drawing()
     return Pipeline(
-        admit=(Scopes(), verify, capture, Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
+        admit=(Scopes(), verify, capture, Decide(), fulfil, Ledger(), RecordIntent(log, drawing, ids, clock)),
         settle=(Meter(observer), RecordTerminal(log, drawing, ids, clock)),
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway import config_values as values
+from gateway.config_audit import AUDIT, CAPTURES, Audit
 from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
 from gateway.config_cards import CARD, Card
 from gateway.config_credentials import Credentials, credentials_wrong
@@ -261,6 +262,9 @@ class Route:
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
     )
+    capture: str | None = option(
+        CAPTURES, None, "none, shape or full on this route; default audit.capture", example="shape"
+    )
     scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
     descriptor: str = option(
         Choice(("optional", "required")), "optional", "required: callers must present their own", shown="optional"
@@ -295,22 +299,6 @@ def _limit_wrong(found: Limit) -> str:
     if (found.rate is None) == (found.concurrent is None):
         return _one_of("rate", "concurrent")
     return "burst belongs to rate" if found.burst is not None and found.rate is None else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    records: int = option(Whole(1, 1_000_000), 1000, "sign after so many records", shown="1000")
-    every: float = option(_DURATION, 1.0, "or after so long", shown="1s")
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    LATER: ClassVar[Mapping[str, str]] = {"sinks": "SIEM sinks are"}
-
-    checkpoint: Checkpoint = option(Of(Checkpoint), Checkpoint(), "how often the log's head is signed")
-    capture: str = option(
-        Choice(("none",), ("shape", "full")), "none", "arguments and results kept: none", shown="none"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,4 +354,4 @@ class Settings:
     )
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
     limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
-    audit: Audit = option(Of(Audit), Audit(), "the log")
+    audit: Audit = option(AUDIT, Audit(), "the log")

@@ -15,7 +15,9 @@ from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
+    from gateway.core.obligations import ExtraRate
     from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
+    from gateway.core.redaction import Tree
     from gateway.core.snapshot import Route, Snapshot, Upstream
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -288,6 +290,9 @@ class Exchange:
         self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
         self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
+        self.rates: tuple[ExtraRate, ...] = ()  # what policy wants counted besides the limits
+        self.hides: Tree | None = None  # what policy wants hidden of the answer
+        self.hidden = 0  # in how many places it was
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault = ""
         self.stopped = ""  # the stage that refused it

@@ -62,6 +62,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
         record["filtered"] = {"shown": exchange.filtered[0], "hidden": exchange.filtered[1]}
+    if exchange.hides is not None:
+        record["redacted"] = exchange.hidden
     if exchange.would_deny:
         record["would_deny"] = exchange.would_deny
     response: dict[str, Json] = {"status": exchange.status, "bytes": exchange.usage.bytes_out}

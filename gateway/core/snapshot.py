@@ -88,6 +88,7 @@ class Route:
     action_scopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     transparent: bool = False
     descriptor: str = "optional"  # | "required": of the caller's own
+    capture: str = "none"  # | "shape" | "full": what records keep of a decision's input
 
     def needs(self, action: str) -> tuple[str, ...]:
         """All scopes of one operation, so that one challenge can name them."""
