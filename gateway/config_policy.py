@@ -17,6 +17,8 @@ from gateway.config_schema import Choice, ListOf, Of, Text, Whole, option
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
 _PERCENT = Text("a share like 10% or 0.5%", values.PERCENT, values.parse_percent)
 _PATH = Text("a path on this machine", r"[^\x00]+", Path)
+_BUNDLE = Text("a name of lower-case letters, digits and dashes", r"[a-z0-9][a-z0-9-]{0,62}")
+_SIGNER = Text("a name of letters, digits, dots, dashes and underscores", values.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,22 @@ class Policy:
     engine: str = option(
         Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who decides", shown="embedded"
     )
-    bundle: Path = option(_PATH, Path("policies"), "folder of Rego and data files", shown="policies")
+    bundle: Path = option(
+        _PATH, Path("policies"), "folder of Rego and data files, or a signed .tar.gz", shown="policies"
+    )
+    name: str = option(_BUNDLE, "tollgate", "bundles pushed under it are this gateway's policy", shown="tollgate")
+    signers: tuple[str, ...] = option(
+        ListOf(_SIGNER), (), "who may sign bundles: of trust.signers, with jwks.file; gateway: its own key", shown="[]"
+    )
+    scope: str = option(
+        Text("a text", r"[^\x00-\x1f]{0,256}"), "", "what a bundle must be signed for", example="production"
+    )
+    roots: tuple[str, ...] = option(
+        ListOf(Text("a path below data, like tollgate/roles", r"[^\x00-\x1f]{0,256}"), 1),
+        ("",),
+        'what bundles may define, paths below data; "" is all of it',
+        shown='[""]',
+    )
     timeout: float = option(_DURATION, 0.25, "a later answer is a deny", shown="250ms")
     mode: str = option(
         Choice(("enforce", "report")),

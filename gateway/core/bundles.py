@@ -13,6 +13,7 @@ from typing import Protocol as Port
 from gateway.core.canonical import Json
 
 NAME = r"[a-z0-9][a-z0-9-]{0,62}"  # under which a bundle is pushed, kept and served
+OWN_SIGNER = "gateway"  # among who may sign bundles: this gateway's own keys for that
 CONFIGURED = ""  # in place of a digest: the policy that the configuration names
 
 
