@@ -19,7 +19,7 @@ asked(id, roles, action, tool, time) := result if {
 	}
 }
 
-rule(time) := asked("agent:idp/ann", [], "mcp.tools/call", "wiki/read", time).context.rule
+rule(time) := asked("agent:idp/ann", ["reader"], "mcp.tools/call", "wiki/read", time).context.rule
 
 test_the_hours_are_those_of_the_place_in_winter if {
 	rule("2026-11-23T07:00:00Z") == "working hours"

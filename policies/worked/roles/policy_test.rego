@@ -32,18 +32,24 @@ test_another_tool_is_denied_with_a_reason if {
 test_names_are_compared_as_they_are_written if {
 	answer(["cook"], ["kitchen", "Boil"]).decision == false
 	answer(["Cook"], ["kitchen", "boil"]).decision == false
+	answer(["cook"], ["kitchen", "boil_over"]).decision == false
 }
 
 test_no_role_is_no_tool if answer([], ["kitchen", "boil"]).decision == false
 
-test_another_action_on_a_tool_is_denied if {
+other(action, kind) := result if {
 	result := data.tollgate.decision with data.tools as tables with input as {
 		"subject": {"type": "agent", "id": "agent:idp/ann", "properties": {"roles": ["cook"]}},
-		"action": {"name": "mcp.tools/install"},
-		"resource": {"type": "tool", "id": "kitchen/boil", "properties": {"upstream": "kitchen"}},
+		"action": {"name": action},
+		"resource": {"type": kind, "id": "kitchen/boil", "properties": {"upstream": "kitchen"}},
 		"context": {"listing": false},
 	}
-	result.decision == false
+}
+
+test_another_action_and_another_kind_of_thing_are_denied if {
+	other("mcp.tools/install", "tool").decision == false
+	other("mcp.tools/call", "resource").decision == false
+	other("mcp.tools/call", "tool").decision == true
 }
 
 connecting(id, action, context) := result if {
