@@ -1,4 +1,4 @@
-"""The shipped policy and the worked ones in OPA, where there is one: `TOLLGATE_OPA` or `opa` on PATH names the binary."""
+"""The shipped policy and the worked ones in OPA, where there is one: `TOLLGATE_OPA` or `opa` on PATH names a binary."""
 
 from __future__ import annotations
 
