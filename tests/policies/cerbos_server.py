@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def cerbos() -> str:
 @contextmanager
 def serving(folder: Path, scratch: Path) -> Iterator[http.client.HTTPConnection]:
     """A connection to the HTTP API of a Cerbos that serves the folder's policies."""
-    http_port, grpc_port = _free(), _free()
+    http_port, grpc_port = _free(2)
     settings = {
         "server": {"httpListenAddr": f"127.0.0.1:{http_port}", "grpcListenAddr": f"127.0.0.1:{grpc_port}"},
         "storage": {"driver": "disk", "disk": {"directory": str(folder), "watchForChanges": False}},
@@ -87,11 +87,13 @@ def _resource(question: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _free() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def _free(count: int) -> list[int]:
+    """Ports that are free together: none is given twice."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> http.client.HTTPConnection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.access import AccessRequest
-from gateway.pdp.embedded import EmbeddedEngine
+from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
 from tests.pdp.asking import now
 from tests.policies.cerbos_server import allowed, serving
@@ -25,7 +25,7 @@ CALLERS, EACH = 100, 10  # of each policy
 @pytest.mark.parametrize("name", WORKED)
 def test_both_engines_answer_a_thousand_requests_alike(name: str, tmp_path: Path) -> None:
     rnd = random.Random(name)
-    engine = EmbeddedEngine(read_folder(POLICIES / "worked" / name))
+    engine = EmbeddedEngine(read_folder(POLICIES / "worked" / name), EmbeddedSettings(deadline_s=30.0))
     yes = asked = 0
     with serving(POLICIES / "cerbos" / name, tmp_path) as server:
         for _ in range(CALLERS):
