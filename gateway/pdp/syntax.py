@@ -28,10 +28,13 @@ class PolicyRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One alternative of a rule: the statements that must hold, and the value then (None: the head's own, or true)."""
+    """One alternative of a rule: the statements that must hold, and the value then (None: the head's own, or true).
+    `span` is where its bytes are in the file, `assigned` those of its value with the sign before it."""
 
     value: Node | None
     statements: tuple[Node, ...]
+    span: tuple[int, int] = (0, 0)
+    assigned: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Rule:
     value: Node | None
     bodies: tuple[Body, ...]
     scope: Scope
+    span: tuple[int, int] = (0, 0)  # where its bytes are in the file
+    assigned: tuple[int, int] = (0, 0)  # its head's value with the sign before it; empty, where it would stand
 
     @property
     def name(self) -> str:
@@ -108,7 +113,7 @@ def _rule(node: Node, scope: Scope) -> Rule:
     if kind == "Default":
         path, dynamic = _head(spec["refr"], scope)
         params = tuple(spec.get("args") or ())
-        return Rule(path, "default", scope.file, line, params, dynamic, None, spec["value"], (), scope)
+        return Rule(path, "default", scope.file, line, params, dynamic, None, spec["value"], (), scope, _span(spec))
     if kind != "Spec":
         raise PolicyRefused(f"{scope.file}:{line}: a rule of kind {kind} is not understood")
     shape, head = _only(spec["head"], scope.file)
@@ -117,13 +122,23 @@ def _rule(node: Node, scope: Scope) -> Rule:
         raise PolicyRefused(f"{scope.file}:{line}: a rule head of kind {shape} is not understood")
     path, dynamic = _head(head["refr"], scope)
     assign = head.get("assign")
-    bodies = tuple(
-        Body(body["assign"]["value"] if body.get("assign") else None, tuple(body["query"]["stmts"]))
-        for body in spec["bodies"]
-    )
+    bodies = tuple(_body(body) for body in spec["bodies"])
     value = assign["value"] if assign else None
     params = tuple(head.get("args") or ())
-    return Rule(path, kinds[shape], scope.file, line, params, dynamic, head.get("key"), value, bodies, scope)
+    named = _span(next(iter(head["refr"].values())))[1]
+    assigned = _span(assign) if assign else (named, named)
+    key = head.get("key")
+    return Rule(path, kinds[shape], scope.file, line, params, dynamic, key, value, bodies, scope, _span(spec), assigned)
+
+
+def _body(body: Node) -> Body:
+    assign = body.get("assign")
+    statements = tuple(body["query"]["stmts"])
+    return Body(assign["value"] if assign else None, statements, _span(body), _span(assign) if assign else (0, 0))
+
+
+def _span(node: Node) -> tuple[int, int]:
+    return int(node["span"]["start"]), int(node["span"]["end"])
 
 
 def _head(node: Node, scope: Scope) -> tuple[Path, tuple[Node, ...]]:
