@@ -26,6 +26,7 @@ from gateway.core.access import AccessRequest
 from gateway.core.canonical import digest
 from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Decision
+from gateway.core.obligations import FULFILLED
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
 from gateway.pdp.compiled import Compiled, compile_source, engine_text, new_engine, prepare
@@ -51,7 +52,7 @@ class EmbeddedSettings:
     at most `cache_entries`, none with a key above `cache_key_bytes`; 0 entries keeps none."""
 
     deadline_s: float = 0.25
-    obligations: frozenset[str] = frozenset()
+    obligations: frozenset[str] = FULFILLED
     in_process_bytes: int = 16 * 1024
     cache_entries: int = 8192
     cache_key_bytes: int = 2048
