@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly, Materials, refuse_cold
-from gateway.assembly_candidates import Arranging, policy_status, warn_of_report
+from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
 from gateway.assembly_capture import capture_stage
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
@@ -350,7 +350,8 @@ class App:
             request_headers=request_headers,
             answer_headers=answers.headers,
             pipeline=build_message_pipeline(
-                self.log, self.capture, Verify(self.descriptors.checks), observer, self.ids, self.clock
+                self.log, self.capture, Verify(self.descriptors.checks), Fulfil(self.handles), observer, self.ids,
+                self.clock,
             ),
             current=lambda: self.snapshot,
             streams=self.streams,
@@ -389,6 +390,7 @@ class App:
             records=self.index,
             descriptors=self.descriptors,
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
+            shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
             metrics=self.metrics,
             log=self.log,
             events=self.noise,

@@ -7,10 +7,12 @@ is the plain one, so that what is off costs nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol as Port
 
 from gateway import config
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.ports import DecisionPoint
 from gateway.pdp.report import Reporting
@@ -51,13 +53,20 @@ class Arranging:
 
 
 def of_side(settings: config.Policy, side: config.Shadow | config.Rollout) -> config.Policy:
-    """The settings of the engine beside; what it does not say of itself is as in `policy`."""
+    """The settings of the engine beside. Folder and timeout are as in `policy` where it does not say them; what is an
+    engine's own, its address and our credential there, never is."""
     return replace(
         settings,
         mode="enforce",
         shadow=None,
         rollout=None,
         engine=side.engine,
+        url=side.url,
+        query=side.query,
+        token=side.token,
+        tls=side.tls,
+        cerbos=side.cerbos,
+        authzen=side.authzen,
         bundle=side.bundle or settings.bundle,
         timeout=side.timeout or settings.timeout,
     )
@@ -110,6 +119,16 @@ def shadow_status(shadow: Shadow, comparisons: Comparisons) -> dict[str, Json]:
     if comparisons.last_fault:
         found["last_fault"] = comparisons.last_fault
     return found
+
+
+def shadows_of(engine: Callable[[], DecisionPoint], comparisons: Comparisons) -> Shadows:
+    """What the admin plane shows of it."""
+
+    def current() -> dict[str, Json] | None:
+        found = shadow_in(engine())
+        return shadow_status(found, comparisons) if found is not None else None
+
+    return Shadows(comparisons, current)
 
 
 def warn_of_report(settings: config.Policy) -> None:

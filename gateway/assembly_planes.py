@@ -19,6 +19,7 @@ from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.own_keys import OwnKeys
@@ -60,6 +61,7 @@ def admin_plane(
     records: RecordIndex,
     descriptors: Descriptors,
     keys: OwnKeys,
+    shadows: Shadows,
     metrics: Metrics,
     log: Sequencer,
     events: Noise,
@@ -83,6 +85,7 @@ def admin_plane(
         log_folder=settings.data_dir / "log",
         agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
         keys=Keys(keys),
+        shadows=shadows,
         ids=ids,
         clock=clock,
         version=__version__,

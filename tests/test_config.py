@@ -121,8 +121,6 @@ def test_an_http_version_without_quotes_says_that_quotes_are_missing() -> None:
         ("sso: {}", "sso"),
         ("events: nats://127.0.0.1", "events"),
         ("policy: {engine: opa}", "policy.engine"),
-        ("policy: {mode: report}", "policy.mode"),
-        ("policy: {shadow: {}}", "policy.shadow"),
         ("policy: {url: http://127.0.0.1}", "policy.url"),
         ("policy: {query: a/b}", "policy.query"),
         ("stores: {counters: redis://127.0.0.1}", "stores.counters"),

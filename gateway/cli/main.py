@@ -24,10 +24,12 @@ _COMMANDS: Final = {
     "check": "gateway.cli.check",
     "decide": "gateway.cli.decide",
     "explain": "gateway.cli.explain",
+    "replay": "gateway.cli.replay",
     "audit": "gateway.cli.audit",
     "card": "gateway.cli.card",
     "keys": "gateway.cli.keys",
     "agents": "gateway.cli.agents",
+    "shadow": "gateway.cli.shadow",
     "doctor": "gateway.cli.doctor",
     "completion": "gateway.cli.completion",
 }

@@ -22,6 +22,7 @@ from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
 from gateway.control.problem import answer, problem
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, RecordQuery, Records
 from gateway.core.snapshot import Route, Snapshot, Upstream
@@ -42,6 +43,7 @@ class Api:
         log_folder: Path,
         agents: Agents,
         keys: Keys,
+        shadows: Shadows,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -51,6 +53,7 @@ class Api:
         self._log_folder = log_folder
         self._agents = agents
         self._keys = keys
+        self._shadows = shadows
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -67,6 +70,7 @@ class Api:
             Way("/api/v1/openapi.json", self.openapi),
             *self._agents.ways(),
             *self._keys.ways(),
+            *self._shadows.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:

@@ -27,6 +27,7 @@ from gateway.control.keys import Keys
 from gateway.control.logfiles import LogFiles
 from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, RecordLog
@@ -57,6 +58,7 @@ class Admin:
     log_folder: Path
     agents: Agents
     keys: Keys
+    shadows: Shadows
     ids: Ids
     clock: Clock
     version: str
@@ -73,6 +75,7 @@ def make_admin(plane: Admin) -> App:
         plane.log_folder,
         plane.agents,
         plane.keys,
+        plane.shadows,
         plane.version,
     )
     pages = Pages(plane, api)

@@ -15,7 +15,7 @@ _WHOLE: Final = 1 << 64
 
 def place_of(name: str, salt: str) -> float:
     """Where a name stands, from 0 up to but without 1, spread evenly over all names."""
-    hashed = hashlib.sha256(f"{salt}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    hashed = hashlib.sha256(f"{len(salt)}:{salt}{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(hashed[:8]) / _WHOLE
 
 

@@ -21,10 +21,12 @@ from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.guard import App, Door
 from gateway.control.keys import Keys
+from gateway.control.shadow import Shadows
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
+from gateway.pdp.shadow import Comparisons
 from gateway.stores.agents import SqliteRegistry
 from gateway.stores.records import RecordIndex
 from gateway.trust.keys import KeyRing
@@ -122,6 +124,7 @@ class Rig:
     rotation: Rotation
     problems: list[str] = field(default_factory=list)
     rebuilt: list[int] = field(default_factory=list)
+    comparisons: Comparisons = field(default_factory=lambda: Comparisons(time.time))
 
     async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
         own = [("host", HOST), ("authorization", f"Bearer {TOKEN}")]
@@ -200,6 +203,7 @@ async def plane(
     async def rebuild() -> None:
         rebuilt.append(ring.revision)
 
+    comparisons = Comparisons(clock.time)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     app = make_admin(
         Admin(
@@ -214,13 +218,14 @@ async def plane(
             log_folder=tmp_path / "log",
             agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
             keys=Keys(RunningKeys(ring, rotation, "gw-1", lambda: 3600.0)),
+            shadows=Shadows(comparisons, lambda: {"engine": "embedded", "revision": "sha256:b"}),
             ids=ids,
             clock=clock,
             version="0.1.0",
         )
     )
     try:
-        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt)
+        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt, comparisons)
     finally:
         await log.close()
         registry.close()

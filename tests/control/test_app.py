@@ -16,6 +16,7 @@ from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
+from gateway.control.shadow import Shadows
 from gateway.control.openapi import description
 from gateway.core.query import QueryFailed, RecordQuery
 from gateway.core.reasons import LogUnavailable
@@ -385,6 +386,7 @@ def test_the_description_names_exactly_the_routes_there_are(tmp_path: Path) -> N
             tmp_path,
             Agents(*[unused] * 5),
             Keys(unused),
+            Shadows(unused, unused),
             "0",
         )
         assert {way.path for way in api.ways()} == set(document["paths"])
