@@ -9,9 +9,9 @@ default decision := {"decision": false, "context": {
 	"reason": "This policy has no bounds for this, and what it has no bounds for it does not allow",
 }}
 
-decision := {"decision": true, "context": {"rule": "within bounds"}} if within
+decision := {"decision": true, "context": {"rule": "listed"}} if shown
 
-else := {"decision": true, "context": {"rule": "listed"}} if shown
+else := {"decision": true, "context": {"rule": "within bounds"}} if within
 
 else := {"decision": true, "context": {"rule": "connect"}} if connects
 
