@@ -20,6 +20,12 @@ from typing import Any
 
 import pytest
 
+from gateway.core.access import AccessRequest
+from gateway.core.exchange import Decision
+from gateway.pdp.cerbos import CerbosAsker, CerbosSettings
+from gateway.pdp.remote import RemoteEngine, RemoteSettings
+from tests.pdp.asking import settled
+
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGED = "node_modules/@cerbos/cerbos-linux-x64/cerbos-linux-x64"
 READY_S = 30.0
@@ -35,8 +41,8 @@ def cerbos() -> str:
 
 
 @contextmanager
-def serving(folder: Path, scratch: Path) -> Iterator[http.client.HTTPConnection]:
-    """A connection to the HTTP API of a Cerbos that serves the folder's policies."""
+def serving(folder: Path, scratch: Path) -> Iterator[str]:
+    """The gRPC target of a Cerbos that serves the folder's policies."""
     http_port, grpc_port = _free(2)
     settings = {
         "server": {"httpListenAddr": f"127.0.0.1:{http_port}", "grpcListenAddr": f"127.0.0.1:{grpc_port}"},
@@ -48,43 +54,21 @@ def serving(folder: Path, scratch: Path) -> Iterator[http.client.HTTPConnection]
         command = [cerbos(), "server", "--config", str(scratch / "cerbos.json"), "--log-level=warn"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        connection = _ready(process, http_port, scratch / "cerbos.log")
-        yield connection
-        connection.close()
+        _ready(process, http_port, scratch / "cerbos.log")
+        yield f"127.0.0.1:{grpc_port}"
     finally:
         process.terminate()
         process.wait(READY_S)
 
 
-def allowed(server: http.client.HTTPConnection, questions: Sequence[dict[str, Any]]) -> list[bool]:
-    """What Cerbos answers to requests of one principal, asked as the gateway's engine asks."""
-    subject = questions[0]["subject"]
-    properties = subject["properties"]
-    principal = {
-        "id": subject["id"],
-        "roles": properties["roles"] or ["anonymous"],
-        "attr": {"type": subject["type"], **{name: value for name, value in properties.items() if name != "roles"}},
-    }
-    resources = [_resource(question) for question in questions]
-    body = json.dumps({"requestId": "1", "principal": principal, "resources": resources})
-    server.request("POST", "/api/check/resources", body, {"content-type": "application/json"})
-    answer = server.getresponse()
-    text = answer.read()
-    assert answer.status == 200, text
-    results = json.loads(text)["results"]
-    return [
-        result["actions"][question["action"]["name"]] == "EFFECT_ALLOW"
-        for result, question in zip(results, questions, strict=True)
-    ]
-
-
-def _resource(question: dict[str, Any]) -> dict[str, Any]:
-    resource = question["resource"]
-    attr = {**resource["properties"], "context": question["context"]}
-    return {
-        "actions": [question["action"]["name"]],
-        "resource": {"kind": resource["type"], "id": resource["id"], "attr": attr},
-    }
+async def answers(target: str, questions: Sequence[dict[str, Any]]) -> list[Decision]:
+    """What the gateway's own Cerbos engine answers, asked as for a list of that many items."""
+    engine = RemoteEngine(CerbosAsker(CerbosSettings(target)), RemoteSettings("worked", deadline_s=READY_S))
+    try:
+        found: list[Decision] = await settled(engine.decide_many([AccessRequest(question) for question in questions]))
+        return found
+    finally:
+        await engine.aclose()
 
 
 def _free(count: int) -> list[int]:
@@ -96,18 +80,17 @@ def _free(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in listeners]
 
 
-def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> http.client.HTTPConnection:
+def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     ends = time.monotonic() + READY_S
     while time.monotonic() < ends and process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S)
         try:
             connection.request("GET", "/_cerbos/health")
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status == 200:
-                return connection
+            if connection.getresponse().status == 200:
+                return
         except OSError:
             pass
-        connection.close()
-        time.sleep(0.05)
+        finally:
+            connection.close()
+        time.sleep(0.02)
     raise AssertionError(f"Cerbos did not start: {log.read_text()[-2000:]}")
