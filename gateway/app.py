@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-import traceback
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly, Materials, refuse_cold
+from gateway.assembly_bundles import Commit, Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
 from gateway.assembly_capture import capture_stage
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
-from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
+from gateway.assembly_life import every, in_thread, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
@@ -34,6 +35,7 @@ from gateway.core.snapshot import Snapshot
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
+from gateway.pdp.sources import PolicySource
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
@@ -50,6 +52,7 @@ from gateway.stages.meter import Meter
 from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
+from gateway.stores.bundles import SqliteBundles
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
@@ -151,10 +154,12 @@ class App:
         self.cards = make_cards(
             self.ring, self.fetcher, lambda: self.clients, lambda: self.descriptors.registry, self.clock
         )
+        self.bundles = SqliteBundles(settings.data_dir / "bundles.sqlite")
+        self.policies = Policies(settings, self.ring, self.bundles, self.clock)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
-            engine=Arranging(make_engine, self.comparisons),
+            engine=Arranging(partial(make_engine, source=self.policies.source), self.comparisons),
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
@@ -179,6 +184,10 @@ class App:
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
+        self.desk = Desk(
+            self.policies, self.bundles, self.log, self.ids, self.clock,
+            lambda: own_name(self.settings), self._swap_policy,
+        )  # fmt: skip
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
@@ -234,13 +243,27 @@ class App:
             await self.engines.start(candidate.snapshot)
             self.snapshot = self.assembly.keep(candidate)
 
+    async def _swap_policy(self, source: PolicySource | None, commit: Commit) -> None:
+        """The same configuration over another policy. What raises before the end leaves the running snapshot."""
+        async with self._reloading:
+            if self._stopped:
+                raise RuntimeError("the gateway is going down")
+            with self.policies.instead(source):
+                materials = await in_thread(self.assembly.with_policy, self.settings)
+            candidate = self.assembly.build(self.settings, self.port, materials)
+            await self.engines.start(candidate.snapshot)
+            await commit(candidate.snapshot)
+            self.snapshot = self.assembly.keep(candidate)
+            self.streams.sweep()
+
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
         async with self._reloading:
             try:
                 refuse_cold(self.settings, settings)
                 rules = fetch_rules(settings)
-                materials, targets = await asyncio.to_thread(self._read, settings)
+                self.policies.adopt(settings)
+                materials, targets = await in_thread(self._read, settings)
                 if self._stopped:
                     raise RuntimeError("the gateway is going down")
                 candidate = self.assembly.build(settings, self.port, materials)
@@ -248,6 +271,7 @@ class App:
                 self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
             except Exception as error:
                 self.assembly.drop()
+                self.policies.adopt(self.settings)
                 self.wallet.keep(self.snapshot.upstreams.values())
                 self._activation("refused", str(error))
                 raise
@@ -262,12 +286,8 @@ class App:
 
     def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
         """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
-        try:
-            materials = self.assembly.read(settings)
-            return materials, self.clients.make(materials.upstreams.values())
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # an engine may only be let go in the thread that made it
-            raise
+        materials = self.assembly.read(settings)
+        return materials, self.clients.make(materials.upstreams.values())
 
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
@@ -296,6 +316,7 @@ class App:
         await self.clients.aclose()
         await self.log.close()
         self.index.close()
+        self.bundles.close()
         self.handles.close()
         await self.engines.aclose()
         if self.traces is not None:
@@ -344,15 +365,13 @@ class App:
             ids=self.ids,
             clock=self.clock,
         )
+        verify, fulfil = Verify(self.descriptors.checks), Fulfil(self.handles)
         sockets = Sockets(
             relays=self.relays,
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,
-            pipeline=build_message_pipeline(
-                self.log, self.capture, Verify(self.descriptors.checks), Fulfil(self.handles), observer, self.ids,
-                self.clock,
-            ),
+            pipeline=build_message_pipeline(self.log, self.capture, verify, fulfil, observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,
             ids=self.ids,

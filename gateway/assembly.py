@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from gateway import config
@@ -109,6 +109,11 @@ class Assembly:
             callers=self._callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
         )
+
+    def with_policy(self, settings: config.Settings) -> Materials:
+        """Those in force over another policy. As `read`."""
+        kept = self._kept or self.read(settings)
+        return replace(kept, engine=self._engine(settings.policy))
 
     def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
         """`port` is the data plane's real one (it may have been asked for as 0). Without materials, from those in
@@ -257,6 +262,7 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         metadata=challenges.metadata_url(path, found.match.host),
         scopes=found.scopes,
         descriptor=found.descriptor,
+        on_error=found.on_error,
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
         capture=found.capture or settings.audit.capture,

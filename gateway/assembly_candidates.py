@@ -60,6 +60,7 @@ def of_side(settings: config.Policy, side: config.Shadow | config.Rollout) -> co
         mode="enforce",
         shadow=None,
         rollout=None,
+        name="",  # what is pushed is not for it
         engine=side.engine,
         url=side.url,
         query=side.query,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from gateway import config
 from gateway.assembly_keys import log_keys
@@ -21,6 +23,9 @@ from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.trust.keys import KeyRing
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
 
 _log = logging.getLogger("tollgate")
 
@@ -64,6 +69,19 @@ def log_status(log: Sequencer) -> dict[str, Json]:
         "checkpoint_age_ms": int(log.checkpoint_age * 1000),
         "healthy": log.healthy,
     }
+
+
+async def in_thread(job: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs) -> _Found:
+    """What may make policy engines and fail: an engine may only be let go in the thread that made it."""
+
+    def cleared() -> _Found:
+        try:
+            return job(*given, **named)
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+    return await asyncio.to_thread(cleared)
 
 
 async def every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:

@@ -9,22 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from gateway import config
 from gateway.assembly_candidates import inner_engines
+from gateway.assembly_engines import remote_engine
+from gateway.core.obligations import FULFILLED
 from gateway.core.ports import DecisionPoint
 from gateway.core.snapshot import Snapshot
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
+from gateway.pdp.remote import RemoteEngine
 from gateway.pdp.shadow import Shadow
-from gateway.pdp.sources import read_folder
+from gateway.pdp.sources import PolicySource, read_folder
+
+ReadPolicy: TypeAlias = "Callable[[config.Policy], PolicySource]"
 
 
-def make_engine(settings: config.Policy, *, apart: bool = False) -> DecisionPoint:
-    """The embedded engine over a folder of policy. `apart`: always in a process of its own. Raises PolicyRefused,
-    OSError."""
+def make_engine(settings: config.Policy, *, apart: bool = False, source: ReadPolicy | None = None) -> DecisionPoint:
+    """The engine that is configured: the embedded one over a folder of policy, or over what `source` gives (`apart`:
+    always in a process of its own), or one that is asked over a network. Raises PolicyRefused, OSError, what `source`
+    raises; RuntimeError for an extra that lacks."""
+    if settings.engine != "embedded":
+        return remote_engine(settings, FULFILLED)
     own = EmbeddedSettings(deadline_s=settings.timeout)
-    return EmbeddedEngine(read_folder(settings.bundle), replace(own, in_process_bytes=0) if apart else own)
+    policy = source(settings) if source is not None else read_folder(settings.bundle)
+    return EmbeddedEngine(policy, replace(own, in_process_bytes=0) if apart else own)
 
 
 async def close_engine(engine: DecisionPoint) -> None:
@@ -33,7 +44,7 @@ async def close_engine(engine: DecisionPoint) -> None:
         await close_engine(inner)
     if isinstance(engine, Shadow):
         engine.closed = True
-    if isinstance(engine, EmbeddedEngine):
+    if isinstance(engine, EmbeddedEngine | RemoteEngine):
         await engine.aclose()
 
 

@@ -18,11 +18,12 @@ CONFIGURED = ""  # in place of a digest: the policy that the configuration names
 
 
 class BundleRefused(Exception):
-    """`rule` is the number in trust/bundle.py's list; `args[0]` says what is wrong, which member, what to do."""
+    """`rule` is the number in trust/bundle.py's list; `text` says what is wrong, which member, what to do."""
 
     def __init__(self, rule: int, text: str) -> None:
-        super().__init__(text)
+        super().__init__(f"the bundle is refused by rule {rule}: {text}")
         self.rule = rule
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ class BundleState:
 
 @dataclass(frozen=True, slots=True)
 class BundleEvent:
-    """One line of a name's history: `act` is push, activate, rollback or load."""
+    """One line of a name's history: `act` is push, load (the file that the configuration names), activate or
+    rollback."""
 
     name: str
     act: str
@@ -151,12 +153,8 @@ class BundleStore(Port):
     """Bundles and which of them is active, by name, durable (stores/). Its calls block: not for an event loop's thread.
     Each raises StoreFailed."""
 
-    def accept(self, bundle: KeptBundle, tarball: bytes) -> None:
+    def accept(self, bundle: KeptBundle, tarball: bytes, act: str = "push") -> None:
         """Keeps it and its number. The same bytes twice are kept once."""
-        ...
-
-    def note(self, name: str, number: int, time: float) -> None:
-        """A bundle with this number was accepted from elsewhere (the file that the configuration names)."""
         ...
 
     def activate(self, name: str, digest: str, *, expected: str, act: str, by: str, time: float) -> None:
@@ -179,4 +177,43 @@ class BundleStore(Port):
 
     def history(self, name: str, limit: int = 100) -> Sequence[BundleEvent]:
         """The newest first."""
+        ...
+
+
+class BundleUnknown(Exception):
+    """There is no such bundle, or nothing to go back to; `args[0]` says which and what to do."""
+
+
+class BundleBackwards(Exception):
+    """An older bundle is not activated but rolled back to; `args[0]` says so."""
+
+
+class BundleDesk(Port):
+    """What administrators do with bundles (assembly_bundles.py). All raise LogUnavailable, StoreFailed."""
+
+    @property
+    def store(self) -> BundleStore:
+        """For looking: nothing is changed past the desk."""
+        ...
+
+    @property
+    def own(self) -> str:
+        """The name under which this gateway's policy is pushed; "" while another engine decides."""
+        ...
+
+    async def push(self, name: str, tarball: bytes, by: str) -> KeptBundle:
+        """Verified, kept, recorded; a refusal is recorded too. Raises BundleRefused."""
+        ...
+
+    async def activate(self, name: str, digest: str, expected: str, by: str) -> BundleState:
+        """In force when it returns, recorded before. `expected` is what the caller takes to be active. Raises
+        BundleRefused, BundleMoved, BundleUnknown, BundleBackwards."""
+        ...
+
+    async def rollback(self, name: str, digest: str | None, expected: str, by: str) -> BundleState:
+        """Back to the one before (None), or to the one that is named, whatever its number. As `activate`."""
+        ...
+
+    async def changed(self, name: str, digest: str, within_s: float) -> BundleState:
+        """Returns when another bundle than `digest` is active, or when the time is over."""
         ...

@@ -75,25 +75,18 @@ class SqliteBundles:
                 raise StoreFailed(f"{path} has version {version}, this program knows {VERSION}: use the newer program")
             self._database.execute(f"PRAGMA user_version = {VERSION}")
 
-    def accept(self, bundle: KeptBundle, tarball: bytes) -> None:
+    def accept(self, bundle: KeptBundle, tarball: bytes, act: str = "push") -> None:
         with self._writing():
             state = self._state(bundle.name)
             self._database.execute(_PUT, _row(bundle))
             self._database.execute(_BLOB, (bundle.digest, tarball))
             self._write(bundle.name, _counted(state, bundle.number, bundle.pushed))
-            self._event(BundleEvent(bundle.name, "push", bundle.digest, bundle.number, bundle.by, bundle.pushed))
+            self._event(BundleEvent(bundle.name, act, bundle.digest, bundle.number, bundle.by, bundle.pushed))
             for (old,) in self._database.execute(
                 _OLD, (bundle.name, state.active, state.previous or "", KEPT)
             ).fetchall():
                 self._database.execute(_DROP, (bundle.name, old))  # 4
             self._database.execute(_DROP_BLOBS)
-
-    def note(self, name: str, number: int, time: float) -> None:
-        with self._writing():
-            state = self._state(name)
-            if number > state.highest:
-                self._write(name, _counted(state, number, time))
-                self._event(BundleEvent(name, "load", CONFIGURED, number, "configuration", time))
 
     def activate(self, name: str, digest: str, *, expected: str, act: str, by: str, time: float) -> None:
         with self._writing():
