@@ -68,8 +68,15 @@ def _decided(joined: Mapping[str, Json]) -> str:
         return ""
     rule, reason = _member(joined, "decision", "rule"), _member(joined, "decision", "reason")
     text = "Policy allowed it" if effect == "allow" else "Policy denied it"
+    if effect != "allow" and _member(joined, "decision", "mode") == "report" and not _faulty(joined):
+        text = "Policy would have denied it and was only reporting (policy.mode)"
     text += f" by rule {rule}" if rule else ""
     return text + (f": {reason}." if reason else ".")
+
+
+def _faulty(joined: Mapping[str, Json]) -> bool:
+    """Whether the deny is the engine's failure, which no mode lets pass."""
+    return _member(joined, "refusal", "reason") == "policy_unavailable"
 
 
 def _ended(joined: Mapping[str, Json]) -> str:
