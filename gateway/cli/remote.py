@@ -55,6 +55,11 @@ def post(admin: str, token_file: Path, path: str, document: Json, *, etag: str =
     return _asked(admin, token_file, "POST", path, headers, json.dumps(document).encode())
 
 
+def send(admin: str, token_file: Path, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any]:
+    """What the admin plane says to bytes of the media type `kind`. Raises Stop."""
+    return _asked(admin, token_file, method, path, {"content-type": kind} if kind else {}, body)
+
+
 def _asked(
     admin: str, token_file: Path, method: str, path: str, headers: dict[str, str], body: bytes | None
 ) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:
         document: dict[str, Any] = dict(parse_object(body))
     except Malformed:
         raise Stop(f"{admin} answered {status} without JSON: is it the admin plane?") from None
-    if status == 200:
+    if status in (200, 202):
         return document
     if status == 401:
         raise Stop(f"{admin} does not take this token; name the right file with --token-file")

@@ -61,3 +61,24 @@ class Replayer(Port):
     def decide(self, recorded: Recorded) -> Decision | NotReplayable:
         """The candidate's own answer, with no deadline: what it costs is not judged here. Blocks."""
         ...
+
+
+class ReplayBusy(Exception):
+    """One is under way; `args[0]` says which and what to do."""
+
+
+class ReplayJobs(Port):
+    """Replays beside a running gateway, one at a time, each in a process of its own that can be ended."""
+
+    async def begin(self, tarball: bytes, asked: Mapping[str, str]) -> str:
+        """The id of a replay that is under way now. `asked`: options of `tollgate replay` by their names (since, until,
+        sample, examples), checked. Raises ReplayBusy, OSError."""
+        ...
+
+    def shown(self, ident: str) -> dict[str, Json] | None:
+        """How it is with a replay: `state` running, done, failed or stopped; None for one that nobody remembers."""
+        ...
+
+    async def stop(self, ident: str) -> None:
+        """Ends it, if it is under way."""
+        ...

@@ -36,12 +36,10 @@ _ANY_BYTES: Final = 1 << 40
 class Replay:
     """A Replayer. Raises PolicyRefused when made, for a candidate that would not be served. One thread's own."""
 
-    def __init__(self, source: PolicySource, obligations: frozenset[str] = frozenset()) -> None:
-        """`obligations`: those that the gateway fulfils; any other is a deny that names it."""
+    def __init__(self, source: PolicySource) -> None:
         compiled = compile_source(source)
         settings = EmbeddedSettings(
             deadline_s=_NEVER,
-            obligations=obligations,
             in_process_bytes=_ANY_BYTES,
             cache_entries=KEPT,
             cache_key_bytes=KEPT_BYTES,
