@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -20,11 +19,13 @@ from gateway.assembly_candidates import Arranging, policy_status, shadows_of, wa
 from gateway.assembly_capture import capture_stage
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
-from gateway.assembly_life import every, in_thread, log_status, note_activation, open_log, recorded_origin
+from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
 from gateway.assembly_policy import Engines, make_engine
+from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
+from gateway.assembly_why import PolicyWhys
 from gateway.control.readiness import Readiness
 from gateway.core.canonical import Json
 from gateway.core.drawing import Drawing
@@ -122,14 +123,6 @@ def build_protocols(descriptors: Descriptors) -> dict[str, Protocol]:
     }
 
 
-class SystemClock:
-    """The machine's clocks."""
-
-    def __init__(self) -> None:
-        self.time = time.time
-        self.monotonic = time.monotonic
-
-
 class App:
     """One gateway: a data plane, an admin plane, a log. `start`, then `reload` at will, then `stop`.
 
@@ -165,7 +158,8 @@ class App:
             source=self.wallet.source,
             cards=self.cards,
         )
-        self.engines = Engines()
+        self.whys = PolicyWhys(lambda: self.snapshot)
+        self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
@@ -181,6 +175,7 @@ class App:
             listener=self.index.committed, observe_append=self.metrics.appended,
         )  # fmt: skip
         self.capture = capture_stage(settings)
+        self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
@@ -308,6 +303,7 @@ class App:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.replays.aclose()
         self.noise.flush()
         self.wallet.close()
         await self.resources.aclose()
@@ -350,7 +346,7 @@ class App:
         }
 
     def _make_front(self) -> Front:
-        observer: Observer = Observers(self.metrics, self.traces) if self.traces is not None else self.metrics
+        observer: Observer = Observers(self.metrics, self.whys.recent, *([self.traces] if self.traces else ()))
         answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)
         answers = Answers(
@@ -409,7 +405,11 @@ class App:
             records=self.index,
             descriptors=self.descriptors,
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
+            replays=self.replays,
+            bundles=self.bundles,
             shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
+            whys=self.whys,
+            recent=self.whys.recent,
             metrics=self.metrics,
             log=self.log,
             events=self.noise,

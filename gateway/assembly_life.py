@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,6 +29,14 @@ _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
 _log = logging.getLogger("tollgate")
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def __init__(self) -> None:
+        self.time = time.time
+        self.monotonic = time.monotonic
 
 
 def open_log(

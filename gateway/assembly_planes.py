@@ -12,19 +12,26 @@ from urllib.parse import urlsplit
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
 from gateway.assembly_candidates import shadow_gauges
+from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
 from gateway.control.access import Access, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
+from gateway.control.asking import Asking
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
+from gateway.control.questions import Questions
+from gateway.control.recent import Recent
+from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.core.bundles import BundleStore
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.own_keys import OwnKeys
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
+from gateway.core.why import Whys
 from gateway.log.noise import Noise
 from gateway.log.writer import Sequencer
 from gateway.pdp.shadow import Comparisons
@@ -62,6 +69,10 @@ def admin_plane(
     descriptors: Descriptors,
     keys: OwnKeys,
     shadows: Shadows,
+    replays: ChildReplays,
+    bundles: BundleStore,
+    whys: Whys,
+    recent: Recent,
     metrics: Metrics,
     log: Sequencer,
     events: Noise,
@@ -86,6 +97,8 @@ def admin_plane(
         agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
         keys=Keys(keys),
         shadows=shadows,
+        replays=Replays(replays, newest_of(bundles), Acts(log, ids, clock)),
+        asking=Asking(Questions(snapshot, log, ids, clock), whys, recent, public_url),
         ids=ids,
         clock=clock,
         version=__version__,

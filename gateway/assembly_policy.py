@@ -61,7 +61,9 @@ class Engines:
     """The engines of the running snapshot and of former ones. An exchange pins its snapshot from its first byte to its
     last: an engine is closed when nothing holds a snapshot of its any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[DecisionPoint], None] = lambda engine: None) -> None:
+        """`note` is told each engine that is about to decide."""
+        self._note = note
         self._open: dict[DecisionPoint, int] = {}  # how many snapshots stand on it
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -72,6 +74,7 @@ class Engines:
         self._open[engine] = self._open.get(engine, 0) + 1
         weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
         await start_engine(engine)
+        self._note(engine)
 
     async def aclose(self) -> None:
         for engine in list(self._open):

@@ -22,11 +22,13 @@ from starlette.routing import Route as Way
 from gateway.control.access import SESSION_SECONDS, Access
 from gateway.control.agents import Agents
 from gateway.control.api import Api
+from gateway.control.asking import Asking
 from gateway.control.guard import App, Door, Guard
 from gateway.control.keys import Keys
 from gateway.control.logfiles import LogFiles
 from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
+from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -59,6 +61,8 @@ class Admin:
     agents: Agents
     keys: Keys
     shadows: Shadows
+    replays: Replays
+    asking: Asking
     ids: Ids
     clock: Clock
     version: str
@@ -76,6 +80,8 @@ def make_admin(plane: Admin) -> App:
         plane.agents,
         plane.keys,
         plane.shadows,
+        plane.replays,
+        plane.asking,
         plane.version,
     )
     pages = Pages(plane, api)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.control.passed import stages
+from gateway.control.recent import Times
 from gateway.core.canonical import Json
 
 
-def explain(records: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """`records` are all of one exchange, in any order. At least one."""
+def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -> dict[str, Json]:
+    """`records` are all of one exchange, in any order. At least one. `times` are what no record says, while it is
+    remembered."""
     ordered = sorted(records, key=_seq)
     joined: dict[str, Json] = {}
     for record in ordered:
@@ -26,6 +29,7 @@ def explain(records: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
             joined[name] = last[name]
     joined["state"] = _state(last)
     joined["summary"] = _summary(joined)
+    joined["stages"] = stages(joined, ordered, times)
     joined["steps"] = [_step(record) for record in ordered]
     joined["records"] = [dict(record) for record in ordered]
     return joined

@@ -125,6 +125,10 @@ class EmbeddedEngine:
     def source(self) -> PolicySource:
         return self._policy.source
 
+    @property
+    def obligations(self) -> frozenset[str]:
+        return self._settings.obligations
+
     def trace(self, request: AccessRequest) -> Trace:
         """How a decision comes about, for people. Evaluates in this process whatever the policy: not for requests."""
         return trace(self._policy, request, RULE)

@@ -15,12 +15,18 @@ from urllib.parse import quote
 import orjson
 
 from gateway.assembly_keys import Rotation, RunningKeys, log_keys
+from gateway.assembly_replay_jobs import ChildReplays
+from gateway.assembly_why import PolicyWhys
 from gateway.control.access import Access
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
+from gateway.control.asking import Asking
 from gateway.control.guard import App, Door
 from gateway.control.keys import Keys
+from gateway.control.questions import Questions
+from gateway.control.recent import Recent
+from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
@@ -204,6 +210,7 @@ async def plane(
         rebuilt.append(ring.revision)
 
     comparisons = Comparisons(clock.time)
+    replays = ChildReplays(tmp_path, lambda: [log.vkey], ids, clock)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     app = make_admin(
         Admin(
@@ -218,7 +225,11 @@ async def plane(
             log_folder=tmp_path / "log",
             agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
             keys=Keys(RunningKeys(ring, rotation, "gw-1", lambda: 3600.0)),
+            replays=Replays(replays, {"tollgate": b"pushed"}.get, Acts(log, ids, clock)),
             shadows=Shadows(comparisons, lambda: {"engine": "embedded", "revision": "sha256:b"}),
+            asking=Asking(
+                Questions(lambda: current, log, ids, clock), PolicyWhys(lambda: current), Recent(), public_url
+            ),
             ids=ids,
             clock=clock,
             version="0.1.0",
@@ -227,6 +238,7 @@ async def plane(
     try:
         yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt, comparisons)
     finally:
+        await replays.aclose()
         await log.close()
         registry.close()
         index.close()
