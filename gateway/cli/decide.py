@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from gateway import config
+from gateway.assembly_candidates import Arranging
 from gateway.assembly_policy import close_engine, make_engine
 from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
 from gateway.core.access import AccessRequest
@@ -67,7 +68,7 @@ def _policy(bundle: Path | None, file: Path | None) -> config.Policy:
     from os import environ
 
     found = config.load(file, environ, secrets=False).policy if file is not None else config.Policy()
-    return found if bundle is None else replace(found, bundle=bundle)
+    return found if bundle is None else replace(found, bundle=bundle, rollout=None)
 
 
 def _request(source: str) -> AccessRequest:
@@ -89,7 +90,7 @@ def _request(source: str) -> AccessRequest:
 
 
 async def _decide(settings: config.Policy, request: AccessRequest) -> Decision:
-    engine = make_engine(settings)
+    engine = Arranging(make_engine, None)(settings)  # for this subject, where a candidate has a share of them
     try:
         answer = engine.decide(request)
         return await answer if isinstance(answer, Awaitable) else answer
