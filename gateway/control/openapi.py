@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.control import openapi_agents, openapi_keys, openapi_shadow
+from gateway.control import openapi_agents, openapi_keys, openapi_replay, openapi_shadow
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
 
@@ -33,7 +33,13 @@ def description(version: str, server: str) -> dict[str, Json]:
                 "token": {"type": "http", "scheme": "bearer", "description": "the admin token"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "tollgate", "description": "a log-in"},
             },
-            "schemas": {**_schemas(), **openapi_agents.schemas(), **openapi_keys.schemas(), **openapi_shadow.schemas()},
+            "schemas": {
+                **_schemas(),
+                **openapi_agents.schemas(),
+                **openapi_keys.schemas(),
+                **openapi_shadow.schemas(),
+                **openapi_replay.schemas(),
+            },
             "responses": {
                 "Problem": {
                     "description": "RFC 9457: what is wrong and what to do",
@@ -41,7 +47,13 @@ def description(version: str, server: str) -> dict[str, Json]:
                 }
             },
         },
-        "paths": {**_paths(), **openapi_agents.paths(), **openapi_keys.paths(), **openapi_shadow.paths()},
+        "paths": {
+            **_paths(),
+            **openapi_agents.paths(),
+            **openapi_keys.paths(),
+            **openapi_shadow.paths(),
+            **openapi_replay.paths(),
+        },
     }
 
 

@@ -1,8 +1,8 @@
 """`/api/v1/replay`: what would a candidate policy have done with the decisions that this gateway's log recorded?
 
 1. The candidate is a bundle in the body, or the name of one that was pushed. It is tried, never in force, so nobody
-   need have signed it. 2. One replay at a time, in a process of its own with bounds on time and memory: the data plane does
-   not notice. 3. Who asked for one is a record. 4. What is not known is an error, not ignored.
+   need have signed it. 2. One replay at a time, in a process of its own with bounds on time and memory: the data plane
+   does not notice. 3. Who asked for one is a record. 4. What is not known is an error, not ignored.
 """
 
 from __future__ import annotations
