@@ -35,16 +35,20 @@ def paths() -> dict[str, Json]:
             }
         },
         "/api/v1/replay/{id}": {
-            "parameters": [ident],
             "get": {
                 "summary": "How far a replay is, and what it found",
+                "parameters": [ident],
                 "responses": {
                     "200": _json("The replay"),
                     "304": {"description": "The ETag in If-None-Match is still right"},
                     **refused,
                 },
             },
-            "delete": {"summary": "End a replay", "responses": {"200": _json("The replay"), **refused}},
+            "delete": {
+                "summary": "End a replay",
+                "parameters": [ident],
+                "responses": {"200": _json("The replay"), **refused},
+            },
         },
     }
 
