@@ -17,6 +17,7 @@ from gateway.config_cards import Card
 from gateway.config_checks import check
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
+from gateway.config_engines import AuthzenKeys, CerbosKeys, EngineBreaker, EngineTls
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
 from gateway.config_policy import Policy, Rollout, Shadow
@@ -52,14 +53,18 @@ __all__ = [
     "Admin",
     "ApiKeys",
     "Audit",
+    "AuthzenKeys",
     "CallerDescriptor",
     "Card",
+    "CerbosKeys",
     "Checkpoint",
     "Claim",
     "ClientCredentials",
     "ConfigError",
     "Credentials",
     "Dpop",
+    "EngineBreaker",
+    "EngineTls",
     "Fetch",
     "Front",
     "Issuer",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config_actions import ACTIONS, meant
+from gateway.config_engine_checks import check_engines, engine_files
 from gateway.config_values import Address
 from gateway.core.bundles import OWN_SIGNER
 
@@ -47,6 +48,7 @@ def check(settings: Settings, at: Reading) -> None:
         _tools(f"upstreams.{name}.tools", upstream, settings, at)
     _vault(settings, at)
     _bundle_signers(settings, at)
+    check_engines(settings.policy, at)
     _files(settings, at)
 
 
@@ -290,6 +292,7 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add((f"trust.signers.{signer.name}.jwks.file", signer.jwks.file if signer.jwks is not None else None))
     for descriptor in settings.trust.descriptors:
         add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
+    found += engine_files(settings.policy)
     add(("trust.fetch.ca", settings.trust.fetch.ca))
     if settings.vault is not None:
         add(("vault.ca", settings.vault.ca))

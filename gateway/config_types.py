@@ -246,8 +246,6 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    LATER: ClassVar[Mapping[str, str]] = {"on_error": "failing open is"}
-
     name: str = option(_NAME, why="what records, limits and metrics call it", shown="weather")
     match: Match = option(Of(Match), why="path, host, or both")
     upstream: str = option(_NAME, why="a name under upstreams", shown="weather")
@@ -256,6 +254,9 @@ class Route:
     )
     body: str = option(Choice(("json", "opaque")), "", "json: read by policy; opaque: streamed unseen", example="json")
     cookies: str = option(Choice(("strip", "pass")), "strip", "whether the upstream sees them", shown="strip")
+    on_error: str = option(
+        Choice(("deny", "allow")), "deny", "allow: passes while the engine fails; counted and recorded", shown="deny"
+    )
     deny_as: str = option(
         Choice(("error", "hidden", "tool_error")), "error", "hidden: mcp, a2a; tool_error: mcp", shown="error"
     )

@@ -154,7 +154,7 @@ class Metrics:
         self._series: dict[tuple[str, str], _Series] = {}
         self._decisions: dict[str, Histogram] = {}
         self._append = Histogram(APPEND_BOUNDS)
-        self._fail_open = 0
+        self._fail_open: dict[str, int] = {}  # by route
         self._would_deny: dict[str, int] = {}  # by route
         self._registry = CollectorRegistry()
         self._registry.register(_Collected(self))
@@ -183,8 +183,10 @@ class Metrics:
                 route = exchange.route.name
                 denied = exchange.would_deny + decision.would_deny
                 self._would_deny[route] = self._would_deny.get(route, 0) + denied
-            if decision.fault and exchange.intent_seq is not None:
-                self._fail_open += 1
+            opened = exchange.failed_open + (decision.fault and decision.allow)
+            if opened:
+                route = exchange.route.name
+                self._fail_open[route] = self._fail_open.get(route, 0) + opened
 
     def appended(self, seconds: float) -> None:
         """How long a group commit of the log took. Any thread."""
@@ -221,8 +223,12 @@ class Metrics:
         append = HistogramMetricFamily("tollgate_log_append_seconds", "A group commit of the log: write and fsync")
         append.add_metric((), self._append.buckets(), self._append.total)
         fail_open = CounterMetricFamily(
-            "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self._fail_open
+            "tollgate_fail_open",
+            "Calls, list items and upstreams' requests that passed because the policy engine failed",
+            labels=("route",),
         )
+        for name, count in list(self._fail_open.items()):
+            fail_open.add_metric((name,), count)
         would_deny = CounterMetricFamily(
             "tollgate_would_deny",
             "Calls, list items and upstreams' requests that policy denied and report mode let through",

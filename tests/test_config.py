@@ -120,16 +120,12 @@ def test_an_http_version_without_quotes_says_that_quotes_are_missing() -> None:
         ("prices: prices.yaml", "prices"),
         ("sso: {}", "sso"),
         ("events: nats://127.0.0.1", "events"),
-        ("policy: {engine: opa}", "policy.engine"),
-        ("policy: {url: http://127.0.0.1}", "policy.url"),
-        ("policy: {query: a/b}", "policy.query"),
         ("stores: {counters: redis://127.0.0.1}", "stores.counters"),
         ("stores: {records: postgresql://127.0.0.1}", "stores.records"),
         ("audit: {sinks: []}", "audit.sinks"),
         ("audit: {capture: full}", "audit.capture"),
         (MINIMAL.replace("protocol: mcp", "protocol: mcp, retries: {}"), "upstreams.weather.retries"),
         (MINIMAL.replace("protocol: mcp", "protocol: mcp, breaker: {}"), "upstreams.weather.breaker"),
-        (MINIMAL.replace("upstream: weather", "upstream: weather, on_error: allow"), "routes.weather.on_error"),
     ],
 )
 def test_a_key_of_a_later_version_is_refused_by_name(text: str, key: str) -> None:

@@ -54,7 +54,7 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
     """Decides further calls of the same caller, in order and together, with the snapshot the exchange pinned. As in
     Decide and Fulfil, an allow with a doubt (a fault, an obligation nobody could fulfil) is none, and a deny that is
-    only reported is counted and lets pass."""
+    only reported, or a fault on a route whose `on_error` is allow, is counted and lets pass."""
     if not calls:
         return []
     answers = exchange.snapshot.engine.decide_many([access_request(exchange, call) for call in calls])
@@ -63,6 +63,9 @@ async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
 
 
 def _obeyed(exchange: Exchange, decision: Decision) -> Decision:
+    if decision.fault and exchange.route.on_error == "allow":
+        exchange.failed_open += 1
+        return replace(decision, allow=True, obligations=())
     if decision.would_deny:
         exchange.would_deny += 1
         return replace(decision, allow=True, obligations=())

@@ -73,6 +73,7 @@ class Drawing:
             or exchange.fault
             or exchange.filtered is not None
             or exchange.would_deny
+            or exchange.failed_open
         ):
             return None
         usage = exchange.usage
@@ -114,6 +115,8 @@ class Drawing:
             or exchange.parent
             or exchange.refusal is not None
             or decision.obligations
+            or decision.id
+            or decision.fault
             or exchange.capture is not None
             or not exchange.route.name
         ):

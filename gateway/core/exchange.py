@@ -207,6 +207,7 @@ class Decision:
     ms: float = 0.0
     mode: str = "enforce"  # | "report"
     input: str = ""
+    id: str = ""  # the engine's own name of it, where it has one
 
     @property
     def would_deny(self) -> bool:
@@ -292,10 +293,8 @@ class Exchange:
         self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
         self.rates: tuple[ExtraRate, ...] = ()  # what policy wants counted besides the limits
         self.hides: Tree | None = None  # what policy wants hidden of the answer
-        self.hidden = 0  # in how many places it was
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
-        self.fault = ""
-        self.stopped = ""  # the stage that refused it
+        self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
         self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
@@ -306,16 +305,14 @@ class Exchange:
         self.answer: UpstreamAnswer | None = None
         self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
         self.reader: UsageReader | None = None
-        self.revoked = False  # the caller's credential ended while the answer was still flowing
         self.usage = Usage()
+        self.revoked = False  # the caller's credential ended while the answer was still flowing
         self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
-        self.status = 0  # what the caller was answered
+        self.status, self.hidden = 0, 0  # what the caller was answered; in how many places policy hid something of it
         self.request_digest = ""  # of the bytes received; known at the end for streamed bodies
-        self.forwarded_digest = ""  # only where a rewrite made it differ
-        self.response_digest = ""
+        self.forwarded_digest, self.response_digest = "", ""  # the former only where a rewrite made it differ
         self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
-        self.would_deny = 0  # items and upstream's requests that let pass in report mode alone
-        self.upstream_address = ""
+        self.failed_open, self.would_deny = 0, 0  # items and upstream's requests that passed a fault, or a reported no
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None
 

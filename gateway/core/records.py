@@ -66,6 +66,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         record["redacted"] = exchange.hidden
     if exchange.would_deny:
         record["would_deny"] = exchange.would_deny
+    if exchange.failed_open:
+        record["failed_open"] = exchange.failed_open
     response: dict[str, Json] = {"status": exchange.status, "bytes": exchange.usage.bytes_out}
     if exchange.response_digest:
         response["digest"] = exchange.response_digest
@@ -119,6 +121,10 @@ def decision_of(decision: Decision) -> dict[str, Json]:
         "revision": decision.revision,
         "rule": decision.rule,
     }
+    if decision.id:
+        found["id"] = decision.id
+    if decision.allow and decision.fault:  # the route's on_error is allow
+        found["fail_open"] = True
     if decision.input:
         found["input"] = decision.input
     if decision.obligations:
