@@ -83,9 +83,8 @@ class PolicyWhys:
         policy = self._known.get(decision.revision)
         if policy is None:
             return {"note": _REMOTE}
-        given = Excerpts(policy.reads).of(AccessRequest(document))
         async with self._places:
-            return await asyncio.to_thread(explained, policy.source, asked_of(policy, given, decision))
+            return await asyncio.to_thread(_why_asked, policy, document, decision)
 
 
 def embedded(engine: DecisionPoint) -> Iterator[EmbeddedEngine]:
@@ -109,8 +108,22 @@ def decision_in(records: Sequence[Mapping[str, Json]]) -> Mapping[str, Json] | N
     return None
 
 
-def asked_of(policy: Known, given: bytes, decision: Decision) -> Asked:
-    return Asked(given, decision.allow, decision.rule, policy.obligations)
+def why_asked(engine: DecisionPoint, document: Mapping[str, Json], decision: Decision) -> dict[str, Json]:
+    """Blocks. Why a question was decided so, by the part of an arrangement that decided it."""
+    for found in embedded(engine):
+        if found.revision == decision.revision:
+            return _why_asked(known(found), document, decision)
+    return {"engine": decision.engine, "note": _REMOTE}
+
+
+def _why_asked(policy: Known, document: Mapping[str, Json], decision: Decision) -> dict[str, Json]:
+    facts: dict[str, Json] = {"engine": decision.engine, "revision": decision.revision}
+    try:
+        given = Excerpts(policy.reads).of(AccessRequest(document))
+    except TypeError as error:
+        return {**facts, "note": f"The request cannot be shown to the policy engine: {error}"}
+    asked = Asked(given, decision.allow, None if decision.fault else decision.rule, policy.obligations)
+    return {**facts, **explained(policy.source, asked)}
 
 
 def why_recorded(

@@ -2,7 +2,8 @@
 
 1. What it could be changed to comes from the policy alone: the literals in its text, the names and values in its data.
 2. Nothing is suggested that was not evaluated and allowed. 3. What a caller says comes before who it is, and that
-before what it asks for. When a request was made, and by which id, is not changed. 4. It ends with the time it is given.
+before what it asks for. The action, the moment and the id of a request stay: they would make it another request.
+4. It ends with the time it is given.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ DATA_VALUES = 2000  # looked at in the policy's data
 
 _ORDER: tuple[Path, ...] = (
     ("context", "arguments"), ("context",), ("subject", "properties"), ("resource", "properties"), ("subject",),
-    ("resource",), ("action",),
+    ("resource",),
 )  # fmt: skip
 _FIXED: tuple[Path, ...] = (
     ("context", "time"), ("context", "request"), ("context", "trace_id"), ("context", "listing"),
     ("context", "direction"), ("subject", "type"), ("resource", "type"), ("resource", "properties", "digest"),
+    ("action",),
 )  # fmt: skip
 _ABSENT = object()
 
