@@ -266,6 +266,9 @@ def _bundle_signers(settings: Settings, at: Reading) -> None:
 
 def _candidates(settings: Settings, at: Reading) -> None:
     policy = settings.policy
+    if policy.shadow is not None and policy.shadow.cerbos is not None and policy.shadow.cerbos.jwt is not None:
+        what = "a shadow is asked later, when the caller's token is not kept any more"
+        at.at("policy.shadow.cerbos.jwt", what, "take it out")
     for key, side in (("policy.shadow", policy.shadow), ("policy.rollout", policy.rollout)):
         if side is None or side.engine != "embedded":
             continue

@@ -46,6 +46,7 @@ def test_what_a_candidate_does_not_say_is_as_in_policy() -> None:
         ("{shadow: {bundle: candidate, sample: 101%}}", "policy.shadow.sample"),
         ("{shadow: {bundle: candidate, queue: 0}}", "policy.shadow.queue"),
         ("{shadow: {bundle: candidate, mode: report}}", "policy.shadow.mode"),
+        ("{shadow: {engine: cerbos, url: http://127.0.0.1:3593, cerbos: {jwt: {}}}}", "policy.shadow.cerbos.jwt"),
         ("{rollout: {bundle: candidate}}", "policy.rollout.percent"),
         ("{rollout: {percent: 10%}}", "policy.rollout.bundle"),
         ("{rollout: {percent: 10, bundle: candidate}}", "policy.rollout.percent"),
