@@ -406,7 +406,7 @@ class App:
             descriptors=self.descriptors,
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
             replays=self.replays,
-            bundles=self.bundles,
+            desk=self.desk,
             shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
             whys=self.whys,
             recent=self.whys.recent,

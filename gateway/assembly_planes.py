@@ -11,21 +11,23 @@ from urllib.parse import urlsplit
 
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
-from gateway.assembly_candidates import shadow_gauges
+from gateway.assembly_candidates import deciding, shadow_gauges
 from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
-from gateway.control.access import Access, checked, token_from
+from gateway.control.access import Access, TokenRefused, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
-from gateway.core.bundles import BundleStore
+from gateway.core.bundles import BundleDesk
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.own_keys import OwnKeys
@@ -70,7 +72,7 @@ def admin_plane(
     keys: OwnKeys,
     shadows: Shadows,
     replays: ChildReplays,
-    bundles: BundleStore,
+    desk: BundleDesk,
     whys: Whys,
     recent: Recent,
     metrics: Metrics,
@@ -97,8 +99,10 @@ def admin_plane(
         agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
         keys=Keys(keys),
         shadows=shadows,
-        replays=Replays(replays, newest_of(bundles), Acts(log, ids, clock)),
+        replays=Replays(replays, newest_of(desk.store), Acts(log, ids, clock)),
         asking=Asking(Questions(snapshot, log, ids, clock), whys, recent, public_url),
+        bundles=Bundles(desk),
+        fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
         ids=ids,
         clock=clock,
         version=__version__,
@@ -116,8 +120,15 @@ def admin_plane(
 
 def admin_access(settings: config.Admin, clock: Clock) -> Access:
     """The token from its file (made when it is not there) or from where the configuration says. Raises TokenRefused."""
-    token = settings.token
-    return Access(token_from(token.file) if token.file is not None else checked(token.reveal(), token.source), clock)
+    fleet = settings.fleet_token
+    known = _token(settings.token)
+    if fleet is not None and _token(fleet) == known:
+        raise TokenRefused("admin.fleet_token is the admin token: every OPA could do what an administrator does")
+    return Access(known, clock, fleet_token=_token(fleet) if fleet is not None else None)
+
+
+def _token(found: config.Secret) -> str:
+    return token_from(found.file) if found.file is not None else checked(found.reveal(), found.source)
 
 
 def traces(settings: config.Settings, node: str, clock: Clock) -> Traces | None:
@@ -152,7 +163,7 @@ class Gauges:
         return [((), float(self._log().unsequenced))]
 
     def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        return [((self._snapshot().engine.revision,), 1.0)]
+        return [((engine.revision,), 1.0) for engine in deciding(self._snapshot().engine)]
 
     def _inflight(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((name,), float(count)) for name, count in self._clients().in_flight().items()]

@@ -84,6 +84,12 @@ class Admin:
     public_url: str = option(
         _BASE_URL, "", "what browsers use; default http://<listen>", example="https://admin.gw.example"
     )
+    fleet_token: Secret | None = option(
+        SecretRef(may_lack=True),
+        None,
+        "OPAs fetch bundles and report with it, nothing else; made as token is",
+        example="{file: var/fleet.token}",
+    )
     metrics: str = option(Choice(("token", "open")), "token", "open: /metrics needs no token", shown="token")
 
 

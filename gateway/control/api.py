@@ -18,6 +18,8 @@ from starlette.routing import Route as Way
 
 from gateway.control.agents import Agents
 from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
@@ -47,6 +49,8 @@ class Api:
         shadows: Shadows,
         replays: Replays,
         asking: Asking,
+        bundles: Bundles,
+        fleet: Fleet,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -59,6 +63,8 @@ class Api:
         self._shadows = shadows
         self._replays = replays
         self._asking = asking
+        self._bundles = bundles
+        self._fleet = fleet
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -78,6 +84,8 @@ class Api:
             *self._shadows.ways(),
             *self._replays.ways(),
             *self._asking.ways(),
+            *self._bundles.ways(),
+            *self._fleet.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:

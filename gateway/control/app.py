@@ -23,6 +23,8 @@ from gateway.control.access import SESSION_SECONDS, Access
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door, Guard
 from gateway.control.keys import Keys
 from gateway.control.logfiles import LogFiles
@@ -63,6 +65,8 @@ class Admin:
     shadows: Shadows
     replays: Replays
     asking: Asking
+    bundles: Bundles
+    fleet: Fleet
     ids: Ids
     clock: Clock
     version: str
@@ -82,6 +86,8 @@ def make_admin(plane: Admin) -> App:
         plane.shadows,
         plane.replays,
         plane.asking,
+        plane.bundles,
+        plane.fleet,
         plane.version,
     )
     pages = Pages(plane, api)
@@ -123,7 +129,8 @@ class Pages:
             latest = page.records
         except QueryFailed:
             latest = ()
-        return HTMLResponse(status_page(self._api.status_document(), self._api.route_documents(), latest))
+        differences = self._plane.shadows.newest(20)
+        return HTMLResponse(status_page(self._api.status_document(), self._api.route_documents(), latest, differences))
 
     async def login(self, request: Request) -> Response:
         """The form; with `?token=` the log-in itself, which is how the demo's printed link works."""

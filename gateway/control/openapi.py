@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.control import openapi_agents, openapi_keys, openapi_replay, openapi_shadow
+from gateway.control import openapi_agents, openapi_bundles, openapi_keys, openapi_replay, openapi_shadow
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
 
@@ -36,6 +36,7 @@ def description(version: str, server: str) -> dict[str, Json]:
             "schemas": {
                 **_schemas(),
                 **openapi_agents.schemas(),
+                **openapi_bundles.schemas(),
                 **openapi_keys.schemas(),
                 **openapi_shadow.schemas(),
                 **openapi_replay.schemas(),
@@ -50,6 +51,7 @@ def description(version: str, server: str) -> dict[str, Json]:
         "paths": {
             **_paths(),
             **openapi_agents.paths(),
+            **openapi_bundles.paths(),
             **openapi_keys.paths(),
             **openapi_shadow.paths(),
             **openapi_replay.paths(),
@@ -155,6 +157,8 @@ def _schemas() -> dict[str, Json]:
                 "exchange": {"type": "string"},
                 "state": {"enum": ["open", "ended", "refused"]},
                 "summary": {"type": "string"},
+                "stages": {"type": "array", "items": {"$ref": "#/components/schemas/Stage"}},
+                "why": {"$ref": "#/components/schemas/Why"},
                 "steps": {"type": "array", "items": {"type": "object"}},
                 "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
             },

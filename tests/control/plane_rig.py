@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
+from gateway import config
+from gateway.assembly_bundles import Commit, Desk, Policies
 from gateway.assembly_keys import Rotation, RunningKeys, log_keys
 from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_why import PolicyWhys
@@ -22,6 +24,8 @@ from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles as BundleApi
+from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door
 from gateway.control.keys import Keys
 from gateway.control.questions import Questions
@@ -33,7 +37,9 @@ from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.pdp.shadow import Comparisons
+from gateway.pdp.sources import PolicySource
 from gateway.stores.agents import SqliteRegistry
+from gateway.stores.bundles import SqliteBundles
 from gateway.stores.records import RecordIndex
 from gateway.trust.keys import KeyRing
 from gateway.trust.pins import Pins
@@ -41,6 +47,7 @@ from gateway.trust.tools import Named, Pin
 from gateway.trust.watched import PinSettings
 
 TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
+FLEET_TOKEN = "t0ken-of-the-fleet-77d2c554f1c9a0be"
 HOST = "127.0.0.1:8081"
 EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
 
@@ -198,7 +205,7 @@ async def plane(
     )
     log.start(asyncio.get_running_loop())
     index.start()
-    access = Access(TOKEN, clock)
+    access = Access(TOKEN, clock, fleet_token=FLEET_TOKEN)
     problems: list[str] = []
     current = snapshot()
     registry = SqliteRegistry(tmp_path / "descriptors.sqlite", clock.time)
@@ -211,6 +218,13 @@ async def plane(
 
     comparisons = Comparisons(clock.time)
     replays = ChildReplays(tmp_path, lambda: [log.vkey], ids, clock)
+    store = SqliteBundles(tmp_path / "bundles.sqlite")
+    settings = config.Settings(data_dir=tmp_path, policy=config.Policy(signers=("gateway",)))
+
+    async def swap(source: PolicySource | None, commit: Commit) -> None:
+        await commit(current)
+
+    desk = Desk(Policies(settings, ring, store, clock), store, log, ids, clock, lambda: "tollgate", swap)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     app = make_admin(
         Admin(
@@ -230,6 +244,8 @@ async def plane(
             asking=Asking(
                 Questions(lambda: current, log, ids, clock), PolicyWhys(lambda: current), Recent(), public_url
             ),
+            bundles=BundleApi(desk),
+            fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
             ids=ids,
             clock=clock,
             version="0.1.0",
@@ -241,4 +257,5 @@ async def plane(
         await replays.aclose()
         await log.close()
         registry.close()
+        store.close()
         index.close()

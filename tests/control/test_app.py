@@ -15,6 +15,8 @@ import pytest
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import description
