@@ -142,8 +142,9 @@ def why_recorded(
         given, origin = _recalled(policy, str(name or ""), records, upstreams), "records"
     if given is None or digest(given) != name:
         return _said(decision, {"note": _FORGOTTEN})
-    rule = decision.get("rule")
-    asked = Asked(given, decision.get("effect") == "allow", rule if isinstance(rule, str) else None, policy.obligations)
+    rule = str(decision.get("rule", ""))
+    fault = rule == "late" or rule.startswith(("error: ", "panic: "))  # how it failed is told anew
+    asked = Asked(given, decision.get("effect") == "allow", None if fault else rule, policy.obligations)
     return _said(decision, {"input_from": origin, **explained(policy.source, asked)})
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.control import openapi_agents, openapi_bundles, openapi_keys, openapi_replay, openapi_shadow
+from gateway.control import (
+    openapi_agents,
+    openapi_asking,
+    openapi_bundles,
+    openapi_keys,
+    openapi_replay,
+    openapi_shadow,
+)
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
 
@@ -36,6 +43,7 @@ def description(version: str, server: str) -> dict[str, Json]:
             "schemas": {
                 **_schemas(),
                 **openapi_agents.schemas(),
+                **openapi_asking.schemas(),
                 **openapi_bundles.schemas(),
                 **openapi_keys.schemas(),
                 **openapi_shadow.schemas(),
@@ -51,6 +59,7 @@ def description(version: str, server: str) -> dict[str, Json]:
         "paths": {
             **_paths(),
             **openapi_agents.paths(),
+            **openapi_asking.paths(),
             **openapi_bundles.paths(),
             **openapi_keys.paths(),
             **openapi_shadow.paths(),
