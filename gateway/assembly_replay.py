@@ -89,7 +89,7 @@ def packed(path: Path) -> bytes:
         return path.read_bytes()
     found = read_folder(path)
     modules = {module.path: module.text for module in (*found.modules, *found.tests)}
-    return build(Plan(modules, found.data, found.revision, None))
+    return build(Plan(modules, found.data, found.revision, number=1))
 
 
 def replay(

@@ -76,7 +76,12 @@ def asked(rng: random.Random, number: int, level: str, ids: Ids, now: float, **a
 
 
 def decided(
-    engine: DecisionPoint, count: int, level: str, *, seed: int = 7, arguments: Callable[[int], dict[str, Any]] | None = None
+    engine: DecisionPoint,
+    count: int,
+    level: str,
+    *,
+    seed: int = 7,
+    arguments: Callable[[int], dict[str, Any]] | None = None,
 ) -> Iterator[Exchange]:
     """Exchanges as they are when their first record is made. The clock goes on by 0.2 s from one to the next."""
     rng = random.Random(seed)
@@ -94,22 +99,19 @@ def decided(
         yield exchange
 
 
-def write_log(folder: Path, exchanges: Iterator[Exchange]) -> Path:
-    """`<folder>/log` with two records of each exchange that was allowed and one of each that was not."""
+def write_log(folder: Path, exchanges: Iterator[Exchange], times: int = 1) -> Path:
+    """`<folder>/log` with two records of each exchange that was allowed and one of each that was not. `times`: that
+    often, each time as exchanges of their own, which is much quicker than to make them anew."""
     directory = folder / "log"
     directory.mkdir(parents=True)
-    log = TileLog(LogFiles(directory), FastDisk(), LogKeys((KEY,)), NODE, Edge(), [], lambda name: None)  # type: ignore[arg-type]
+    disk: Any = FastDisk()
+    log = TileLog(LogFiles(directory), disk, LogKeys((KEY,)), NODE, Edge(), [], lambda name: None)
     pending: list[bytes] = []
+    written: list[tuple[str, int, bytes]] = []
     seq = 0
 
-    def put(record: dict[str, Any]) -> None:
+    def put(entry: bytes) -> None:
         nonlocal seq
-        record |= {"v": 1, "seq": seq, "node": NODE}
-        entry, blobs = encode(record), ()
-        if len(entry) > ENTRY_BYTES:
-            entry, blobs = fit(record)
-        for name, data in blobs:
-            FastDisk().replace(directory / "blob" / name, data, directory)
         pending.append(entry)
         seq += 1
         if len(pending) == 256:
@@ -118,16 +120,36 @@ def write_log(folder: Path, exchanges: Iterator[Exchange]) -> Path:
             if seq % 51_200 == 0:
                 log.publish()
 
+    def note(record: dict[str, Any]) -> None:
+        record |= {"v": 1, "seq": seq, "node": NODE}
+        entry, blobs = encode(record), ()
+        if len(entry) > ENTRY_BYTES:
+            entry, blobs = fit(record)
+        for name, data in blobs:
+            disk.replace(directory / "blob" / name, data, directory)
+        if times > 1:
+            written.append((record["exchange"], seq, entry))
+        put(entry)
+
     for number, exchange in enumerate(exchanges):
         soon, ident = exchange.time + 0.001, f"record-{number}"
         decision = exchange.decision
         assert decision is not None
         if decision.allow:
-            put(records.intent(exchange, ident, soon))
+            note(records.intent(exchange, ident, soon))
             exchange.intent_seq, exchange.status = seq - 1, 200
         else:
             exchange.refusal, exchange.status = Refusal(Reason.DENIED, decision.reason, rule=decision.rule), 200
-        put(records.terminal(exchange, ident + "-end", soon + 0.01))
+        note(records.terminal(exchange, ident + "-end", soon + 0.01))
+    for again in range(1, times):
+        for old, at, entry in written:
+            new = f"{old[:-12]}{again:012x}"
+            entry = entry.replace(old.encode(), new.encode()).replace(_plain(old), _plain(new))
+            put(entry.replace(b'"seq":%d,' % at, b'"seq":%d,' % seq))
     log.add(pending)
     log.publish()
     return directory
+
+
+def _plain(ident: str) -> bytes:
+    return ident.replace("-", "").encode()
