@@ -3,8 +3,9 @@
 1. What is pushed is verified by the rules of trust/bundle.py before it is kept; a refusal is 422 with the rule's
 number, and a record. A push decides nothing, unless `activate=true` asks for both. 2. What is activated takes the
 place of what was looked at: If-Match has the ETag that looking gave, which names the bundle in force; without it 428,
-where another one is in force by then 412. 3. When an activation is answered it is in force, kept over restarts, and recorded.
-4. An older bundle is never activated; `rollback` is the act that goes back, to the one before or to one that is named.
+where another one is in force by then 412. 3. When an activation is answered it is in force, kept over restarts, and
+recorded. 4. An older bundle is never activated; `rollback` is the act that goes back, to the one before or to one that
+is named.
 """
 
 from __future__ import annotations
