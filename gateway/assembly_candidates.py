@@ -84,6 +84,29 @@ def revisions(engine: DecisionPoint) -> list[str]:
     return [item for part in inner for item in revisions(part)] if inner else [engine.revision]
 
 
+def deciding(engine: DecisionPoint) -> list[DecisionPoint]:
+    """The plain engines whose decisions count, the one in force first."""
+    inner = inner_engines(engine)
+    if isinstance(engine, Shadow):
+        return deciding(engine.engine)
+    return [item for part in inner for item in deciding(part)] if inner else [engine]
+
+
+def activated(engine: DecisionPoint) -> dict[str, Json]:
+    """What the record of an activation says of the policy besides the revision in force."""
+    found: dict[str, Json] = {"policy": engine.revision}
+    part = engine
+    while inner := inner_engines(part):
+        if isinstance(part, Reporting):
+            found["mode"] = "report"
+        elif isinstance(part, Shadow):
+            found["shadow"] = part.beside.revision
+        elif isinstance(part, Rollout):
+            found["rollout"] = {"policy": part.candidate.revision, "parts_per_million": round(part.share * 1_000_000)}
+        part = inner[0]
+    return found
+
+
 def policy_status(engine: DecisionPoint, comparisons: Comparisons) -> dict[str, Json]:
     """Who decides, for whom, and whether it counts."""
     found: dict[str, Json] = {"engine": engine.name, "revision": engine.revision, "mode": "enforce"}

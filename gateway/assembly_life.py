@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from gateway import config
+from gateway.assembly_candidates import activated
 from gateway.assembly_keys import log_keys
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -108,7 +109,7 @@ def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *
     record: dict[str, Json] = {
         "activation": {
             "effect": effect,
-            "policy": snapshot.engine.revision,
+            **activated(snapshot.engine),
             "revision": snapshot.revision,
             "why": why[:2000],
         },

@@ -203,6 +203,12 @@ def test_a_candidate_decides_for_a_share_of_the_callers_and_the_record_says_whos
                 revision = found["rollout"]["revision"] if name in chosen else found["revision"]
                 assert record["decision"]["revision"] == revision
         assert found["rollout"]["share"] == 0.5
+        told_of = running.records()[0]["activation"]
+        assert told_of["policy"] == found["revision"]
+        assert told_of["rollout"] == {"policy": found["rollout"]["revision"], "parts_per_million": 500_000}
+        infos = {name for name in metrics(running) if name.startswith("tollgate_bundle_info")}
+        revisions = (found["revision"], found["rollout"]["revision"])
+        assert infos == {f'tollgate_bundle_info{{revision="{revision}"}}' for revision in revisions}
         refused = next(record for record in running.records() if record["kind"] == "refusal")
         told = tollgate(shell, running, "explain", refused["exchange"])
         assert found["rollout"]["revision"] in told.out
@@ -256,6 +262,8 @@ def test_report_mode_ends_with_a_reload(tmp_path: Path) -> None:
         running.reload(policy={"bundle": in_force})
         assert caller.call("forecast") == "denied"
         assert running.last("refusal")["decision"]["mode"] == "enforce"
+        modes = [record["activation"].get("mode") for record in running.records() if record["kind"] == "activation"]
+        assert modes == ["report", None]
 
 
 def test_all_three_together(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from gateway.core.access import AccessRequest, access_request
 from gateway.core.exchange import Call, Decision, Obligation
 from gateway.core.shadow import kinds_of
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
-from gateway.pdp.shadow import INPUT_BYTES, KEPT, Comparisons, Shadow
+from gateway.pdp.shadow import INPUT_BYTES, KEPT, NAME_CHARACTERS, Comparisons, Shadow
 from tests.pdp.asking import now, policy, request, run, settled
 from tests.pdp.shadowing import NO, YES, Saying, beside, listed
 from tests.stages.exchanges import exchange
@@ -269,6 +269,7 @@ def test_the_list_is_bounded_and_so_is_each_of_its_lines() -> None:
     assert len(items) == KEPT
     assert items[0].number == KEPT + 5
     assert max(len(repr(item)) for item in items) < 8000
+    assert len(items[0].asked.subject) == NAME_CHARACTERS
     assert items[0].shadow["obligations"] == [{"type": "o", "cut": True}]
 
 
