@@ -7,7 +7,8 @@ The rules:
 3. Without an endpoint for several, the items of a list are asked side by side, a bounded number at a time.
 4. An answer to several has one decision for each question, or it is no answer.
 5. Cerbos shows its policies neither roles nor context of such a question: with `cerbos`, they go where it looks
-   (cerbos_terms.py), and its own account of the decision is asked for and read.
+   (cerbos_terms.py), and its own account of the decision is asked for and read. Its evaluations are not used: it takes
+   items about the same resource for one, whatever else differs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway.pdp.free_form import meant
 from gateway.pdp.over_http import Failed, Site
 from gateway.pdp.remote import Answer, Ask, Found, Unanswered
 
-BATCH = 50  # Cerbos takes no more by default
+BATCH = 50  # what PDPs take at once is not in the standard; Cerbos's API has this limit
 AT_ONCE = 16
 METADATA_SECONDS = 300.0
 _METADATA = "/.well-known/authzen-configuration"
@@ -76,7 +77,7 @@ class AuthzenAsker:
                 return
             if alone:
                 found[0] = await self._one(endpoints, alone[0], ident)
-            elif endpoints.several:
+            elif endpoints.several and not self._settings.cerbos:
                 await self._several(endpoints, questions, ident, found)
             else:
                 await self._side_by_side(endpoints, questions, ident, found)
