@@ -25,11 +25,8 @@ _OF_API: Mapping[str, tuple[str, ...]] = {
 
 
 def rewrite(exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
-    """The body of a model's request with its arguments and its bound."""
+    """The body of a model's request with its arguments and its bound. One that names another model is another call."""
     patch: dict[str, Json] = dict(duties.arguments or {})
-    for name in patch:
-        if name.casefold() == "model":
-            return refused(f"{name[:40]} is not among the arguments")
     if duties.max_tokens is not None:
         bounds = _bounds(exchange, patch, duties.max_tokens)
         if isinstance(bounds, Refusal):

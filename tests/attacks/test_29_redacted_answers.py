@@ -156,6 +156,7 @@ TYPES = {
     "events with a space": ["text/event-stream ; charset=utf-8"],
     "parts": ["multipart/x-mixed-replace; boundary=x"],
 }
+PLAIN = ("JSON by its end", "events", "events in capitals", "events with a space")
 SHAPES: dict[str, Callable[[bytes], bytes]] = {
     "document": lambda data: data,
     "event": lambda data: b"data: " + data + b"\n\n",
@@ -173,6 +174,7 @@ def test_a_content_type_decides_nothing_that_a_client_could_see_otherwise(
     said = house.ask(protocol, "\r\n".join([*lines, "", ""]).encode() + body)
     assert said.status
     assert not shows(said), said
+    assert kind in PLAIN or b"Ann" not in said.rest, "what has two readings shows nothing at all"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -183,7 +185,7 @@ def test_a_coding_that_was_not_asked_for_is_not_shown(coding: str, protocol: str
     assert said.status in (200, 403, 502)  # 200: a JSON-RPC error
     assert not shows(said), said
     plain = house.ask(protocol, answer(document(protocol), "application/json", "200 OK", f"Content-Encoding: {coding}"))
-    assert not shows(plain), plain
+    assert b"Ann" not in plain.rest, plain
     assert b"accept-encoding: identity" in house.upstream.heads[-1].lower()
 
 
@@ -191,7 +193,24 @@ def test_a_coding_that_was_not_asked_for_is_not_shown(coding: str, protocol: str
 @pytest.mark.parametrize("status", ["201 Created", "203 X", "206 Partial Content", "400 X", "404 X", "500 X", "299 X"])
 def test_no_status_lets_it_pass(status: str, protocol: str, house: House) -> None:
     assert not shows(house.ask(protocol, answer(document(protocol), "application/json", status)))
-    assert not shows(house.ask(protocol, answer(document(protocol), "text/plain", status)))
+    assert b"Ann" not in house.ask(protocol, answer(document(protocol), "text/plain", status)).rest
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_part_of_an_answer_is_not_shown_though_it_is_a_document_of_its_own(protocol: str, house: House) -> None:
+    said = house.ask(protocol, answer(f'"{SECRET}"'.encode(), "application/json", "206 Partial Content"))
+    assert not shows(said)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_not_shown_is_a_deny_in_the_callers_own_form(protocol: str, house: House) -> None:
+    for body in (BODIES["too large"](protocol), BODIES["cut off"](protocol)):
+        said = house.ask(protocol, answer(body))
+        if protocol in ("mcp", "a2a"):
+            assert (said.status, said.json()["error"]["code"]) == (200, -31403)
+        else:
+            assert said.status == 403
+        assert b"denied" in said.rest
 
 
 def test_an_error_and_a_notification_have_the_same_places_hidden(house: House) -> None:

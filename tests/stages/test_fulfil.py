@@ -171,6 +171,10 @@ def test_a_body_may_not_grow_beyond_what_is_judged() -> None:
             lambda: request(Mcp(), {"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": {"uri": "a://b"}}),
             {"URI": "a://b"},
         ),
+        (
+            lambda: request(Llm(ANTHROPIC), {"model": "m", "messages": []}, path="/tools/messages"),
+            {"MODEL": "n", "max_tokens": 1},
+        ),
         (lambda: request(Http(), [1, 2]), {"a": 1}),
     ],
 )  # fmt: skip
