@@ -189,7 +189,7 @@ class Shadow:
         self.revision = engine.revision
         self.reads = engine.reads
         self._comparisons: Final = comparisons
-        self._excerpts: Final = Excerpts(beside.reads)
+        self._excerpts: Final = Excerpts(beside.reads, "excerpt beside")
 
     @property
     def inner(self) -> tuple[DecisionPoint, ...]:

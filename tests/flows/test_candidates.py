@@ -129,6 +129,28 @@ def test_the_items_of_a_list_are_compared_and_all_are_shown(tmp_path: Path) -> N
         assert (item["listing"], item["resource"]["id"]) == (True, "weather/forecast")
 
 
+def children() -> set[str]:
+    """The processes in which this one has policies evaluated."""
+    found = set()
+    for place in Path("/proc/self/task").glob("*/children"):
+        for number in place.read_text().split():
+            command = Path("/proc", number, "cmdline").read_bytes()
+            found |= {number} if b"pdp/child.py" in command else set()
+    return found
+
+
+def test_a_candidate_beside_is_evaluated_in_a_process_of_its_own_which_ends_with_it(tmp_path: Path) -> None:
+    candidate = bundle(tmp_path, "candidate", CLOSED)
+    with serving(tmp_path, shadow={"bundle": candidate, "timeout": "20s"}) as (running, _):
+        assert children() == set(), "it is started when it is first asked"
+        Caller(running).call("forecast")
+        counted(running, 1)
+        assert len(children()) == 1
+        running.reload(policy={"bundle": running.settings["policy"]["bundle"]})
+        Caller(running).call("forecast")
+        until(lambda: not children(), what="the end of the candidate's process")
+
+
 @pytest.mark.parametrize("text", [BROKEN, ENDLESS], ids=["raises", "hangs"])
 def test_a_shadow_that_fails_changes_no_answer(tmp_path: Path, text: str) -> None:
     """The endless one would hold up every exchange for seconds if it were evaluated in this process."""

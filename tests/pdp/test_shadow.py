@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.access import AccessRequest, access_request
+from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Call, Decision, Obligation
 from gateway.core.shadow import kinds_of
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
@@ -224,6 +225,28 @@ def test_a_list_takes_no_more_room_than_there_is() -> None:
     shadow, found = beside(Saying(YES), Saying(NO), queue=3)
     assert shadow.decide_many([request(number) for number in range(10)]) == [YES] * 10
     assert (found.waiting, found.totals()["dropped"]) == (3, 7)
+
+
+def test_what_finds_no_room_is_not_copied_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow, found = beside(Saying(YES), Saying(NO), queue=3)
+    made: list[bytes] = []
+    copying = shadow._excerpts.of
+    monkeypatch.setattr(Excerpts, "of", lambda self, asked: made.append(copying(asked)) or made[-1])
+    shadow.decide_many([request(number) for number in range(10)])
+    shadow.decide(request())
+    assert (len(made), found.waiting) == (3, 3)
+
+
+def test_a_head_keeps_what_both_engines_read_of_it_apart() -> None:
+    """Each writes what does not depend on the call once for a head: one place for both would be written each time."""
+    given = exchange()
+    own = Excerpts(frozenset({("subject", "id"), ("action",)}))
+    shadow, _ = beside(Saying(YES), Saying(NO, reads=frozenset({("subject", "type"), ("action",)})))
+    first = own.of(access_request(given, given.call))
+    kept = given.head.facts["excerpt"]
+    shadow.decide(access_request(given, given.call))
+    assert own.of(access_request(given, given.call)) == first
+    assert given.head.facts["excerpt"] is kept
 
 
 def test_where_the_engine_in_force_failed_there_is_nothing_to_compare() -> None:
