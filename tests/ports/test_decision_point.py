@@ -26,13 +26,6 @@ from tests.pdp.engine_servers import cerbos_server, opa_server
 POLICIES = Path(__file__).parent / "engines"
 AUTHZEN = ("authzen to cerbos", "authzen to cerbos, discovered")
 ENGINES = ("embedded", "opa", "opa through a socket file", "cerbos", *AUTHZEN)
-    "embedded",
-    "opa",
-    "opa through a socket file",
-    "cerbos",
-    "authzen to cerbos",
-    "authzen to cerbos, discovered",
-)
 
 TOLD = "Too many stand between you and the owner"
 SANK = "There is no weather in Atlantis \u2013 it sank"
