@@ -15,7 +15,8 @@ from gateway.core.access import AccessRequest
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
 from tests.pdp.asking import now, run
-from tests.policies.cerbos_server import answers, serving
+from tests.pdp.engine_servers import cerbos_server
+from tests.policies.cerbos_server import answers
 from tests.policies.questions import WORKED, principal, question
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
@@ -31,8 +32,8 @@ def test_both_engines_answer_a_thousand_requests_alike(name: str, tmp_path: Path
     questions = [
         question(rnd, name, subject) for subject in (principal(rnd) for _ in range(CALLERS)) for _ in range(EACH)
     ]
-    with serving(POLICIES / "cerbos" / name, tmp_path) as target:
-        found = run(answers(target, questions))
+    with cerbos_server(POLICIES / "cerbos" / name, tmp_path) as server:
+        found = run(answers(server.grpc, questions))
     said: Counter[bool] = Counter()
     for document, theirs in zip(questions, found, strict=True):
         ours = now(engine.decide(AccessRequest(document)))

@@ -18,7 +18,8 @@ from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.lab import run_tests
 from gateway.pdp.sources import read_folder
 from tests.pdp.asking import now, run
-from tests.policies.cerbos_server import answers, cerbos, serving
+from tests.pdp.engine_servers import cerbos_server
+from tests.policies.cerbos_server import answers, cerbos
 from tests.policies.questions import WORKED
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
@@ -166,8 +167,8 @@ def test_a_guard_that_is_taken_out_is_missed_by_a_test_of_cerbos(
 @pytest.mark.parametrize("name", WORKED)
 def test_cerbos_answers_each_request_as_its_name_says(name: str, tmp_path: Path) -> None:
     paths = [path for path in REQUESTS if path.parent.name == name]
-    with serving(POLICIES / "cerbos" / name, tmp_path) as target:
-        found = run(answers(target, [json.loads(path.read_text()) for path in paths]))
+    with cerbos_server(POLICIES / "cerbos" / name, tmp_path) as server:
+        found = run(answers(server.grpc, [json.loads(path.read_text()) for path in paths]))
     assert {path.stem: decision.fault for path, decision in zip(paths, found, strict=True)} == {
         path.stem: False for path in paths
     }
