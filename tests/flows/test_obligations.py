@@ -19,6 +19,8 @@ from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 from rig import Running, gateway, routes_to, run, until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from gateway.core.canonical import digest
 from tests.flows.canned import answer, canned
@@ -325,3 +327,37 @@ def test_what_a_session_shows_again_is_not_shown_once_an_answer_of_it_was_redact
     assert "id: 7" not in redacted.text
     assert [item["error"]["code"] for item in events(again.text) if "error" in item] == [-31403]
     assert "notifications/message" in again.text
+
+
+def test_a_socket_is_counted_by_policy_and_nothing_else_is_promised_there(
+    tmp_path: Path, bases: dict[str, str]
+) -> None:
+    def talk(running: Running) -> tuple[list[str], int]:
+        url = running.url.replace("http", "ws") + "/echo/ws"
+        with connect(url, additional_headers=bearer(running)) as opened:
+            said: list[str] = []
+            try:
+                for _ in range(2):
+                    opened.send('{"jsonrpc":"2.0","id":1,"method":"x"}')
+                    said.append(str(opened.recv(timeout=10)))
+            except ConnectionClosed:
+                pass
+        return said, len([r for r in running.records() if r.get("action") == "ws.message" and r["kind"] == "intent"])
+
+    limit = {"type": "limit", "rate": "1/day"}
+    with gateway(tmp_path, policy=policy(tmp_path, limit, on="ws.message"), **routes_to(bases)) as running:
+        said, forwarded = talk(running)
+        assert [("error" in json.loads(item), "-31429" in item) for item in said] == [(False, False), (True, True)]
+        assert forwarded == 1
+        for number, obligation in enumerate(
+            (
+                {"type": "redact", "paths": ["/x"]},
+                {"type": "set_arguments", "arguments": {"method": "y"}},
+                {"type": "max_tokens", "n": 5},
+            )
+        ):
+            (tmp_path / f"p{number}").mkdir()
+            running.reload(policy=policy(tmp_path / f"p{number}", obligation, on="ws.message"))
+            said, forwarded = talk(running)
+            assert all(obligation["type"] in json.loads(item)["error"]["message"] for item in said)
+            assert forwarded == 1, "nothing more went on"
