@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.core.bundles import BundleStore
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock
@@ -145,6 +146,16 @@ class ChildReplays:
             elif isinstance(found, dict) and "error" in found:
                 told = str(found["error"])[:1000]
         return told
+
+
+def newest_of(store: BundleStore) -> Callable[[str], bytes | None]:
+    """The bundle of a name with the highest number."""
+
+    def newest(name: str) -> bytes | None:
+        kept = store.kept(name)
+        return store.tarball(kept[0].digest) if kept else None
+
+    return newest
 
 
 def _lay(folder: Path, tarball: bytes) -> None:

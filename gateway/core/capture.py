@@ -12,11 +12,15 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
+import orjson
+
 from gateway.core.canonical import Json
 from gateway.core.masking import Masker, Path, describe, kind, marker
 
 LEVELS: Final = ("none", "shape", "full")
 CAPTURE_BYTES: Final = 128 * 1024  # of a judged body: looking through it takes milliseconds of the event loop's
+KEPT_BYTES: Final = 256 * 1024  # of one capture, as JSON; a shape may be much longer than what it is the shape of
+_SURELY_FITS: Final = 8 * 1024  # bytes of a body whose shape cannot come to that
 DIGEST_DIGITS: Final = 32
 ITEMS: Final = 256  # of a list that a shape describes one by one
 
@@ -38,7 +42,10 @@ class Capture:
             return {"level": level, "left_out": f"its body has more than {CAPTURE_BYTES} bytes"}  # 3
         context = document.get("context")
         given = context if isinstance(context, dict) else {}
-        return self._full(document, given) if level == "full" else self._shape(document, given)
+        found = self._full(document, given) if level == "full" else self._shape(document, given)
+        if body_bytes > _SURELY_FITS and len(orjson.dumps(found)) > KEPT_BYTES:
+            return {"level": level, "left_out": f"its capture would have more than {KEPT_BYTES} bytes"}  # 3
+        return found
 
     def _full(self, document: Mapping[str, Json], context: Mapping[str, Json]) -> dict[str, Json]:
         masked: list[Path] = []

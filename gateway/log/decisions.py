@@ -6,6 +6,7 @@
 3. `context.time` is known without a capture only where the exchange's id, made before it, and the record, made after
    it, are of the same second.
 4. A capture in `blob/` must have the digest it is named by. What cannot be read back is `unusable`, never guessed.
+5. What is skipped unparsed has no capture: else a caller's own members might be taken for the record's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gateway.log.entries import EntryReader
 Places = tuple[tuple[str, ...], ...]
 
 _OUTCOME: Final = b'"kind":"outcome"'
+_CAPTURE: Final = b'"capture":{'
 _FILTERED: Final = b'"filtered":{'
 _DECIDED: Final = b'"decision":{'
 
@@ -66,7 +68,7 @@ class DecisionReader:
         """In the order of the log, up to `stop`. Holds no more than one bundle of entries."""
         for seq, entry in EntryReader(self.directory).read(0, stop):
             self.skimmed.entries += 1
-            if _OUTCOME in entry:  # 1
+            if _OUTCOME in entry and _CAPTURE not in entry:  # 1, 5
                 if _FILTERED in entry:
                     self._items(orjson.loads(entry))
                 continue

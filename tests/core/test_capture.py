@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.core.capture import CAPTURE_BYTES, Capture
+from gateway.core.capture import CAPTURE_BYTES, KEPT_BYTES, Capture
 from gateway.core.masking import Masker, Masking
 
 DOCUMENT: dict[str, Any] = {
@@ -79,3 +79,10 @@ def test_what_is_too_large_to_be_looked_through_is_left_out() -> None:
         assert found["level"] == level
         assert "input" not in found
         assert str(CAPTURE_BYTES) in found["left_out"]
+
+
+def test_a_shape_that_would_be_much_longer_than_its_body_is_left_out() -> None:
+    wide: Any = {"context": {"arguments": {f"n{number}": "x" for number in range(9000)}}}
+    found = Capture(Masker(), KEY).of("shape", wide, 100_000)
+    assert str(KEPT_BYTES) in str(found["left_out"])
+    assert "shape" not in found
