@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "keys": "gateway.cli.keys",
     "agents": "gateway.cli.agents",
     "shadow": "gateway.cli.shadow",
+    "bundle": "gateway.cli.bundle",
     "doctor": "gateway.cli.doctor",
     "completion": "gateway.cli.completion",
 }
@@ -46,6 +47,7 @@ _KNOWN: Final = {
     "DemoRefused": USAGE,
     "KeyRingError": FAILED,
     "StoreFailed": FAILED,
+    "BundleRefused": UNVERIFIED,
     "DataDirLocked": FAILED,
     "CannotListen": FAILED,
     "QueryFailed": FAILED,

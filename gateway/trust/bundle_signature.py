@@ -32,10 +32,12 @@ _HEX = re.compile(r"[0-9a-f]{64,128}")
 
 @dataclass(frozen=True, slots=True)
 class BundleSigner:
-    """Who may sign bundles: `keys` gives the set as it is now, None while there is none to believe."""
+    """Who may sign bundles: `keys` gives the set as it is now, None while there is none to believe. `any_name`: it is
+    one bare key, to be tried whatever the signature calls it."""
 
     name: str
     keys: Callable[[], KeySet | None]
+    any_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _signer(token: Token, signers: Sequence[BundleSigner], now: float) -> tuple[
             why.append(f"{signer.name}: its keys are not there")
             continue
         asked = token
-        if token.kid == _UNNAMED and keys.named(_UNNAMED) is None:
+        if signer.any_name or (token.kid == _UNNAMED and keys.named(_UNNAMED) is None):
             asked = replace(token, kid=None)
         found = keys.verify(asked, ALGORITHMS)
         if isinstance(found, Vouched):
