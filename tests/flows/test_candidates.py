@@ -11,10 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from changing import Caller, Changing, changing, tool
-from rig import Running, gateway, until
+from rig import Running, gateway, run, until
 
+from gateway.assembly_policy import close_engine
 from gateway.core.sharing import among
+from gateway.pdp.report import Reporting
 from tests.cli.rig_cli import Ran, Shell
+from tests.pdp.asking import request
+from tests.pdp.shadowing import NO, YES, Saying, beside
 
 OPEN = """\
 package tollgate
@@ -127,6 +131,18 @@ def test_the_items_of_a_list_are_compared_and_all_are_shown(tmp_path: Path) -> N
         counted(running, 3)
         (item,) = shown(running)["differences"]
         assert (item["listing"], item["resource"]["id"]) == (True, "weather/forecast")
+
+
+def test_what_waits_for_a_shadow_that_was_closed_is_dropped() -> None:
+    async def story() -> None:
+        second = Saying(NO)
+        shadow, found = beside(Saying(YES), second)
+        shadow.decide(request())
+        await close_engine(Reporting(shadow))
+        await found.drain()
+        assert (second.asked, found.totals()["dropped"]) == ([], 1)
+
+    run(story())
 
 
 def children() -> set[str]:
