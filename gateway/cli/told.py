@@ -34,6 +34,8 @@ def why(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Policy ({found.get('engine', 'embedded')}{revision})"
     if "note" in found:
         yield f"  {found['note']}"
+    if "error" in found:
+        yield f"  It failed: {found['error']}"
     if found.get("undefined"):
         yield "  No rule matched: the decision is undefined for this request, which is a deny"
     elif found.get("matched") is False:

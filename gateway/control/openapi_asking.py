@@ -99,6 +99,7 @@ def _why() -> Json:
             "input_from": {"enum": ["memory", "records"], "description": "where what the policy was given was found"},
             "note": {"type": "string", "description": "why no more can be told"},
             "matched": {"type": "boolean", "description": "false: no rule matched, the default answered"},
+            "error": {"type": "string", "description": "how the policy failed"},
             "undefined": {"type": "boolean", "description": "true: not even a default"},
             "rule": _object({**made, "label": _TEXT}), "made_by": {"type": "array", "items": _object(made)},
             "reads": {"type": "array", "items": read},

@@ -69,11 +69,14 @@ def why(policy: Compiled, asked: Asked, late: Callable[[], bool]) -> dict[str, J
     look = Look(policy, document, values, covered)
     looked = look.all()
     found: dict[str, Json] = {
-        "matched": bool(makers) and not makers[0].default,
         "made_by": [_maker(item) for item in makers],
         "reads": [_read(item, document) for item in looked if item.found and item.place[0] == "input"],
         "missing": [item.text() for item in looked if not item.found],
     }
+    if error:
+        found["error"] = error
+    else:
+        found["matched"] = bool(makers) and not makers[0].default
     if answer == UNDEFINED:
         found["undefined"] = True
     rule = _rule(decision, makers)

@@ -223,7 +223,8 @@ def test_an_answer_that_is_another_now_is_not_explained() -> None:
 
 def test_a_failing_policy_is_explained_as_far_as_it_came() -> None:
     found = told(policy("decision := 1 / input.context.arguments.n"), asking(arguments={"n": 0}), allow=False)
-    assert found["made_by"] == []
+    assert (found["made_by"], "matched" in found) == ([], False)
+    assert "divide by zero" in found["error"]
     assert found["reads"] == [{"place": "input.context.arguments.n", "type": "number"}]
     assert "nearest" not in found
 
