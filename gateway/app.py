@@ -20,7 +20,7 @@ from gateway.assembly_capture import capture_stage
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
-from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, record_index, traces
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
@@ -33,7 +33,6 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot
-from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
 from gateway.pdp.sources import PolicySource
@@ -54,7 +53,6 @@ from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
 from gateway.stores.bundles import SqliteBundles
-from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
 from gateway.trust.jwks import KeySources
@@ -165,16 +163,11 @@ class App:
         self.clients.adopt(self.snapshot.upstreams.values())
         self.resources = ProtectedResources(self.clients)
         self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
-        self.index = RecordIndex(
-            settings.data_dir / "records.sqlite",
-            EntryReader(settings.data_dir / "log"),
-            lambda: self.log.size + self.log.unsequenced,
-        )
+        self.index = record_index(settings.data_dir, lambda: self.log.size + self.log.unsequenced)
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
             listener=self.index.committed, observe_append=self.metrics.appended,
         )  # fmt: skip
-        self.capture = capture_stage(settings)
         self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
@@ -346,6 +339,7 @@ class App:
         }
 
     def _make_front(self) -> Front:
+        capture = capture_stage(self.settings)
         observer: Observer = Observers(self.metrics, self.whys.recent, *([self.traces] if self.traces else ()))
         answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)
@@ -367,7 +361,7 @@ class App:
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, self.capture, verify, fulfil, observer, self.ids, self.clock),
+            pipeline=build_message_pipeline(self.log, capture, verify, fulfil, observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,
             ids=self.ids,
@@ -377,7 +371,7 @@ class App:
             current=lambda: self.snapshot,
             pipeline=build_pipeline(
                 self.log,
-                self.capture,
+                capture,
                 self.clients,
                 sockets,
                 self.handles,

@@ -7,6 +7,7 @@ gives it a door. It starts nothing, and knows no policy: it only reads the confi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import __version__, config
@@ -34,6 +35,7 @@ from gateway.core.own_keys import OwnKeys
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
 from gateway.core.why import Whys
+from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
 from gateway.log.writer import Sequencer
 from gateway.pdp.shadow import Comparisons
@@ -116,6 +118,11 @@ def admin_plane(
         clock=clock,
         tls=server_tls(str(tls.cert), str(tls.key)) if tls and not admin.listen.loopback else None,
     )
+
+
+def record_index(data_dir: Path, committed: Callable[[], int]) -> RecordIndex:
+    """The index over the log of this data directory. `committed`: how many records there are by now."""
+    return RecordIndex(data_dir / "records.sqlite", EntryReader(data_dir / "log"), committed)
 
 
 def admin_access(settings: config.Admin, clock: Clock) -> Access:
