@@ -83,8 +83,11 @@ def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[s
     """What the configuration names besides itself: the policy and the API keys are read as `serve` would."""
     summary: dict[str, Json] = {"routes": len(settings.routes), "upstreams": len(settings.upstreams)}
     try:
-        engine = EmbeddedEngine(read_folder(settings.policy.bundle))
-        summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+        if settings.policy.engine == "embedded":
+            engine = EmbeddedEngine(read_folder(settings.policy.bundle))
+            summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+        else:
+            summary |= {"policy": f"{settings.policy.engine} at {settings.policy.url}"}
     except (PolicyRefused, OSError) as error:
         problems.append(_problem("policy.bundle", f"{error}"))
     for key, side in (("policy.shadow", settings.policy.shadow), ("policy.rollout", settings.policy.rollout)):

@@ -14,6 +14,7 @@ import click
 
 from gateway import config
 from gateway.assembly_candidates import Arranging
+from gateway.assembly_keys import open_vault
 from gateway.assembly_policy import close_engine, make_engine
 from gateway.assembly_why import why_asked
 from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
@@ -63,6 +64,8 @@ def command(source: str, bundle: Path | None, file: Path | None, explain: bool, 
     }
     if decision.input:
         document["input"] = decision.input
+    if decision.id:
+        document["id"] = decision.id
     word = "fault" if decision.fault else "allow" if decision.allow else "deny"
     text = f"{word}: {decision.reason or 'no reason given'} (rule {decision.rule or 'none'})"
     if told is not None:
@@ -73,12 +76,18 @@ def command(source: str, bundle: Path | None, file: Path | None, explain: bool, 
 
 
 def _policy(bundle: Path | None, file: Path | None) -> config.Policy:
-    """The policy settings of the configuration, or the defaults, with the folder that was named."""
+    """The policy settings of the configuration, or the defaults, with the folder that was named. Secrets are read only
+    where an engine is asked with one."""
     from dataclasses import replace
     from os import environ
 
     found = config.load(file, environ, secrets=False).policy if file is not None else config.Policy()
-    return found if bundle is None else replace(found, bundle=bundle, rollout=None)
+    if bundle is not None:
+        return replace(found, engine="embedded", bundle=bundle, rollout=None)
+    tokens = [found.token, found.rollout.token if found.rollout is not None else None]
+    if file is not None and any(token is not None for token in tokens):
+        return config.load(file, environ, vault=open_vault).policy
+    return found
 
 
 def _request(source: str) -> AccessRequest:
