@@ -16,7 +16,7 @@ from gateway import config
 from gateway.assembly import Assembly, Materials, refuse_cold
 from gateway.assembly_bundles import Commit, Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
-from gateway.assembly_capture import capture_stage
+from gateway.assembly_capture import make_capture
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
@@ -339,7 +339,8 @@ class App:
         }
 
     def _make_front(self) -> Front:
-        capture = capture_stage(self.settings)
+        kept = make_capture(self.settings)
+        capture, self.comparisons.keep = CaptureInput(kept), kept.of
         observer: Observer = Observers(self.metrics, self.whys.recent, *([self.traces] if self.traces else ()))
         answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)

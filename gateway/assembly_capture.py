@@ -12,17 +12,16 @@ from pathlib import Path
 from gateway import config
 from gateway.core.capture import Capture
 from gateway.core.masking import Masker, Masking, parse_paths
-from gateway.stages.capture import CaptureInput
 from gateway.trust.keys import KeyRingError
 
 KEY_BYTES = 32
 
 
-def capture_stage(settings: config.Settings) -> CaptureInput:
+def make_capture(settings: config.Settings) -> Capture:
     """Raises KeyRingError, OSError."""
     mask = settings.audit.mask
     masker = Masker(Masking(parse_paths(mask.paths), mask.names, mask.emails))
-    return CaptureInput(Capture(masker, _secret(settings.data_dir / "capture.key")))
+    return Capture(masker, _secret(settings.data_dir / "capture.key"))
 
 
 def _secret(path: Path) -> bytes:

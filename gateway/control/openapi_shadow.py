@@ -43,6 +43,7 @@ def schemas() -> dict[str, Json]:
             "subject": _TEXT, "action": _TEXT, "resource": _object({"type": _TEXT, "id": _TEXT}, "type", "id"),
             "listing": {"type": "boolean", "description": "an item of a list, not a call"},
             "digest": {"type": "string", "description": "of what the shadow engine read of the input"},
+            "input": {"type": "object", "description": "as audit.capture keeps it: level, input, shape, masked"},
             "enforced": decision, "shadow": decision, "count": {"type": "integer", "minimum": 1},
             "first": moment, "last": moment,
         },

@@ -1,7 +1,7 @@
 """`/api/v1/shadow`: what a second engine said differently from the one in force, newest first, and how often.
 
 It is read and never obeyed. A page stays what it was while differences arrive: its cursor is a difference's number.
-Arguments are not in it: they are not kept.
+Of arguments there is what the route's records hold, masked like theirs: by default nothing.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def _shown(item: Difference) -> dict[str, Json]:
         "first": timestamp(item.first),
         "last": timestamp(item.last),
     }
+    if item.input is not None:
+        found["input"] = dict(item.input)
     if asked.exchange:
         found["exchange"] = asked.exchange
     return found

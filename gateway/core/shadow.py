@@ -1,7 +1,7 @@
 """What a second engine said differently, as values, and the port by which the admin plane sees it.
 
-A difference holds who asked for what and both decisions, and of the rest of the input only the digest: arguments never
-get in here. Equal ones are one, counted.
+A difference holds who asked for what and both decisions, and of the rest of the input only the digest, unless records
+hold it: then it is masked as they are (capture.py). Equal differences are one, counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ KINDS = (ALLOW_TO_DENY, DENY_TO_ALLOW, OBLIGATIONS, RULE, REASON)
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What was asked, as far as it is kept. `digest` is of the input that the shadow engine saw, `exchange` the one
-    in which it came up, "" where there was none."""
+    in which it came up, "" where there was none. `capture` is how much of the input its records hold: none, shape or
+    full."""
 
     exchange: str
     subject: str
@@ -35,12 +36,14 @@ class Asked:
     resource_id: str
     listing: bool
     digest: str
+    capture: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """`number` is its place in the list, from 1; `asked` the latest such question, of `count`. `enforced` and `shadow`
-    are decisions as they are shown. `first` and `last` are epoch seconds."""
+    are decisions as they are shown, `input` what is kept of the input, if anything. `first` and `last` are epoch
+    seconds."""
 
     number: int
     asked: Asked
@@ -50,6 +53,7 @@ class Difference:
     count: int
     first: float
     last: float
+    input: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ The copy is taken by value while the exchange stands still; what comes of it lat
 than `INPUT_BYTES`, the question is dropped and counted.
 3. One background task asks, one question after the other, each with a deadline. Whatever the engine does then (hang,
 raise, answer nonsense) is a `fault` in the count.
-4. What is kept of a difference is bounded, and holds no argument: subject, action, resource, both decisions, a digest.
+4. What is kept of a difference is bounded: subject, action, resource, both decisions, the input's digest. Of the input
+itself there is what the route's records hold of theirs, masked like theirs (`audit.capture`): by default nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 
@@ -35,6 +36,10 @@ NAME_CHARACTERS = 300
 GRACE_S = 0.1  # an engine keeps its deadline itself, and learns from it; this is for one that does not
 TEXT_CHARACTERS = 1000
 OBLIGATION_BYTES = 4096
+KEPT_INPUT_BYTES = 8192
+
+Keep: TypeAlias = "Callable[[str, Mapping[str, Json], int], dict[str, Json]]"
+"""What may be kept of an input of so many bytes at the level shape or full (core/capture.py)."""
 
 TOTALS = ("same", "different", "fault", "dropped", "skipped")
 
@@ -63,8 +68,9 @@ class Comparisons:
     """The queue, the task and the list of a gateway: they outlive the snapshots whose engines are asked."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """`now` gives epoch seconds."""
+        """`now` gives epoch seconds. `keep` is to be set before inputs can be kept."""
         self._now = now
+        self.keep: Keep | None = None
         self._waiting: deque[_Question] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
@@ -115,36 +121,40 @@ class Comparisons:
             if question.shadow.closed:
                 self.count("dropped")
                 continue
-            answer = await self._answer(question)
-            if isinstance(answer, Decision) and not answer.fault:
-                self._compare(question, answer)
-            else:
-                self.count("fault")
-                self.last_fault = (answer.rule if isinstance(answer, Decision) else answer)[:TEXT_CHARACTERS]
+            await self._settle(question)
             await asyncio.sleep(0)  # an engine that answers at once must not keep exchanges from theirs
         self._more.clear()
 
-    async def _answer(self, question: _Question) -> Decision | str:
-        """The shadow's decision, or why there is none."""
+    async def _settle(self, question: _Question) -> None:
+        """Asks one question and notes what came of it (3)."""
         try:
             async with asyncio.timeout(question.shadow.settings.timeout_s + GRACE_S):
                 answer = question.shadow.beside.decide(AccessRequest(orjson.loads(question.copied)))
                 decision = await answer if isinstance(answer, Awaitable) else answer
-                return decision if isinstance(decision, Decision) else "it answered nonsense"
+            if isinstance(decision, Decision) and not decision.fault:
+                self._compare(question, decision)
+                return
+            why = decision.rule if isinstance(decision, Decision) else "it answered nonsense"
         except TimeoutError:
-            return "late"
+            why = "late"
         except Exception as error:  # noqa: BLE001 (a background loop: the shadow changes nothing, whatever it does)
-            if self.last_fault != type(error).__name__:
+            why = type(error).__name__
+            if self.last_fault != why:
                 _log.warning("the shadow engine failed", exc_info=error)
-            return type(error).__name__
+        self.count("fault")
+        self.last_fault = why[:TEXT_CHARACTERS]
 
     def _compare(self, question: _Question, decision: Decision) -> None:
         kinds = kinds_of(question.enforced, decision)
-        self.count("different" if kinds else "same")
         if not kinds:
+            self.count("same")
             return
+        self._keep(question, kinds, decision)
+        self.count("different")
         for kind in kinds:
             self._kinds[kind] += 1
+
+    def _keep(self, question: _Question, kinds: tuple[str, ...], decision: Decision) -> None:
         asked = replace(question.asked, digest=digest(question.copied))
         enforced, shadow = _shown(question.enforced), _shown(decision)
         key = (
@@ -152,15 +162,24 @@ class Comparisons:
             enforced["rule"], enforced["revision"], shadow["effect"], shadow["rule"], shadow["revision"],
         )  # fmt: skip
         now, former = self._now(), self._kept.get(key)
-        if former is not None:
-            self._kept[key] = replace(
-                former, asked=asked, enforced=enforced, shadow=shadow, count=former.count + 1, last=now
-            )
-            return
-        self._numbers += 1
-        self._kept[key] = Difference(self._numbers, asked, kinds, enforced, shadow, 1, now, now)
+        if former is None:
+            self._numbers += 1
+            former = Difference(self._numbers, asked, kinds, enforced, shadow, 0, now, now)
+        self._kept[key] = replace(
+            former, asked=asked, enforced=enforced, shadow=shadow, count=former.count + 1, last=now,
+            input=self._input(asked, question.copied),
+        )  # fmt: skip
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)  # 4
+
+    def _input(self, asked: Asked, copied: bytes) -> dict[str, Json] | None:
+        """4"""
+        if asked.capture == "none" or self.keep is None:
+            return None
+        found = self.keep(asked.capture, orjson.loads(copied), len(copied))
+        if len(orjson.dumps(found)) > KEPT_INPUT_BYTES:
+            return {"level": asked.capture, "left_out": f"it would have more than {KEPT_INPUT_BYTES} bytes"}
+        return found
 
     def page(self, *, before: int | None, limit: int, kind: str | None, subject: str | None) -> DifferencePage:
         """Newest first."""
@@ -246,7 +265,11 @@ class Shadow:
             if _too_large(request) or not self._comparisons.has_room(self.settings.queue - place):
                 self._comparisons.count("dropped")
                 return None
-            return _asked(request), self._excerpts.of(request)
+            copied = self._excerpts.of(request)
+            if len(copied) > INPUT_BYTES:
+                self._comparisons.count("dropped")
+                return None
+            return _asked(request), copied
         except Exception:  # noqa: BLE001 (rule 1: what cannot be copied for the side is no exchange's fault)
             self._comparisons.count("dropped")
             return None
@@ -285,6 +308,7 @@ def _asked(request: AccessRequest) -> Asked:
         resource_id=_cut(call.resource_id),
         listing=call.context.get("listing") is True,
         digest="",
+        capture=exchange.route.capture,
     )
 
 

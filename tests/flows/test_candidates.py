@@ -124,6 +124,16 @@ def test_a_disagreement_of_the_shadow_is_listed_counted_and_not_obeyed(tmp_path:
         assert status(running)["policy"]["shadow"]["different"] == 2
 
 
+def test_a_difference_shows_its_input_where_records_keep_it(tmp_path: Path) -> None:
+    shadow = {"bundle": bundle(tmp_path, "candidate", CLOSED), "timeout": "20s"}
+    with serving(tmp_path, shadow=shadow) as (running, _):
+        running.reload(routes=[{**running.settings["routes"][0], "capture": "full"}])
+        Caller(running).call("forecast")
+        counted(running, 1)
+        (item,) = shown(running)["differences"]
+        assert item["input"] == {"level": "full", "input": {"resource": {"id": "weather/forecast"}, "context": {}}}
+
+
 def test_the_items_of_a_list_are_compared_and_all_are_shown(tmp_path: Path) -> None:
     candidate = bundle(tmp_path, "candidate", CLOSED)
     with serving(tmp_path, shadow={"bundle": candidate, "timeout": "20s"}) as (running, _):

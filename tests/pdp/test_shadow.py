@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.core.access import AccessRequest, access_request
+from gateway.core.capture import Capture
 from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Call, Decision, Obligation
+from gateway.core.masking import Masker
 from gateway.core.shadow import kinds_of
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.shadow import INPUT_BYTES, KEPT, NAME_CHARACTERS, Comparisons, Shadow
@@ -168,6 +170,12 @@ def test_a_body_that_would_take_long_to_copy_is_not_copied() -> None:
     assert (found.waiting, found.totals()["dropped"]) == (0, 1)
 
 
+def test_a_copy_that_turns_out_large_is_not_kept() -> None:
+    shadow, found = beside(Saying(YES), Saying(NO))
+    shadow.decide(request("x" * (INPUT_BYTES + 1)))
+    assert (found.waiting, found.totals()["dropped"]) == (0, 1)
+
+
 def test_what_the_exchange_does_later_is_not_in_the_copy() -> None:
     arguments: dict[str, Any] = {"city": "Oslo"}
     second = Saying(NO)
@@ -211,6 +219,47 @@ def test_no_argument_is_kept_of_a_difference() -> None:
     shadow.decide(request({"secret": "canary-argument"}))
     run(found.drain())
     assert "canary-argument" not in repr(listed(found)) + repr(vars(found))
+
+
+def kept(level: str, **arguments: Any) -> tuple[Any, Comparisons]:
+    """The one difference of a call on a route that keeps so much of its inputs."""
+    asked = exchange(asked=Call("http.POST", "endpoint", "/t", arguments=arguments, has_arguments=True))
+    asked.route = replace(asked.route, capture=level)
+    shadow, found = beside(Saying(YES), Saying(NO))
+    found.keep = Capture(Masker(), b"k" * 32).of
+    shadow.decide(access_request(asked, asked.call))
+    run(found.drain())
+    (item,) = listed(found)
+    return item, found
+
+
+def test_of_the_input_there_is_what_the_routes_records_hold_masked_like_theirs() -> None:
+    assert kept("none", city="Oslo")[0].input is None
+    full = kept("full", city="Oslo", password="canary")[0].input
+    assert full["input"]["context"]["arguments"]["city"] == "Oslo"
+    assert full["masked"]
+    assert "canary" not in repr(full)
+    shape = kept("shape", city="Oslo")[0].input
+    assert (shape["level"], "Oslo" in repr(shape)) == ("shape", False)
+
+
+def test_an_input_that_is_kept_is_bounded() -> None:
+    item, _ = kept("full", text=["canary"] * 5000)
+    assert "left_out" in item.input
+    assert "canary" not in repr(item)
+
+
+def test_an_input_that_cannot_be_kept_ends_nothing() -> None:
+    def failing(level: str, document: Any, size: int) -> Any:
+        raise ZeroDivisionError
+
+    asked = exchange()
+    asked.route = replace(asked.route, capture="full")
+    shadow, found = beside(Saying(YES), Saying(NO))
+    found.keep = failing
+    shadow.decide(access_request(asked, asked.call))
+    run(found.drain())
+    assert found.totals() == {"same": 0, "different": 0, "fault": 1, "dropped": 0, "skipped": 0}
 
 
 def test_the_items_of_a_list_are_compared_each() -> None:
