@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
-from gateway.core.canonical import Json
+import orjson
+
+from gateway.core.canonical import Json, parse
+from gateway.core.reasons import Malformed
 
 Path: TypeAlias = "tuple[str, ...]"
 
@@ -55,6 +58,9 @@ _SECRET_NAME: Final = (
 _NAMED: Final = ("pass", "pwd", "secret", "token", "key", "credential", "authorization")
 _QUOTED: Final = rf"(?is)({_SECRET_NAME}\\{{0,4}}[\"']?\s{{0,3}}[:=]\s{{0,3}}(?P<q>\\{{0,4}}[\"']))(.+?)(?=(?P=q))"
 _UNQUOTED: Final = rf"(?i)({_SECRET_NAME}[\"']?\s{{0,3}}[:=]\s{{0,3}})([^\s\"'\\,;&{{}}\[\]]+)"
+_OPENED: Final = (
+    rf"(?is)({_SECRET_NAME}\\{{0,4}}[\"']?\s{{0,3}}[:=]\s{{0,3}})((?!\[masked )[\[{{].*)"  # where it ends, nobody knows
+)
 _PEM: Final = r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]|-(?!----END))*(?:-----END[A-Z ]{0,50}(?:-----)?)?"
 
 
@@ -78,6 +84,7 @@ _AFTER: Final = (  # the last group goes, the first stays
     _Pattern("bearer", ("bearer", "basic"), re.compile(r"(?i)(\b(?:bearer|basic)\s{1,3})([A-Za-z0-9._~+/-]{8,}=*)")),
     _Pattern("name", _NAMED, re.compile(_QUOTED)),
     _Pattern("name", _NAMED, re.compile(_UNQUOTED)),
+    _Pattern("name", _NAMED, re.compile(_OPENED)),
 )
 _CARD: Final = re.compile(r"(?<![0-9A-Za-z])[2-6](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z])")
 _EMAIL: Final = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
@@ -168,7 +175,7 @@ class Masker:
 
     def _leaf(self, value: Json, place: Path, masked: list[Path]) -> Json:
         if isinstance(value, str):
-            shown = self.text(value)
+            shown = self._document(value) or self.text(value)
             if shown == value:
                 return value
             masked.append(place)
@@ -178,6 +185,17 @@ class Masker:
             masked.append(place)
             return marker("card", value)
         return value
+
+    def _document(self, text: str) -> str:
+        """Text that is JSON, as arguments of models' tool calls are, looked through like JSON; "" for other text, and
+        where nothing in it was masked."""
+        if len(text) < _LEAST or not text[:64].lstrip().startswith(("{", "[")):
+            return ""
+        try:
+            found, masked = self.mask(parse(text.encode()))
+        except (Malformed, UnicodeEncodeError, RecursionError):
+            return ""
+        return orjson.dumps(found).decode() if masked else ""
 
 
 _WHOLE: Final = re.compile(r"\[masked ([a-z_]+) [0-9]+\]")
