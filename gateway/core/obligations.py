@@ -127,8 +127,7 @@ def unfit(call: Call, duties: Duties) -> str:
 
 
 def mark(handle: Handle) -> Handle:
-    """Owned by whoever owns a session in which an answer was redacted: what a session shows again is not that call's
-    answer any more, so it cannot be redacted as it was."""
+    """The handle that says of another one that an answer about it was redacted; whose it is does not count."""
     return Handle("redacted-" + handle.kind, handle.id)
 
 

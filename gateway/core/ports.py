@@ -300,8 +300,9 @@ class Protocol(Port):
         already; a Refusal where this call has no place for them. What it does not touch keeps its bytes."""
         ...
 
-    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]]:
-        """Below which members of an answer's documents lies what was asked for; `()`: they are it."""
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]] | Refusal:
+        """Below which members of an answer's documents lies what was asked for; `()`: they are it. A Refusal where it
+        would also go where nothing of it can be hidden."""
         ...
 
     async def filter(

@@ -38,6 +38,7 @@ from gateway.protocols.a2a_operations import (
     handles,
     may_be_rpc,
     place,
+    pushes,
     tenant,
 )
 from gateway.protocols.arguments import set_arguments
@@ -93,7 +94,10 @@ class A2a:
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return set_arguments(exchange, duties, ("params",) if exchange.call.era == RPC else ())
 
-    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]]:
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]] | Refusal:
+        if pushes(exchange.call):
+            text = "An answer that is redacted is not sent to a webhook: it would not pass through here"
+            return Refusal(Reason.DENIED, text, rule="obligation")
         return jsonrpc.PAYLOADS if exchange.call.era == RPC else ((),)
 
     async def filter(

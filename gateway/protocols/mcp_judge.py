@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.core.canonical import Json, parse, parse_answer
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Decision, Exchange, Handle
+from gateway.core.obligations import mark
 from gateway.core.ports import Ask, Bind
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.protocols import jsonrpc
@@ -167,7 +168,10 @@ class Judge:
             principal = self._exchange.principal
             if not isinstance(task, str) or principal is None:
                 raise Malformed("a task without an id")
-            if await self._bind.owner(Handle(TASK, task)) != principal.id:
+            handle, hides = Handle(TASK, task), self._exchange.hides is not None
+            if await self._bind.owner(handle) != principal.id or not (
+                hides or await self._bind.owner(mark(handle)) is None
+            ):
                 self._count(0, 1)
                 return False
             _check_names(params, _MODERN_RESULT)

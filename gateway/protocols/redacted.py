@@ -44,7 +44,10 @@ def redacting(
     if exchange.head.method == "HEAD" or answer.status in _EMPTY:
         answer.headers[:] = [item for item in answer.headers if item[0] != b"content-length"]
         return inner
-    tree = below(exchange.hides, *exchange.protocol.answers_in(exchange))
+    places = exchange.protocol.answers_in(exchange)
+    if isinstance(places, Refusal):
+        raise Withheld(places)
+    tree = below(exchange.hides, *places)
     enveloped = tree is not exchange.hides
     try:
         kind = _kind(answer)

@@ -2,19 +2,21 @@
 
 1. Each obligation is read once more, whatever the engine made of it; one that does not fit the call is a deny that
 names it. 2. A rewritten body is classified like any other before it is forwarded: it must be the same call but for its
-arguments, of the same object and the same handles. 3. A session in which an answer is redacted is marked before
-anything is forwarded, durably: what it shows again later cannot be redacted as it was (`obligations.mark`).
+arguments, of the same object and the same handles. 3. What a redacted call names (a session, a task, a conversation) is
+marked before anything is forwarded, durably, and what its answer mints when that is bound. 4. A call that names what is
+marked is redacted as well, or refused: else the same thing could be asked for by another name, and seen whole. Sessions
+are named by every call: there the stream that shows something again shows no results (protocols/mcp_judge.py).
 In report mode nothing is carried out: such a policy changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from gateway.core import obligations
 from gateway.core.canonical import digest
-from gateway.core.exchange import Call, Exchange, Handle
+from gateway.core.exchange import Call, Decision, Exchange, Handle
 from gateway.core.obligations import Duties
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Handles
@@ -40,36 +42,59 @@ class Fulfil:
         decision = exchange.decision
         if decision is None:
             raise RuntimeError("nothing was decided")
-        if not decision.obligations or decision.mode == "report":
+        if decision.mode == "report":
             return CONTINUE
-        try:
-            duties = obligations.read(decision.obligations)
-        except Malformed as error:
-            return _no(f"The policy asks for what this gateway cannot do: {error}")  # 1
-        if why := obligations.unfit(exchange.call, duties):
-            return _no(f"The policy asks for what cannot be done here: {why}")
-        exchange.rates = duties.rates
-        if duties.rewrites and (refusal := _rewritten(exchange, duties)) is not None:
+        if decision.obligations and (refusal := _carried_out(exchange, decision)) is not None:
             return refusal
-        if not duties.hides:
+        handles = exchange.call.handles
+        if not handles:
             return CONTINUE
-        exchange.hides = duties.hides
-        call = exchange.call
-        exchange.asked = call.but(drop_headers=call.drop_headers | _PARTS)
-        sessions = [handle for handle in call.handles if handle.kind.endswith("-session")]
-        return self._marked(exchange, sessions) if sessions else CONTINUE
+        if exchange.hides is not None:
+            return self._marked(exchange, handles)
+        looked_up = [handle for handle in handles if not handle.kind.endswith("-session")]
+        return self._unmarked(exchange, looked_up) if looked_up else CONTINUE
 
-    async def _marked(self, exchange: Exchange, sessions: list[Handle]) -> Verdict:
+    async def _marked(self, exchange: Exchange, handles: Sequence[Handle]) -> Verdict:
         route, upstream = exchange.route.name, exchange.upstream.name
         subject = exchange.principal.id if exchange.principal is not None else ""
         try:
-            for session in sessions:
-                found = obligations.mark(session)
+            for handle in handles:
+                found = obligations.mark(handle)
                 if await self._handles.owner(found, route=route, upstream=upstream) is None:
                     await self._handles.bind(found, route=route, subject=subject, upstream=upstream)  # 3
         except StoreFailed as error:
             return store_refusal(error)
         return CONTINUE
+
+    async def _unmarked(self, exchange: Exchange, handles: Sequence[Handle]) -> Verdict:
+        route, upstream = exchange.route.name, exchange.upstream.name
+        try:
+            for handle in handles:
+                if await self._handles.owner(obligations.mark(handle), route=route, upstream=upstream) is not None:
+                    return _no("This came of an answer that is redacted, and the policy does not redact this one")  # 4
+        except StoreFailed as error:
+            return store_refusal(error)
+        return CONTINUE
+
+
+def _carried_out(exchange: Exchange, decision: Decision) -> Refusal | None:
+    try:
+        duties = obligations.read(decision.obligations)
+    except Malformed as error:
+        return _no(f"The policy asks for what this gateway cannot do: {error}")  # 1
+    if why := obligations.unfit(exchange.call, duties):
+        return _no(f"The policy asks for what cannot be done here: {why}")
+    exchange.rates = duties.rates
+    if duties.rewrites and (refusal := _rewritten(exchange, duties)) is not None:
+        return refusal
+    if duties.hides:
+        places = exchange.protocol.answers_in(exchange)
+        if isinstance(places, Refusal):
+            return places
+        exchange.hides = duties.hides
+        call = exchange.call
+        exchange.asked = call.but(drop_headers=call.drop_headers | _PARTS)
+    return None
 
 
 def _rewritten(exchange: Exchange, duties: Duties) -> Refusal | None:

@@ -16,6 +16,7 @@ from gateway.core import records
 from gateway.core.access import ask
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
+from gateway.core.obligations import mark
 from gateway.core.ports import (
     Answered,
     AnswerFilter,
@@ -38,17 +39,21 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Binding:
-    """The handles of one exchange: what its answer mints belongs to its caller (ruling 13)."""
+    """The handles of one exchange: what its answer mints belongs to its caller (ruling 13). `marks`: the answer is
+    redacted, and what it mints is marked as that first."""
 
-    __slots__ = ("_handles", "_route", "_subject", "_upstream")
+    __slots__ = ("_handles", "_marks", "_route", "_subject", "_upstream")
 
-    def __init__(self, handles: Handles, route: str, subject: str, upstream: str) -> None:
+    def __init__(self, handles: Handles, route: str, subject: str, upstream: str, marks: bool) -> None:
         self._handles = handles
         self._route = route
         self._subject = subject
         self._upstream = upstream
+        self._marks = marks
 
     async def __call__(self, handle: Handle) -> None:
+        if self._marks:
+            await self._handles.bind(mark(handle), route=self._route, subject=self._subject, upstream=self._upstream)
         await self._handles.bind(handle, route=self._route, subject=self._subject, upstream=self._upstream)
 
     async def owner(self, handle: Handle) -> str | None:
@@ -223,7 +228,8 @@ class Answers:
     def _bind(self, exchange: Exchange) -> Binding:
         if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
-        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name)
+        marks = exchange.hides is not None
+        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name, marks)
 
     async def _forget(self, exchange: Exchange) -> None:
         for handle in exchange.call.handles:

@@ -190,6 +190,40 @@ def test_an_agents_stream_is_redacted_event_by_event(tmp_path: Path, bases: dict
     assert outcome["redacted"] == 3
 
 
+def test_an_agents_task_is_not_seen_whole_by_another_name(tmp_path: Path, bases: dict[str, str]) -> None:
+    """Policy redacts what a message is answered; the same task is asked for, listed, subscribed to, sent elsewhere."""
+    redact = {"type": "redact", "paths": ["/task/artifacts", "/artifacts", "/tasks/*/artifacts"]}
+
+    def ask(running: Running, method: str, **params: Any) -> Any:
+        asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        headers = bearer(running) | {"a2a-version": "1.0"}
+        return httpx2.post(f"{running.url}/up", json=asked, headers=headers, timeout=20)
+
+    message = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "a table for two"}]}
+    settings = one(bases["concierge"] + "/rpc", "a2a")
+    with gateway(tmp_path, policy=policy(tmp_path, redact, on="a2a.SendMessage"), **settings) as running:
+        task = ask(running, "SendMessage", message=message).json()["result"]["task"]
+        seen = [
+            ask(running, "GetTask", id=task["id"]),
+            ask(running, "CancelTask", id=task["id"]),
+            ask(running, "SubscribeToTask", id=task["id"]),
+            ask(running, "CreateTaskPushNotificationConfig", taskId=task["id"], url="http://127.0.0.1:9/x"),
+        ]
+        listed = ask(running, "ListTasks", includeArtifacts=True).json()["result"]
+        hook = {"taskPushNotificationConfig": {"url": "http://127.0.0.1:9/x"}}
+        pushed = ask(running, "SendMessage", message=message, configuration=hook).json()
+        (tmp_path / "all").mkdir()
+        running.reload(policy=policy(tmp_path / "all", redact))
+        whole = ask(running, "GetTask", id=task["id"]).json()["result"]
+        all_listed = ask(running, "ListTasks", includeArtifacts=True).json()["result"]
+    assert task["artifacts"] == HIDDEN
+    assert [said.json()["error"]["code"] for said in seen] == [-31403] * 4
+    assert listed["tasks"] == []
+    assert "webhook" in pushed["error"]["message"]
+    assert whole["artifacts"] == HIDDEN
+    assert [item["artifacts"] for item in all_listed["tasks"]] == [HIDDEN]
+
+
 def test_a_models_stream_and_its_answer_are_redacted(tmp_path: Path, bases: dict[str, str]) -> None:
     redact = {"type": "redact", "paths": ["/choices/*/delta/content", "/choices/*/message/content"]}
     asked = {"model": "small-1", "messages": [{"role": "user", "content": "hi"}]}

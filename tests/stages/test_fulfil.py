@@ -254,3 +254,29 @@ def test_a_session_that_cannot_be_marked_is_not_called() -> None:
     found = verdict(in_session(), SimpleNamespace(owner=broken, bind=broken))
     assert isinstance(found, Refusal)
     assert found.reason is Reason.AUDIT_UNAVAILABLE
+
+
+def test_what_a_redacted_call_named_is_named_by_redacted_calls_only() -> None:
+    handles = MemoryHandles(Clock())
+    task = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "t-1"}}
+    before = obliged(request(A2a(), task))
+    assert verdict(before, handles) is CONTINUE
+    assert verdict(obliged(request(A2a(), task), {"type": "redact", "paths": ["/ssn"]}), handles) is CONTINUE
+    assert "redacted" in refused(obliged(request(A2a(), task)), handles)
+    assert "redacted" in refused(obliged(request(A2a(), task), {"type": "limit", "rate": "1/day"}), handles)
+    assert verdict(obliged(request(A2a(), task), {"type": "redact", "paths": ["/other"]}), handles) is CONTINUE
+    other = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "t-2"}}
+    assert verdict(obliged(request(A2a(), other)), handles) is CONTINUE
+    session = request(Mcp(), call(), ("mcp-session-id", "s-1"))
+    verdict(in_session(), handles)
+    assert verdict(obliged(session), handles) is CONTINUE, "a session goes on"
+
+
+def test_what_cannot_be_looked_up_is_not_called() -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise StoreFailed("the disk is full")
+
+    task = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "t-1"}}
+    found = verdict(obliged(request(A2a(), task)), SimpleNamespace(owner=broken, bind=broken))
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.AUDIT_UNAVAILABLE
