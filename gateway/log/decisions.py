@@ -210,7 +210,8 @@ def _made(
         known=known,
         masked=masked,
         withheld=withheld or {},
-        failed=isinstance(refusal, dict) and refusal.get("reason") == "policy_unavailable",
+        failed=decision.get("fail_open") is True
+        or (isinstance(refusal, dict) and refusal.get("reason") == "policy_unavailable"),
         unusable=unusable,
         subject=_name(record.get("subject")),
         action=str(record.get("action", "")),
