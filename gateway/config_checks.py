@@ -272,10 +272,13 @@ def _candidates(settings: Settings, at: Reading) -> None:
     for key, side in (("policy.shadow", policy.shadow), ("policy.rollout", policy.rollout)):
         if side is None or side.engine != "embedded":
             continue
+        do = "name the folder that has the candidate's .rego files, or a signed .tar.gz"
         if side.bundle is None:
-            at.at(f"{key}.bundle", "the key is missing", "name the folder that has the candidate's .rego files")
-        elif not side.bundle.is_dir():  # 6
-            at.at(f"{key}.bundle", f"{side.bundle}: no such folder", "name the folder that has the .rego files")
+            at.at(f"{key}.bundle", "the key is missing", do)
+        elif not side.bundle.exists():  # 6
+            at.at(f"{key}.bundle", f"{side.bundle}: no such folder or file", do)
+        elif side.bundle.is_file() and not policy.signers:  # 3
+            at.at(f"{key}.bundle", "a bundle that nobody may sign", "name who may in policy.signers, or a folder")
 
 
 def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:

@@ -38,7 +38,7 @@ class Shadow:
     """A second engine on the side. What is not said is as in `policy`."""
 
     engine: str = option(ENGINES, "embedded", "who", shown="embedded")
-    bundle: Path | None = option(_PATH, None, "the candidate's folder", example="candidate")
+    bundle: Path | None = option(_PATH, None, "the candidate: a folder, or a signed .tar.gz", example="candidate")
     url: str = url_option()
     query: str = query_option()
     token: Secret | None = token_option()
@@ -61,7 +61,7 @@ class Rollout:
     percent: float = option(_PERCENT, why="of the subjects, by a stable hash of subject.id", shown="10%")
     salt: str = option(Text("a text", r"[^\x00-\x1f]{0,256}"), "", "another one draws other subjects", example="spring")
     engine: str = option(ENGINES, "embedded", "who", shown="embedded")
-    bundle: Path | None = option(_PATH, None, "the candidate's folder", example="candidate")
+    bundle: Path | None = option(_PATH, None, "the candidate: a folder, or a signed .tar.gz", example="candidate")
     url: str = url_option()
     query: str = query_option()
     token: Secret | None = token_option()

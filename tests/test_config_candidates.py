@@ -19,6 +19,7 @@ def read(text: str) -> config.Policy:
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("policies", "candidate"):
         (tmp_path / name).mkdir()
+    (tmp_path / "gateway.tar.gz").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
 
 
@@ -42,6 +43,7 @@ def test_what_a_candidate_does_not_say_is_as_in_policy() -> None:
     [
         ("{shadow: {}}", "policy.shadow.bundle"),
         ("{shadow: {bundle: nowhere}}", "policy.shadow.bundle"),
+        ("{shadow: {bundle: gateway.tar.gz}}", "policy.shadow.bundle"),
         ("{shadow: {bundle: candidate, sample: 0%}}", "policy.shadow"),
         ("{shadow: {bundle: candidate, sample: 101%}}", "policy.shadow.sample"),
         ("{shadow: {bundle: candidate, queue: 0}}", "policy.shadow.queue"),

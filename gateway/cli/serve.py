@@ -200,7 +200,8 @@ class Serving:
 def fingerprint(file: Path, *bundles: Path) -> Looks:
     """What tells one state of the files from another without reading them."""
     kinds = (".rego", ".json", ".yaml")
-    paths = [file, *(path for bundle in bundles for path in sorted(bundle.rglob("*")) if path.suffix in kinds)]
+    paths = [file, *(path for path in bundles if path.is_file())]
+    paths += [path for bundle in bundles for path in sorted(bundle.rglob("*")) if path.suffix in kinds]
     found = []
     for path in paths:
         try:

@@ -76,3 +76,8 @@ def test_a_reload_looks_at_the_candidates_files_too(folder: Path) -> None:
     before = fingerprint(file, own, candidate)
     Path("candidate/decision.rego").write_text(CLOSED)
     assert fingerprint(file, own, candidate) != before
+    packed = Path("candidate.tar.gz")
+    packed.write_bytes(b"one")
+    before = fingerprint(file, own, packed)
+    packed.write_bytes(b"another")
+    assert fingerprint(file, own, packed) != before
