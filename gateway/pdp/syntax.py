@@ -19,6 +19,13 @@ _EXPRESSIONS = _SCALARS | {
     "Var", "Array", "Set", "Object", "ArrayCompr", "SetCompr", "ObjectCompr", "Call", "UnaryExpr", "RefDot",
     "RefBrack", "BinExpr", "BoolExpr", "ArithExpr", "AssignExpr", "Membership",
 }  # fmt: skip
+_LANGUAGE = frozenset(
+    {
+        ("rego", "v1"),
+        ("future", "keywords"),
+        *(("future", "keywords", word) for word in ("contains", "every", "if", "in")),
+    }
+)
 _LITERALS = frozenset({"SomeVars", "SomeIn", "Expr", "NotExpr", "Every"})
 
 
@@ -94,16 +101,27 @@ def _module(module: Node) -> Iterator[Rule]:
 
 
 def _imports(nodes: Sequence[Node], file: str, text: bytes) -> Iterator[tuple[str, Path]]:
+    """What OPA refuses is refused here, because the engine takes it for something: a keyword or version that is not
+    there, two imports of one name, an import that hides `input` or `data`."""
+    seen: set[str] = set()
     for node in nodes:
         base, parts = flatten(node["refr"])
         root = variable(base)
         path = tuple(part for part in parts if isinstance(part, str))
         if root in ("rego", "future"):
+            if (root, *path) not in _LANGUAGE or len(path) != len(parts):
+                known = ", ".join(".".join(words) for words in sorted(_LANGUAGE))
+                raise PolicyRefused(
+                    f"{file}:{line_of(node)}: there is no {'.'.join((root, *path))} to import, only {known}"
+                )
             continue
         if root not in ("input", "data") or len(path) != len(parts):
             raise PolicyRefused(f"{file}:{line_of(node)}: only input, data, rego and future can be imported")
         span = node.get("as")
         name = text[span["start"] : span["end"]].decode("utf-8") if span else (path[-1] if path else root)
+        if name in seen or (name in ("input", "data") and (root, *path) != (name,)):
+            raise PolicyRefused(f"{file}:{line_of(node)}: the name {name} is taken; import it `as` something else")
+        seen.add(name)
         yield name, (root, *path)
 
 
