@@ -47,11 +47,12 @@ def opa() -> str:
 
 
 @contextmanager
-def opa_server(scratch: Path, *arguments: str) -> Iterator[OpaServer]:
-    """`arguments` name policy and data files, or bundles."""
+def opa_server(scratch: Path, *arguments: str, logged: bool = True) -> Iterator[OpaServer]:
+    """`arguments` name policy and data files, or bundles. Only with a decision log does OPA name its decisions."""
     [port] = free_ports(1)
     path = f"/tmp/tollgate-opa-{os.getpid()}-{port}.sock"  # pytest's own folders are longer than a socket's path may be
-    command = [opa(), "run", "--server", "--disable-telemetry", "--set", "decision_logs.console=true"]
+    command = [opa(), "run", "--server", "--disable-telemetry", "--log-level", "info" if logged else "error"]
+    command += ["--set", "decision_logs.console=true"] if logged else []
     command += ["--addr", f"127.0.0.1:{port}", "--addr", f"unix://{path}", *arguments]
     with _process(command, scratch / "opa.log") as process:
         _ready(process, port, "/health", scratch / "opa.log")
