@@ -73,6 +73,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         response["digest"] = exchange.response_digest
     record["response"] = response
     record["us"] = max(0, int((now - exchange.time) * 1_000_000))
+    if not sequenced and exchange.decision is not None:
+        record["upstream"] = {"name": exchange.upstream.name}  # policy saw it; nothing went there
     if sequenced:
         record["result"] = exchange.result
         record["usage"] = exchange.usage.record()
