@@ -23,7 +23,7 @@ protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers prot
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller
 pdp/answer pdp/compiled pdp/embedded pdp/reads
-trust/blocks trust/callers trust/card_check trust/pins
+control/recent trust/blocks trust/callers trust/card_check trust/pins
 stores/facets stores/portions stores/records
 """
 

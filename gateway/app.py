@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
-import traceback
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Engines, Materials, make_engine, refuse_cold
+from gateway.assembly import Assembly, Materials, refuse_cold
+from gateway.assembly_bundles import Commit, Desk, Policies, own_name
+from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
+from gateway.assembly_capture import make_capture
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
-from gateway.assembly_life import every, log_status, note_activation, open_log, recorded_origin
-from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, traces
+from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, record_index, traces
+from gateway.assembly_policy import Engines, make_engine
+from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_wallet import Wallet, read_yaml
+from gateway.assembly_why import PolicyWhys
 from gateway.control.readiness import Readiness
 from gateway.core.canonical import Json
 from gateway.core.drawing import Drawing
@@ -28,22 +33,26 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot
-from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
+from gateway.pdp.shadow import Comparisons
+from gateway.pdp.sources import PolicySource
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
+from gateway.protocols.redacted import redacting
+from gateway.stages.capture import CaptureInput
 from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
 from gateway.stages.forward import Forward, target
+from gateway.stages.fulfil import Fulfil
 from gateway.stages.identify import Identify
 from gateway.stages.ledger import Ledger
 from gateway.stages.meter import Meter
 from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
-from gateway.stores.records import RecordIndex
+from gateway.stores.bundles import SqliteBundles
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics, Observers
 from gateway.trust.jwks import KeySources
@@ -60,6 +69,7 @@ from gateway.wire.upstream import Clients, Targets
 
 def build_pipeline(
     log: RecordLog,
+    capture: CaptureInput,
     clients: Clients,
     sockets: Sockets,
     handles: Handles,
@@ -75,7 +85,9 @@ def build_pipeline(
             Identify(handles),
             Scopes(),
             Verify(descriptors.checks),
+            capture,
             Decide(),
+            Fulfil(handles),
             Ledger(),
             Credentials(),
             RecordIntent(log, drawing, ids, clock),
@@ -88,11 +100,13 @@ def build_pipeline(
     )
 
 
-def build_message_pipeline(log: RecordLog, verify: Verify, observer: Observer, ids: Ids, clock: Clock) -> Pipeline:
+def build_message_pipeline(
+    log: RecordLog, capture: CaptureInput, verify: Verify, fulfil: Fulfil, observer: Observer, ids: Ids, clock: Clock
+) -> Pipeline:
     """What happens to a judged WebSocket message: its caller is known, and the relay forwards it."""
     drawing = Drawing()
     return Pipeline(
-        admit=(Scopes(), verify, Decide(), Ledger(), RecordIntent(log, drawing, ids, clock)),
+        admit=(Scopes(), verify, capture, Decide(), fulfil, Ledger(), RecordIntent(log, drawing, ids, clock)),
         settle=(Meter(observer), RecordTerminal(log, drawing, ids, clock)),
     )
 
@@ -105,14 +119,6 @@ def build_protocols(descriptors: Descriptors) -> dict[str, Protocol]:
         "anthropic": Llm(ANTHROPIC),
         "http": Http(),
     }
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def __init__(self) -> None:
-        self.time = time.time
-        self.monotonic = time.monotonic
 
 
 class App:
@@ -129,7 +135,9 @@ class App:
         self.ring = make_ring(settings, self.clock.time)
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
-        self.metrics = Metrics(self.clock, Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients).all())
+        self.comparisons = Comparisons(self.clock.time)
+        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.comparisons)
+        self.metrics = Metrics(self.clock, gauges.all())
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
@@ -137,33 +145,37 @@ class App:
         self.cards = make_cards(
             self.ring, self.fetcher, lambda: self.clients, lambda: self.descriptors.registry, self.clock
         )
+        self.bundles = SqliteBundles(settings.data_dir / "bundles.sqlite")
+        self.policies = Policies(settings, self.ring, self.bundles, self.clock)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
-            engine=make_engine,
+            engine=Arranging(partial(make_engine, source=self.policies.source), self.comparisons),
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
             cards=self.cards,
         )
-        self.engines = Engines()
+        self.whys = PolicyWhys(lambda: self.snapshot)
+        self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.resources = ProtectedResources(self.clients)
         self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
-        self.index = RecordIndex(
-            settings.data_dir / "records.sqlite",
-            EntryReader(settings.data_dir / "log"),
-            lambda: self.log.size + self.log.unsequenced,
-        )
+        self.index = record_index(settings.data_dir, lambda: self.log.size + self.log.unsequenced)
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
             listener=self.index.committed, observe_append=self.metrics.counts.appended,
         )  # fmt: skip
+        self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
             self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
         )
+        self.desk = Desk(
+            self.policies, self.bundles, self.log, self.ids, self.clock,
+            lambda: own_name(self.settings), self._swap_policy,
+        )  # fmt: skip
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
@@ -198,6 +210,7 @@ class App:
         self._admin = self._make_admin()
         await self._admin.start()
         self._activation("accepted", "start")
+        warn_of_report(self.settings.policy)
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
             ("key sources", self.sources.watch()),
@@ -206,6 +219,7 @@ class App:
             ("descriptors", self.descriptors.pins.watch()),
             ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
+            ("shadow", self.comparisons.watch()),
             ("noise", every(1.0, self._flush_noise)),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
@@ -217,13 +231,27 @@ class App:
             await self.engines.start(candidate.snapshot)
             self.snapshot = self.assembly.keep(candidate)
 
+    async def _swap_policy(self, source: PolicySource | None, commit: Commit) -> None:
+        """The same configuration over another policy. What raises before the end leaves the running snapshot."""
+        async with self._reloading:
+            if self._stopped:
+                raise RuntimeError("the gateway is going down")
+            with self.policies.instead(source):
+                materials = await in_thread(self.assembly.with_policy, self.settings)
+            candidate = self.assembly.build(self.settings, self.port, materials)
+            await self.engines.start(candidate.snapshot)
+            await commit(candidate.snapshot)
+            self.snapshot = self.assembly.keep(candidate)
+            self.streams.sweep()
+
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
         async with self._reloading:
             try:
                 refuse_cold(self.settings, settings)
                 rules = fetch_rules(settings)
-                materials, targets = await asyncio.to_thread(self._read, settings)
+                self.policies.adopt(settings)
+                materials, targets = await in_thread(self._read, settings)
                 if self._stopped:
                     raise RuntimeError("the gateway is going down")
                 candidate = self.assembly.build(settings, self.port, materials)
@@ -231,6 +259,7 @@ class App:
                 self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
             except Exception as error:
                 self.assembly.drop()
+                self.policies.adopt(self.settings)
                 self.wallet.keep(self.snapshot.upstreams.values())
                 self._activation("refused", str(error))
                 raise
@@ -241,15 +270,12 @@ class App:
             self.settings = settings
             self.streams.sweep()
             self._activation("accepted", "reload")
+            warn_of_report(settings.policy)
 
     def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
         """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
-        try:
-            materials = self.assembly.read(settings)
-            return materials, self.clients.make(materials.upstreams.values())
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # an engine may only be let go in the thread that made it
-            raise
+        materials = self.assembly.read(settings)
+        return materials, self.clients.make(materials.upstreams.values())
 
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
@@ -270,6 +296,7 @@ class App:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.replays.aclose()
         self.noise.flush()
         self.wallet.close()
         await self.resources.aclose()
@@ -278,6 +305,7 @@ class App:
         await self.clients.aclose()
         await self.log.close()
         self.index.close()
+        self.bundles.close()
         self.handles.close()
         await self.engines.aclose()
         if self.traces is not None:
@@ -303,6 +331,7 @@ class App:
         return {
             "node": self.node,
             "vkey": self.log.vkey,
+            "policy": policy_status(self.snapshot.engine, self.comparisons),
             "log": log_status(self.log),
             "streams": len(self.streams),
             "exchanges": self._front.exchanges,
@@ -310,8 +339,10 @@ class App:
         }
 
     def _make_front(self) -> Front:
-        counts = self.metrics.counts
-        observer: Observer = Observers(counts, self.traces) if self.traces is not None else counts
+        kept = make_capture(self.settings)
+        capture, self.comparisons.keep = CaptureInput(kept), kept.of
+        traces = [self.traces] if self.traces is not None else []
+        observer: Observer = Observers(self.metrics.counts, self.whys.recent, *traces)
         answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
         protocols = build_protocols(self.descriptors)
         answers = Answers(
@@ -319,18 +350,20 @@ class App:
             request_headers=request_headers,
             answer_headers=answer_headers,
             target=target,
+            redact=redacting,
             streams=self.streams,
             handles=self.handles,
             log=self.log,
             ids=self.ids,
             clock=self.clock,
         )
+        verify, fulfil = Verify(self.descriptors.checks), Fulfil(self.handles)
         sockets = Sockets(
             relays=self.relays,
             messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
             request_headers=request_headers,
             answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, Verify(self.descriptors.checks), observer, self.ids, self.clock),
+            pipeline=build_message_pipeline(self.log, capture, verify, fulfil, observer, self.ids, self.clock),
             current=lambda: self.snapshot,
             streams=self.streams,
             ids=self.ids,
@@ -339,7 +372,15 @@ class App:
         gateway = Gateway(
             current=lambda: self.snapshot,
             pipeline=build_pipeline(
-                self.log, self.clients, sockets, self.handles, self.descriptors, observer, self.ids, self.clock
+                self.log,
+                capture,
+                self.clients,
+                sockets,
+                self.handles,
+                self.descriptors,
+                observer,
+                self.ids,
+                self.clock,
             ),
             protocols=protocols,
             answers=answers,
@@ -360,6 +401,11 @@ class App:
             records=self.index,
             descriptors=self.descriptors,
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
+            replays=self.replays,
+            desk=self.desk,
+            shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
+            whys=self.whys,
+            recent=self.whys.recent,
             metrics=self.metrics,
             log=self.log,
             events=self.noise,

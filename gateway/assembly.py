@@ -8,16 +8,14 @@ follows in the event loop and touches no state; `keep` once nothing can refuse t
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from gateway import config
 from gateway.assembly_callers import CallerMaterials, Callers
+from gateway.assembly_candidates import revisions
 from gateway.assembly_cards import Cards, trusted_signers
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
@@ -28,8 +26,6 @@ from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
 from gateway.ledger.limits import Limits, LimitSettings
-from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
-from gateway.pdp.sources import read_folder
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
 from gateway.trust.signers import TrustedSigner
@@ -113,6 +109,11 @@ class Assembly:
             callers=self._callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
         )
+
+    def with_policy(self, settings: config.Settings) -> Materials:
+        """Those in force over another policy. As `read`."""
+        kept = self._kept or self.read(settings)
+        return replace(kept, engine=self._engine(settings.policy))
 
     def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
         """`port` is the data plane's real one (it may have been asked for as 0). Without materials, from those in
@@ -206,7 +207,7 @@ def origin(url: str) -> str:
 
 def revision(settings: config.Settings, engine: DecisionPoint) -> str:
     """Names what is in force: the configuration without its secrets, and the policy."""
-    return digest(f"{settings!r}\n{engine.revision}".encode())
+    return digest("\n".join([repr(settings), *revisions(engine)]).encode())
 
 
 def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
@@ -261,8 +262,10 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         metadata=challenges.metadata_url(path, found.match.host),
         scopes=found.scopes,
         descriptor=found.descriptor,
+        on_error=found.on_error,
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
+        capture=found.capture or settings.audit.capture,
     )
 
 
@@ -314,58 +317,6 @@ def _hosts(settings: config.Settings, public_url: str) -> frozenset[str]:
     if settings.listen.loopback:
         found |= LOOPBACK_HOSTS
     return frozenset(item.lower() for item in found if item)
-
-
-def make_engine(settings: config.Policy) -> DecisionPoint:
-    """The embedded engine over a folder of policy. Raises PolicyRefused, OSError."""
-    return EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
-
-
-async def close_engine(engine: DecisionPoint) -> None:
-    """Ends what an engine has running (its child process, where its policy needs one)."""
-    if isinstance(engine, EmbeddedEngine):
-        await engine.aclose()
-
-
-class Engines:
-    """The engines of the running snapshot and of former ones. An exchange pins its snapshot from its first byte to its
-    last: an engine is closed when nothing holds a snapshot of its any more."""
-
-    def __init__(self) -> None:
-        self._open: dict[EmbeddedEngine, int] = {}  # how many snapshots stand on it
-        self._closing: set[asyncio.Task[None]] = set()
-
-    async def start(self, snapshot: Snapshot) -> None:
-        """Waits for what the engine runs (a child process, where the policy needs one): the first call must not be late
-        for it. Raises EngineFault."""
-        engine = snapshot.engine
-        if isinstance(engine, EmbeddedEngine):
-            self._open[engine] = self._open.get(engine, 0) + 1
-            weakref.finalize(snapshot, self._unused, asyncio.get_running_loop(), engine).atexit = False
-            await engine.started()
-
-    async def aclose(self) -> None:
-        for engine in list(self._open):
-            await self._close(engine)
-        await asyncio.gather(*self._closing)
-
-    def _unused(self, loop: asyncio.AbstractEventLoop, engine: EmbeddedEngine) -> None:
-        """Called wherever the last reference went, perhaps when the loop is over."""
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._end, engine)
-
-    def _end(self, engine: EmbeddedEngine) -> None:
-        left = self._open.get(engine, 0) - 1
-        if left > 0:
-            self._open[engine] = left
-            return
-        task = asyncio.get_running_loop().create_task(self._close(engine))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    async def _close(self, engine: EmbeddedEngine) -> None:
-        self._open.pop(engine, None)
-        await close_engine(engine)
 
 
 class NeedsRestart(Exception):

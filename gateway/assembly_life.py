@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from gateway import config
+from gateway.assembly_candidates import activated
 from gateway.assembly_keys import log_keys
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -22,7 +26,18 @@ from gateway.core.snapshot import Snapshot
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.trust.keys import KeyRing
 
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
 _log = logging.getLogger("tollgate")
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def __init__(self) -> None:
+        self.time = time.time
+        self.monotonic = time.monotonic
 
 
 def open_log(
@@ -66,6 +81,19 @@ def log_status(log: Sequencer) -> dict[str, Json]:
     }
 
 
+async def in_thread(job: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs) -> _Found:
+    """What may make policy engines and fail: an engine may only be let go in the thread that made it."""
+
+    def cleared() -> _Found:
+        try:
+            return job(*given, **named)
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+    return await asyncio.to_thread(cleared)
+
+
 async def every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:
     """Runs until cancelled."""
     while True:
@@ -81,7 +109,7 @@ def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *
     record: dict[str, Json] = {
         "activation": {
             "effect": effect,
-            "policy": snapshot.engine.revision,
+            **activated(snapshot.engine),
             "revision": snapshot.revision,
             "why": why[:2000],
         },

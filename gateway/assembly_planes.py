@@ -7,24 +7,38 @@ gives it a door. It starts nothing, and knows no policy: it only reads the confi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
+from gateway.assembly_candidates import deciding, shadow_gauges
+from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
-from gateway.control.access import Access, checked, token_from
+from gateway.control.access import Access, TokenRefused, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
+from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
+from gateway.control.questions import Questions
+from gateway.control.recent import Recent
+from gateway.control.replay import Replays
+from gateway.control.shadow import Shadows
+from gateway.core.bundles import BundleDesk
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.own_keys import OwnKeys
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
+from gateway.core.why import Whys
+from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
 from gateway.log.writer import Sequencer
+from gateway.pdp.shadow import Comparisons
 from gateway.stores.records import RecordIndex
 from gateway.telemetry import Gauge, Metrics
 from gateway.telemetry_traces import Traces, otlp_exporter
@@ -58,6 +72,11 @@ def admin_plane(
     records: RecordIndex,
     descriptors: Descriptors,
     keys: OwnKeys,
+    shadows: Shadows,
+    replays: ChildReplays,
+    desk: BundleDesk,
+    whys: Whys,
+    recent: Recent,
     metrics: Metrics,
     log: Sequencer,
     events: Noise,
@@ -81,6 +100,11 @@ def admin_plane(
         log_folder=settings.data_dir / "log",
         agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
         keys=Keys(keys),
+        shadows=shadows,
+        replays=Replays(replays, newest_of(desk.store), Acts(log, ids, clock)),
+        asking=Asking(Questions(snapshot, log, ids, clock), whys, recent, public_url),
+        bundles=Bundles(desk),
+        fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
         ids=ids,
         clock=clock,
         version=__version__,
@@ -96,10 +120,22 @@ def admin_plane(
     )
 
 
+def record_index(data_dir: Path, committed: Callable[[], int]) -> RecordIndex:
+    """The index over the log of this data directory. `committed`: how many records there are by now."""
+    return RecordIndex(data_dir / "records.sqlite", EntryReader(data_dir / "log"), committed)
+
+
 def admin_access(settings: config.Admin, clock: Clock) -> Access:
     """The token from its file (made when it is not there) or from where the configuration says. Raises TokenRefused."""
-    token = settings.token
-    return Access(token_from(token.file) if token.file is not None else checked(token.reveal(), token.source), clock)
+    fleet = settings.fleet_token
+    known = _token(settings.token)
+    if fleet is not None and _token(fleet) == known:
+        raise TokenRefused("admin.fleet_token is the admin token: every OPA could do what an administrator does")
+    return Access(known, clock, fleet_token=_token(fleet) if fleet is not None else None)
+
+
+def _token(found: config.Secret) -> str:
+    return token_from(found.file) if found.file is not None else checked(found.reveal(), found.source)
 
 
 def traces(settings: config.Settings, node: str, clock: Clock) -> Traces | None:
@@ -111,16 +147,22 @@ class Gauges:
     """What is read off the running parts when somebody asks for metrics."""
 
     def __init__(
-        self, log: Callable[[], Sequencer], snapshot: Callable[[], Snapshot], clients: Callable[[], Clients]
+        self,
+        log: Callable[[], Sequencer],
+        snapshot: Callable[[], Snapshot],
+        clients: Callable[[], Clients],
+        comparisons: Comparisons,
     ) -> None:
         self._log = log
         self._snapshot = snapshot
         self._clients = clients
+        self._comparisons = comparisons
 
     def all(self) -> list[Gauge]:
         return [
             Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
             Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
+            *shadow_gauges(self._comparisons),
             Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
         ]
 
@@ -128,7 +170,7 @@ class Gauges:
         return [((), float(self._log().unsequenced))]
 
     def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        return [((self._snapshot().engine.revision,), 1.0)]
+        return [((engine.revision,), 1.0) for engine in deciding(self._snapshot().engine)]
 
     def _inflight(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((name,), float(count)) for name, count in self._clients().in_flight().items()]

@@ -11,20 +11,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.config_audit import Audit, Checkpoint, Mask
 from gateway.config_callers import CallerDescriptor, Dpop, Signature
 from gateway.config_cards import Card
 from gateway.config_checks import check
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
+from gateway.config_engines import AuthzenKeys, CerbosKeys, EngineBreaker, EngineTls
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
+from gateway.config_policy import Policy, Rollout, Shadow
 from gateway.config_reference import reference
 from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
     Admin,
     ApiKeys,
-    Audit,
-    Checkpoint,
     Claim,
     Fetch,
     Front,
@@ -32,7 +33,6 @@ from gateway.config_types import (
     Limit,
     Match,
     Otlp,
-    Policy,
     Route,
     Settings,
     Stores,
@@ -53,20 +53,25 @@ __all__ = [
     "Admin",
     "ApiKeys",
     "Audit",
+    "AuthzenKeys",
     "CallerDescriptor",
     "Card",
+    "CerbosKeys",
     "Checkpoint",
     "Claim",
     "ClientCredentials",
     "ConfigError",
     "Credentials",
     "Dpop",
+    "EngineBreaker",
+    "EngineTls",
     "Fetch",
     "Front",
     "Issuer",
     "Jwks",
     "Keys",
     "Limit",
+    "Mask",
     "Match",
     "OpenVault",
     "Otlp",
@@ -75,9 +80,11 @@ __all__ = [
     "Policy",
     "Problem",
     "Rate",
+    "Rollout",
     "Route",
     "Secret",
     "Settings",
+    "Shadow",
     "Signature",
     "Signer",
     "Stores",

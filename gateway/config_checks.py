@@ -6,7 +6,8 @@ protocol. 6. Files that are read at start are there. 7. A credential cannot brea
 are asked for where somebody is asked who it is, and never `offline_access`, which is between a client and its issuer.
 9. Secrets travel over https. 10. What is done for each caller needs callers. 11. Where the upstream asks its callers
 itself, the gateway knows nobody and has no Authorization of its own to send; both are written out. 12. A
-caller's descriptor needs a caller, and somebody who may sign it. 13. What is in a vault needs the vault.
+caller's descriptor needs a caller, and somebody who may sign it. 13. What is in a vault needs the vault. 14. The keys
+of who signs policy are on this machine: what decides must not wait for the network at a start.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config_actions import ACTIONS, meant
+from gateway.config_engine_checks import check_engines, engine_files
 from gateway.config_values import Address
+from gateway.core.bundles import OWN_SIGNER
 
 if TYPE_CHECKING:
     from gateway.config_credentials import Credentials
@@ -44,6 +47,8 @@ def check(settings: Settings, at: Reading) -> None:
         _card(f"upstreams.{name}.card", upstream, settings, at)
         _tools(f"upstreams.{name}.tools", upstream, settings, at)
     _vault(settings, at)
+    _bundle_signers(settings, at)
+    check_engines(settings.policy, at)
     _files(settings, at)
 
 
@@ -233,13 +238,47 @@ def _fits_a_header(value: str) -> bool:
 
 
 def _files(settings: Settings, at: Reading) -> None:
-    if not settings.policy.bundle.is_dir():  # 6
-        what = "a bundle file is not in this version" if settings.policy.bundle.is_file() else "no such folder"
-        at.at("policy.bundle", f"{settings.policy.bundle}: {what}", "name the folder that has your .rego files")
+    if settings.policy.engine == "embedded" and not settings.policy.bundle.exists():  # 6
+        what = f"{settings.policy.bundle}: no such folder or file"
+        at.at("policy.bundle", what, "name the folder that has your .rego files, or a signed .tar.gz")
+    _candidates(settings, at)
     for key, path in _named_files(settings):
         if not os.access(path, os.R_OK):
             what = "cannot be read" if path.exists() else "no such file"
             at.at(key, f"{path}: {what}", f"paths are relative to {Path.cwd()}")
+
+
+def _bundle_signers(settings: Settings, at: Reading) -> None:
+    known = {signer.name: signer for signer in settings.trust.signers}
+    if OWN_SIGNER in known:  # 2
+        at.at(f"trust.signers.{OWN_SIGNER}.name", "it means the gateway's own key", "give it another name")
+    if settings.policy.engine == "embedded" and settings.policy.bundle.is_file() and not settings.policy.signers:
+        at.at("policy.bundle", "a bundle that nobody may sign", "name who may in policy.signers, or a folder")  # 3
+    for name in settings.policy.signers:
+        if name == OWN_SIGNER:
+            continue
+        signer = known.get(name)
+        if signer is None:  # 3
+            at.at("policy.signers", f"no signer is called {name}", "write it under trust.signers")
+        elif signer.jwks is None or signer.jwks.file is None:  # 14
+            at.at("policy.signers", f"the keys of {name} are not in a file", "name them as jwks.file: no policy waits")
+
+
+def _candidates(settings: Settings, at: Reading) -> None:
+    policy = settings.policy
+    if policy.shadow is not None and policy.shadow.cerbos is not None and policy.shadow.cerbos.jwt is not None:
+        what = "a shadow is asked later, when the caller's token is not kept any more"
+        at.at("policy.shadow.cerbos.jwt", what, "take it out")
+    for key, side in (("policy.shadow", policy.shadow), ("policy.rollout", policy.rollout)):
+        if side is None or side.engine != "embedded":
+            continue
+        do = "name the folder that has the candidate's .rego files, or a signed .tar.gz"
+        if side.bundle is None:
+            at.at(f"{key}.bundle", "the key is missing", do)
+        elif not side.bundle.exists():  # 6
+            at.at(f"{key}.bundle", f"{side.bundle}: no such folder or file", do)
+        elif side.bundle.is_file() and not policy.signers:  # 3
+            at.at(f"{key}.bundle", "a bundle that nobody may sign", "name who may in policy.signers, or a folder")
 
 
 def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
@@ -259,6 +298,7 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add((f"trust.signers.{signer.name}.jwks.file", signer.jwks.file if signer.jwks is not None else None))
     for descriptor in settings.trust.descriptors:
         add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
+    found += engine_files(settings.policy)
     add(("trust.fetch.ca", settings.trust.fetch.ca))
     if settings.vault is not None:
         add(("vault.ca", settings.vault.ca))

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway import config_values as values
+from gateway.config_audit import AUDIT, CAPTURES, Audit
 from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
 from gateway.config_cards import CARD, Card
 from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
+from gateway.config_policy import POLICY, Policy
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_values import Address, Rate, Secret
 
@@ -81,6 +83,12 @@ class Admin:
     )
     public_url: str = option(
         _BASE_URL, "", "what browsers use; default http://<listen>", example="https://admin.gw.example"
+    )
+    fleet_token: Secret | None = option(
+        SecretRef(may_lack=True),
+        None,
+        "OPAs fetch bundles and report with it, nothing else; made as token is",
+        example="{file: var/fleet.token}",
     )
     metrics: str = option(Choice(("token", "open")), "token", "open: /metrics needs no token", shown="token")
 
@@ -182,25 +190,6 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    LATER: ClassVar[Mapping[str, str]] = {
-        "url": "remote engines are",
-        "query": "remote engines are",
-        "shadow": "shadow engines are",
-    }
-
-    engine: str = option(
-        Choice(("embedded",), ("opa", "cerbos", "authzen")), "embedded", "who decides", shown="embedded"
-    )
-    bundle: Path = option(_PATH, Path("policies"), "folder of Rego and data files", shown="policies")
-    timeout: float = option(_DURATION, 0.25, "a later answer is a deny", shown="250ms")
-    mode: str = option(Choice(("enforce",), ("report",)), "enforce", "a deny is a deny", shown="enforce")
-    headers: tuple[str, ...] = option(
-        ListOf(Text("a header name", values.HEADER, str.lower)), (), "request headers policy may read", shown="[]"
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class UpstreamTls:
     ca: Path | None = option(_PATH, None, "PEM of its CA; default the system's", example="/etc/tollgate/ca.pem")
     cert: Path | None = option(_PATH, None, "our client certificate", example="/etc/tollgate/client.crt")
@@ -263,8 +252,6 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    LATER: ClassVar[Mapping[str, str]] = {"on_error": "failing open is"}
-
     name: str = option(_NAME, why="what records, limits and metrics call it", shown="weather")
     match: Match = option(Of(Match), why="path, host, or both")
     upstream: str = option(_NAME, why="a name under upstreams", shown="weather")
@@ -273,11 +260,17 @@ class Route:
     )
     body: str = option(Choice(("json", "opaque")), "", "json: read by policy; opaque: streamed unseen", example="json")
     cookies: str = option(Choice(("strip", "pass")), "strip", "whether the upstream sees them", shown="strip")
+    on_error: str = option(
+        Choice(("deny", "allow")), "deny", "allow: passes while the engine fails; counted and recorded", shown="deny"
+    )
     deny_as: str = option(
         Choice(("error", "hidden", "tool_error")), "error", "hidden: mcp, a2a; tool_error: mcp", shown="error"
     )
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
+    )
+    capture: str | None = option(
+        CAPTURES, None, "none, shape or full on this route; default audit.capture", example="shape"
     )
     scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
     descriptor: str = option(
@@ -313,22 +306,6 @@ def _limit_wrong(found: Limit) -> str:
     if (found.rate is None) == (found.concurrent is None):
         return _one_of("rate", "concurrent")
     return "burst belongs to rate" if found.burst is not None and found.rate is None else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    records: int = option(Whole(1, 1_000_000), 1000, "sign after so many records", shown="1000")
-    every: float = option(_DURATION, 1.0, "or after so long", shown="1s")
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    LATER: ClassVar[Mapping[str, str]] = {"sinks": "SIEM sinks are"}
-
-    checkpoint: Checkpoint = option(Of(Checkpoint), Checkpoint(), "how often the log's head is signed")
-    capture: str = option(
-        Choice(("none",), ("shape", "full")), "none", "arguments and results kept: none", shown="none"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +353,7 @@ class Settings:
     stores: Stores = option(Of(Stores), Stores(), "where state is kept")
     events: str = option(Choice(("none",), ("nats",)), "none", "no event stream in this version", shown="none")
     trust: Trust = option(Of(Trust), Trust(), "whose word counts")
-    policy: Policy = option(Of(Policy), Policy(), "what is allowed")
+    policy: Policy = option(POLICY, Policy(), "what is allowed")
     upstreams: Mapping[str, Upstream] = option(
         MapOf(Of(Upstream), values.UPSTREAM_NAME, "lower-case letters, digits and dashes, at most 63"),
         {},
@@ -384,4 +361,4 @@ class Settings:
     )
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
     limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
-    audit: Audit = option(Of(Audit), Audit(), "the log")
+    audit: Audit = option(AUDIT, Audit(), "the log")

@@ -99,6 +99,7 @@ class Gauge:
     help: str
     labels: tuple[str, ...]
     read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    counts: bool = False  # it never goes down: a counter, whose name gets `_total`
 
 
 class Metrics:
@@ -143,11 +144,23 @@ class Metrics:
         append = HistogramMetricFamily("tollgate_log_append_seconds", "A group commit of the log: write and fsync")
         append.add_metric((), self.counts.append.buckets(), self.counts.append.total)
         fail_open = CounterMetricFamily(
-            "tollgate_fail_open", "Calls forwarded although the policy engine failed", value=self.counts.fail_open
+            "tollgate_fail_open",
+            "Calls, list items and upstreams' requests that passed because the policy engine failed",
+            labels=("route",),
         )
-        yield from (requests, duration, overhead, decisions, append, fail_open)
+        for name, count in list(self.counts.fail_open.items()):
+            fail_open.add_metric((name,), count)
+        would_deny = CounterMetricFamily(
+            "tollgate_would_deny",
+            "Calls, list items and upstreams' requests that policy denied and report mode let through",
+            labels=("route",),
+        )
+        for name, count in list(self.counts.would_deny.items()):
+            would_deny.add_metric((name,), count)
+        yield from (requests, duration, overhead, decisions, append, fail_open, would_deny)
         for gauge in self._gauges:
-            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+            kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
+            family = kind(gauge.name, gauge.help, labels=gauge.labels)
             for values, number in gauge.read():
                 family.add_metric(values, number)
             yield family

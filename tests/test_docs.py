@@ -205,7 +205,7 @@ def marked() -> list[Block]:
 
 
 def test_marked_blocks_of_the_readme_print_what_is_shown(bench: Path) -> None:
-    assert len(marked()) == 3
+    assert len(marked()) == 4
     for block in marked():
         told(bench, block)
 

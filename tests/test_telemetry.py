@@ -118,12 +118,14 @@ def test_a_call_that_left_although_the_engine_failed_is_counted() -> None:
     clock = MovedClock()
     metrics = Metrics(clock)
     metrics.counts.finished(ended(clock))
-    assert samples(metrics)["tollgate_fail_open_total", ()] == 0
-    metrics.counts.finished(ended(clock, decision=Decision(False, "down", "", "embedded", "r1", fault=True)))
+    assert not any(name == "tollgate_fail_open_total" for name, _ in samples(metrics))
+    metrics.counts.finished(ended(clock, decision=Decision(True, "down", "", "opa", "r1", fault=True)))
     metrics.counts.finished(
-        ended(clock, intent_seq=None, decision=Decision(False, "down", "", "embedded", "r1", fault=True))
+        ended(clock, intent_seq=None, decision=Decision(False, "down", "", "opa", "r1", fault=True))
     )
-    assert samples(metrics)["tollgate_fail_open_total", ()] == 1
+    assert samples(metrics)["tollgate_fail_open_total", (("route", "weather"),)] == 1
+    metrics.counts.finished(ended(clock, failed_open=3))
+    assert samples(metrics)["tollgate_fail_open_total", (("route", "weather"),)] == 4
 
 
 def test_gauges_are_read_at_the_scrape() -> None:

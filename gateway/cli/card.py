@@ -12,13 +12,9 @@ import time
 from pathlib import Path
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.cli.output import FAILED, OK, UNVERIFIED, USAGE, Stop, data, json_line, json_option, message
+from gateway.cli.output import OK, UNVERIFIED, USAGE, Stop, data, json_line, json_option, message
+from gateway.cli.signing import from_file, from_ring, passphrase_of
 from gateway.core.canonical import Json, digest
 from gateway.core.descriptors import CARD_PATHS
 from gateway.core.fetching import FetchFailed
@@ -34,12 +30,10 @@ from gateway.trust.cards import (
     verify_card,
 )
 from gateway.trust.fetcher import GuardedFetcher, Listed
-from gateway.trust.jose import RSA_BITS, SET_LIMIT_BYTES, KeySet, Signer, read_jwks, signer
-from gateway.trust.keys import KeyRing
+from gateway.trust.jose import SET_LIMIT_BYTES, KeySet, read_jwks
 from gateway.wire.fetch import Carrier
 
 _FETCH_SECONDS = 10.0
-_KEY_LIMIT_BYTES = 64 * 1024
 _FORMS = {"spec": ("spec",), "sdk": ("compat",), "any": ("spec", "compat")}
 _EPILOG = """\b
 Examples:
@@ -113,8 +107,8 @@ def sign_command(
     """Sign a card; print it with its signatures."""
     if (key is None) == (data_dir is None):
         raise Stop("exactly one of --key and --data-dir is needed", USAGE)
-    passphrase = _read(passphrase_file, _KEY_LIMIT_BYTES).strip(b"\r\n") if passphrase_file is not None else None
-    by = _from_file(key, kid, pss, passphrase) if key is not None else _from_ring(data_dir or Path(), passphrase)
+    passphrase = passphrase_of(passphrase_file)
+    by = from_file(key, kid, pss, passphrase) if key is not None else from_ring(data_dir or Path(), "cards", passphrase)
     try:
         card = read_card(_local(source))
         made = sign_card(card, by, jku=jku)
@@ -209,28 +203,3 @@ def _local(source: str) -> bytes:
 def _read(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         return file.read(limit + 1)
-
-
-def _from_ring(data_dir: Path, passphrase: bytes | None) -> Signer:
-    if not (data_dir / "keys").is_dir():
-        raise Stop(f"{data_dir} has no keys; `tollgate keys new cards` makes one")
-    current = KeyRing(data_dir / "keys", passphrase=passphrase).current("cards")
-    if current is None:
-        raise Stop("there is no cards key yet; `tollgate keys new cards` makes the first one", FAILED)
-    return current.signer()
-
-
-def _from_file(path: Path, kid: str, pss: bool, passphrase: bytes | None) -> Signer:
-    if path.stat().st_mode & 0o077:
-        message(f"{path} may be read by others: chmod 600 {path}")
-    try:
-        private = load_pem_private_key(_read(path, _KEY_LIMIT_BYTES), passphrase)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Stop(f"{path} is no private key in PEM, or --passphrase-file is missing or wrong") from None
-    if isinstance(private, EllipticCurvePrivateKey) and private.curve.name in ("secp256r1", "secp384r1"):
-        return signer(private, kid)
-    if isinstance(private, RSAPrivateKey) and private.key_size in RSA_BITS:
-        return signer(private, kid, pss=pss)
-    if isinstance(private, Ed25519PrivateKey):
-        return signer(private, kid)
-    raise Stop(f"{path}: cards are signed with Ed25519, P-256, P-384 or RSA of {RSA_BITS[0]} bits and more")

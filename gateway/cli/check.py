@@ -12,7 +12,9 @@ from pathlib import Path
 import click
 
 from gateway import config
+from gateway.assembly_candidates import of_side
 from gateway.assembly_keys import open_vault
+from gateway.assembly_policy import make_engine
 from gateway.cli.output import OK, USAGE, Stop, data, json_line, json_option, message
 from gateway.cli.starter import STARTER
 from gateway.core.canonical import Json
@@ -81,10 +83,19 @@ def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[s
     """What the configuration names besides itself: the policy and the API keys are read as `serve` would."""
     summary: dict[str, Json] = {"routes": len(settings.routes), "upstreams": len(settings.upstreams)}
     try:
-        engine = EmbeddedEngine(read_folder(settings.policy.bundle))
-        summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+        if settings.policy.engine == "embedded":
+            engine = EmbeddedEngine(read_folder(settings.policy.bundle))
+            summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+        else:
+            summary |= {"policy": f"{settings.policy.engine} at {settings.policy.url}"}
     except (PolicyRefused, OSError) as error:
         problems.append(_problem("policy.bundle", f"{error}"))
+    for key, side in (("policy.shadow", settings.policy.shadow), ("policy.rollout", settings.policy.rollout)):
+        if side is not None and side.engine == "embedded":
+            try:
+                summary[key] = make_engine(of_side(settings.policy, side)).revision
+            except (PolicyRefused, OSError) as error:
+                problems.append(_problem(f"{key}.bundle", f"{error}"))
     if settings.trust.api_keys is not None:
         try:
             ApiKeys(settings.trust.api_keys.file, config.read_plain, _SystemClock())

@@ -13,8 +13,12 @@ from pathlib import Path
 import click
 
 from gateway import config
-from gateway.assembly import close_engine, make_engine
+from gateway.assembly_candidates import Arranging
+from gateway.assembly_keys import open_vault
+from gateway.assembly_policy import close_engine, make_engine
+from gateway.assembly_why import why_asked
 from gateway.cli.output import DENIED, FAILED, OK, USAGE, Stop, data, json_option
+from gateway.cli.told import why
 from gateway.core.access import AccessRequest
 from gateway.core.canonical import Json, parse_object
 from gateway.core.exchange import Decision
@@ -25,6 +29,7 @@ _EPILOG = """\b
 Examples:
   tollgate decide --bundle policies --input request.json
   tollgate decide --config gateway.yaml --input - < request.json && echo allowed
+  tollgate decide --bundle policies --input request.json --explain
 
 \b
 The input is an access request in AuthZEN's shape, as policies see it:
@@ -38,12 +43,13 @@ The input is an access request in AuthZEN's shape, as policies see it:
 @click.option("--input", "source", required=True, metavar="FILE|-", help="The access request; - is stdin.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="The policy's folder (default: the configuration's).")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Take policy settings from this configuration.")
+@click.option("--explain", is_flag=True, help="Say why: the rules, what they looked for, what would be allowed.")
 @json_option
-def command(source: str, bundle: Path | None, file: Path | None, as_json: bool) -> int:
+def command(source: str, bundle: Path | None, file: Path | None, explain: bool, as_json: bool) -> int:
     """Decide one access request; exit code 0 allow, 3 deny, 1 engine fault."""
     settings = _policy(bundle, file)
     request = _request(source)
-    decision = asyncio.run(_decide(settings, request))
+    decision, told = asyncio.run(_decide(settings, request, explain))
     document: dict[str, Json] = {
         "decision": decision.allow,
         "context": {
@@ -56,18 +62,32 @@ def command(source: str, bundle: Path | None, file: Path | None, as_json: bool) 
         "fault": decision.fault,
         "ms": round(decision.ms, 3),
     }
+    if decision.input:
+        document["input"] = decision.input
+    if decision.id:
+        document["id"] = decision.id
     word = "fault" if decision.fault else "allow" if decision.allow else "deny"
-    data(document, f"{word}: {decision.reason or 'no reason given'} (rule {decision.rule or 'none'})", as_json)
+    text = f"{word}: {decision.reason or 'no reason given'} (rule {decision.rule or 'none'})"
+    if told is not None:
+        document["why"] = told
+        text = "\n".join([text, "", *why(told)])
+    data(document, text, as_json)
     return FAILED if decision.fault else OK if decision.allow else DENIED
 
 
 def _policy(bundle: Path | None, file: Path | None) -> config.Policy:
-    """The policy settings of the configuration, or the defaults, with the folder that was named."""
+    """The policy settings of the configuration, or the defaults, with the folder that was named. Secrets are read only
+    where an engine is asked with one."""
     from dataclasses import replace
     from os import environ
 
     found = config.load(file, environ, secrets=False).policy if file is not None else config.Policy()
-    return found if bundle is None else replace(found, bundle=bundle)
+    if bundle is not None:
+        return replace(found, engine="embedded", bundle=bundle, rollout=None)
+    tokens = [found.token, found.rollout.token if found.rollout is not None else None]
+    if file is not None and any(token is not None for token in tokens):
+        return config.load(file, environ, vault=open_vault).policy
+    return found
 
 
 def _request(source: str) -> AccessRequest:
@@ -88,10 +108,13 @@ def _request(source: str) -> AccessRequest:
     return AccessRequest(document)
 
 
-async def _decide(settings: config.Policy, request: AccessRequest) -> Decision:
-    engine = make_engine(settings)
+async def _decide(
+    settings: config.Policy, request: AccessRequest, explain: bool
+) -> tuple[Decision, dict[str, Json] | None]:
+    engine = Arranging(make_engine, None)(settings)  # for this subject, where a candidate has a share of them
     try:
         answer = engine.decide(request)
-        return await answer if isinstance(answer, Awaitable) else answer
+        decision = await answer if isinstance(answer, Awaitable) else answer
+        return decision, await asyncio.to_thread(why_asked, engine, request.document, decision) if explain else None
     finally:
         await close_engine(engine)

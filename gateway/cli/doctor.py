@@ -16,6 +16,7 @@ import click
 from gateway import config
 from gateway.assembly_keys import open_vault
 from gateway.cli import doctor_checks as checks
+from gateway.cli.doctor_candidates import candidates
 from gateway.cli.doctor_checks import FAIL, Finding
 from gateway.cli.output import FAILED, OK, data, json_option, table
 
@@ -52,6 +53,7 @@ def look(settings: config.Settings) -> list[Finding]:
         lambda: checks.disk(settings.data_dir),
         lambda: checks.key_files(settings),
         lambda: checks.policy(settings.policy),
+        lambda: candidates(settings.policy),
         lambda: checks.listeners(settings, running),
         lambda: checks.reachable(settings),
         lambda: checks.clock(settings.data_dir),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import resource
@@ -18,8 +19,10 @@ from urllib.parse import urlsplit
 
 from gateway import config
 from gateway.assembly_keys import make_ring
+from gateway.assembly_policy import close_engine, make_engine
 from gateway.control.access import TokenRefused, checked, token_from
 from gateway.core.canonical import Json
+from gateway.core.reasons import EngineFault
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.sources import read_folder
 from gateway.pdp.syntax import PolicyRefused
@@ -133,7 +136,10 @@ def key_files(settings: config.Settings) -> list[Finding]:
 
 
 def policy(settings: config.Policy) -> list[Finding]:
-    """Loads the policy; says where it is evaluated (ruling 33) and whether decisions are kept."""
+    """Loads the policy, and says where it is evaluated (ruling 33) and whether decisions are kept; or asks the engine
+    that decides over the network whether it could."""
+    if settings.engine != "embedded":
+        return [_engine(settings)]
     try:
         engine = EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
     except (PolicyRefused, OSError) as error:
@@ -145,6 +151,25 @@ def policy(settings: config.Policy) -> list[Finding]:
         Finding("policy", GOOD, f"{settings.bundle}: {engine.revision}"),
         Finding("policy evaluation", WARN if path.because else GOOD, f"{path.where}{why}; {kept}"),
     ]
+
+
+def _engine(settings: config.Policy) -> Finding:
+    where = f"{settings.engine} at {settings.url}"
+
+    async def ask() -> float:
+        engine = make_engine(settings)
+        started = time.perf_counter()
+        try:
+            await engine.check()
+            return (time.perf_counter() - started) * 1000
+        finally:
+            await close_engine(engine)
+
+    try:
+        took = asyncio.run(ask())
+    except (EngineFault, OSError, RuntimeError) as error:
+        return Finding("policy", FAIL, f"{where}: {error}; without it every call is denied")
+    return Finding("policy", GOOD, f"{where} answers in {took:.1f} ms; decisions are not kept")
 
 
 def listeners(settings: config.Settings, in_use: bool) -> list[Finding]:

@@ -20,10 +20,12 @@ from gateway.assembly_keys import make_ring, open_vault
 from gateway.cli.doctor_checks import running
 from gateway.cli.output import OK, USAGE, Stop, data, json_option, message, table
 from gateway.core.canonical import Json
+from gateway.core.reasons import Malformed
 from gateway.core.records import timestamp
 from gateway.identity.apikey import mint
 from gateway.log.note import VerifierKey
 from gateway.trust.keys import PURPOSES, KeyRing, RingKey, State
+from gateway.trust.pem import jwks_of
 
 _DATA_DIR = click.option(
     "--data-dir",
@@ -184,9 +186,17 @@ def list_command(data_dir: Path, as_json: bool) -> int:
 
 @command.command("jwks")
 @_DATA_DIR
+@click.option("--pem", type=click.Path(path_type=Path), help="Instead: this public key in PEM, for trust.signers.")
+@click.option("--kid", default="", help="With --pem: the name that signatures call it; default its thumbprint.")
 @json_option
-def jwks_command(data_dir: Path, as_json: bool) -> int:
-    """Print the public keys that the gateway publishes, as a JWK set."""
+def jwks_command(data_dir: Path, pem: Path | None, kid: str, as_json: bool) -> int:
+    """Print the public keys that the gateway publishes, or one from a PEM file, as a JWK set."""
+    if pem is not None:
+        try:
+            data(jwks_of([pem.read_bytes()], kid), "", True)
+        except Malformed as error:
+            raise Stop(f"{pem}: {error}", USAGE) from None
+        return OK
     if not (data_dir / "keys").is_dir():
         raise Stop(f"{data_dir} has no keys; the first start makes them, or `tollgate keys new cards`")
     data(KeyRing(data_dir / "keys", private=False).jwks(), "", True)

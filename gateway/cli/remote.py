@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from gateway.cli.output import Stop
+from gateway.cli.output import UNVERIFIED, Stop
 from gateway.core.canonical import Json, parse_object
 from gateway.core.reasons import Malformed
 
 SECONDS = 10.0
+UPLOAD_SECONDS = 120.0  # a bundle's own tests are run before it is answered
 ANSWER_BYTES = 64 * 1024 * 1024
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,14 +50,34 @@ def get(admin: str, token_file: Path, path: str) -> dict[str, Any]:
     return _asked(admin, token_file, "GET", path, {}, None)
 
 
-def post(admin: str, token_file: Path, path: str, document: Json, *, etag: str = "") -> dict[str, Any]:
+def post(
+    admin: str, token_file: Path, path: str, document: Json, *, etag: str = "", seconds: float = SECONDS
+) -> dict[str, Any]:
     """What the admin plane says to `document`; `etag` of what was looked at before. Raises Stop."""
     headers = {"content-type": "application/json", **({"if-match": etag} if etag else {})}
-    return _asked(admin, token_file, "POST", path, headers, json.dumps(document).encode())
+    return _asked(admin, token_file, "POST", path, headers, json.dumps(document).encode(), seconds=seconds)
+
+
+def send(admin: str, token_file: Path, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any]:
+    """What the admin plane says to bytes of the media type `kind`. Raises Stop."""
+    return _asked(admin, token_file, method, path, {"content-type": kind} if kind else {}, body)
+
+
+def upload(admin: str, token_file: Path, path: str, body: bytes, *, etag: str = "") -> dict[str, Any]:
+    """What the admin plane says to a file. Raises Stop."""
+    headers = {"content-type": "application/gzip", **({"if-match": etag} if etag else {})}
+    return _asked(admin, token_file, "POST", path, headers, body, seconds=UPLOAD_SECONDS)
 
 
 def _asked(
-    admin: str, token_file: Path, method: str, path: str, headers: dict[str, str], body: bytes | None
+    admin: str,
+    token_file: Path,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    *,
+    seconds: float = SECONDS,
 ) -> dict[str, Any]:
     parts = urlsplit(admin)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -69,9 +90,9 @@ def _asked(
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=SECONDS, context=context)
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=seconds, context=context)
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=seconds)
     try:
         target = parts.path.rstrip("/") + path
         connection.request(method, target, body, {"authorization": f"Bearer {token}", **headers})
@@ -92,10 +113,12 @@ def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:
         document: dict[str, Any] = dict(parse_object(body))
     except Malformed:
         raise Stop(f"{admin} answered {status} without JSON: is it the admin plane?") from None
-    if status == 200:
+    if status in (200, 202):
         return document
     if status == 401:
         raise Stop(f"{admin} does not take this token; name the right file with --token-file")
-    if status in (404, 412):
+    if status == 422:  # what was sent does not keep a rule
+        raise Stop(str(document.get("detail", f"{admin} answered {status}")), UNVERIFIED)
+    if status in (404, 409, 412):
         raise Stop(str(document.get("detail", f"{admin} answered {status}")))
     raise Stop(f"{admin} answered {status}: {document.get('detail', 'no reason given')}")

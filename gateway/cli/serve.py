@@ -203,12 +203,16 @@ class Serving:
             before = now
 
     async def _look(self) -> Looks:
-        return await asyncio.to_thread(fingerprint, self._file, self._settings.policy.bundle)
+        policy = self._settings.policy
+        sides = [side.bundle for side in (policy.shadow, policy.rollout) if side is not None and side.bundle]
+        return await asyncio.to_thread(fingerprint, self._file, policy.bundle, *sides)
 
 
-def fingerprint(file: Path, bundle: Path) -> Looks:
+def fingerprint(file: Path, *bundles: Path) -> Looks:
     """What tells one state of the files from another without reading them."""
-    paths = [file, *(path for path in sorted(bundle.rglob("*")) if path.suffix in (".rego", ".json", ".yaml"))]
+    kinds = (".rego", ".json", ".yaml")
+    paths = [file, *(path for path in bundles if path.is_file())]
+    paths += [path for bundle in bundles for path in sorted(bundle.rglob("*")) if path.suffix in kinds]
     found = []
     for path in paths:
         try:

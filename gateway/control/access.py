@@ -81,8 +81,12 @@ def _hash(secret: str) -> bytes:
 class Access:
     """Answers whether a bearer token or a session may pass; opens sessions for the token or a one-time token."""
 
-    def __init__(self, token: str, clock: Clock, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, token: str, clock: Clock, entropy: Callable[[int], bytes] = os.urandom, fleet_token: str | None = None
+    ) -> None:
+        """`fleet_token` opens what a fleet of OPAs needs and nothing else; None: that is closed to them."""
         self._token_hash = _hash(token)
+        self._fleet_hash = _hash(fleet_token) if fleet_token is not None else None
         self._clock = clock
         self._entropy = entropy
         self._one_time: dict[bytes, float] = {}  # hash: until when, monotonic
@@ -90,6 +94,10 @@ class Access:
 
     def bearer(self, token: str) -> bool:
         return len(token) <= TOKEN_MOST and hmac.compare_digest(_hash(token), self._token_hash)
+
+    def fleet(self, token: str) -> bool:
+        known = self._fleet_hash
+        return known is not None and len(token) <= TOKEN_MOST and hmac.compare_digest(_hash(token), known)
 
     def session(self, ident: str) -> bool:
         until = self._sessions.get(_hash(ident))

@@ -17,11 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route as Way
 
 from gateway.control.agents import Agents
-from gateway.control.explain import explain
+from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
 from gateway.control.problem import answer, problem
+from gateway.control.replay import Replays
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, RecordQuery, Records
 from gateway.core.snapshot import Route, Snapshot, Upstream
@@ -42,6 +46,11 @@ class Api:
         log_folder: Path,
         agents: Agents,
         keys: Keys,
+        shadows: Shadows,
+        replays: Replays,
+        asking: Asking,
+        bundles: Bundles,
+        fleet: Fleet,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -51,6 +60,11 @@ class Api:
         self._log_folder = log_folder
         self._agents = agents
         self._keys = keys
+        self._shadows = shadows
+        self._replays = replays
+        self._asking = asking
+        self._bundles = bundles
+        self._fleet = fleet
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -67,6 +81,11 @@ class Api:
             Way("/api/v1/openapi.json", self.openapi),
             *self._agents.ways(),
             *self._keys.ways(),
+            *self._shadows.ways(),
+            *self._replays.ways(),
+            *self._asking.ways(),
+            *self._bundles.ways(),
+            *self._fleet.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:
@@ -115,7 +134,7 @@ class Api:
         page = await self._records.find(RecordQuery(exchange=exchange, limit=_RECORDS_OF_ONE))
         if not page.records:
             return problem(404, "No record has that exchange id; ids come from X-Request-Id or from records")
-        return answer(request, explain(page.records))
+        return answer(request, await self._asking.explanation(tuple(reversed(page.records))))
 
     async def checkpoint(self, request: Request) -> Response:
         try:

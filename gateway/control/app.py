@@ -22,11 +22,16 @@ from starlette.routing import Route as Way
 from gateway.control.access import SESSION_SECONDS, Access
 from gateway.control.agents import Agents
 from gateway.control.api import Api
+from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles
+from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door, Guard
 from gateway.control.keys import Keys
 from gateway.control.logfiles import LogFiles
 from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
+from gateway.control.replay import Replays
+from gateway.control.shadow import Shadows
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, RecordLog
@@ -57,6 +62,11 @@ class Admin:
     log_folder: Path
     agents: Agents
     keys: Keys
+    shadows: Shadows
+    replays: Replays
+    asking: Asking
+    bundles: Bundles
+    fleet: Fleet
     ids: Ids
     clock: Clock
     version: str
@@ -73,6 +83,11 @@ def make_admin(plane: Admin) -> App:
         plane.log_folder,
         plane.agents,
         plane.keys,
+        plane.shadows,
+        plane.replays,
+        plane.asking,
+        plane.bundles,
+        plane.fleet,
         plane.version,
     )
     pages = Pages(plane, api)
@@ -114,7 +129,8 @@ class Pages:
             latest = page.records
         except QueryFailed:
             latest = ()
-        return HTMLResponse(status_page(self._api.status_document(), self._api.route_documents(), latest))
+        differences = self._plane.shadows.newest(20)
+        return HTMLResponse(status_page(self._api.status_document(), self._api.route_documents(), latest, differences))
 
     async def login(self, request: Request) -> Response:
         """The form; with `?token=` the log-in itself, which is how the demo's printed link works."""

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.control.passed import stages
+from gateway.control.recent import Times
 from gateway.core.canonical import Json
 
 
-def explain(records: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """`records` are all of one exchange, in any order. At least one."""
+def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -> dict[str, Json]:
+    """`records` are all of one exchange, in any order. At least one. `times` are what no record says, while it is
+    remembered."""
     ordered = sorted(records, key=_seq)
     joined: dict[str, Json] = {}
     for record in ordered:
-        for name in ("exchange", "parent", "route", "subject", "action", "resource", "decision", "request", "trace_id"):
+        for name in ("exchange", "parent", "route", "subject", "action", "resource", "request", "trace_id", "limits"):
             if name in record:
                 joined[name] = record[name]
+        for name in ("decision", "descriptor"):  # said once, or in full only before anything left
+            if name in record:
+                joined.setdefault(name, record[name])
     last = ordered[-1]
     ended = last.get("kind") in ("outcome", "refusal")
-    for name in ("refusal", "result", "response", "usage", "upstream", "limits", "filtered", "fault", "us"):
+    for name in ("refusal", "result", "response", "usage", "upstream", "filtered", "fault", "us"):
         if ended and name in last:
             joined[name] = last[name]
     joined["state"] = _state(last)
     joined["summary"] = _summary(joined)
+    joined["stages"] = stages(joined, ordered, times)
     joined["steps"] = [_step(record) for record in ordered]
     joined["records"] = [dict(record) for record in ordered]
     return joined
@@ -68,8 +75,15 @@ def _decided(joined: Mapping[str, Json]) -> str:
         return ""
     rule, reason = _member(joined, "decision", "rule"), _member(joined, "decision", "reason")
     text = "Policy allowed it" if effect == "allow" else "Policy denied it"
+    if effect != "allow" and _member(joined, "decision", "mode") == "report" and not _faulty(joined):
+        text = "Policy would have denied it and was only reporting (policy.mode)"
     text += f" by rule {rule}" if rule else ""
     return text + (f": {reason}." if reason else ".")
+
+
+def _faulty(joined: Mapping[str, Json]) -> bool:
+    """Whether the deny is the engine's failure, which no mode lets pass."""
+    return _member(joined, "refusal", "reason") == "policy_unavailable"
 
 
 def _ended(joined: Mapping[str, Json]) -> str:

@@ -3,8 +3,8 @@
 1. Only HTTP; a WebSocket is refused before the upgrade. 2. One Host, one of ours, or 403: DNS rebinding. 3. An Origin,
 where there is one, is the plane's own, or 403; a method that changes something needs one where a cookie says who asks.
 4. `/healthz`, `/readyz` and the log-in are open, `/metrics` where the configuration says so; everything else, also what
-does not exist, needs the token or a session. 5. Every answer carries the security headers. The path that is judged here
-is the one that is routed: both are `scope["path"]`.
+does not exist, needs the token or a session; what OPAs fetch and report is open to the fleet's token too. 5. Every
+answer carries the security headers. The path that is judged here is the one that is routed: both are `scope["path"]`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = frozenset({"/healthz", "/readyz", "/login"})
+_FLEET = ("/bundles/", "/status", "/logs")  # not /log/, which is the audit log's files
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -79,13 +80,13 @@ class Guard:
         if any(origin not in own for origin in origins):  # 3
             return problem(403, "This origin may not call the admin plane")
         session = self._session(headers)
-        bearer = self._bearer(headers)
+        bearer = self._bearer(headers, self._access.bearer)
         means = "token" if bearer else "session" if session else ""
         scope["state"] = {**scope.get("state", {}), "session": session, "means": means}
         path: str = scope["path"]
         if path in _OPEN or (path == "/metrics" and self._door.metrics_open):  # 4
             return None
-        if bearer:
+        if bearer or (path.startswith(_FLEET) and self._bearer(headers, self._access.fleet)):
             return None
         if session:
             if scope["method"] in _SAFE or origins:
@@ -99,12 +100,12 @@ class Guard:
             {"www-authenticate": 'Bearer realm="tollgate"'},
         )
 
-    def _bearer(self, headers: list[tuple[bytes, bytes]]) -> bool:
+    def _bearer(self, headers: list[tuple[bytes, bytes]], known: Callable[[str], bool]) -> bool:
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) != 1:
             return False
         scheme, _, token = given[0].decode("latin-1").partition(" ")
-        return scheme.lower() == "bearer" and self._access.bearer(token.strip())
+        return scheme.lower() == "bearer" and known(token.strip())
 
     def _session(self, headers: list[tuple[bytes, bytes]]) -> str:
         """The id of the caller's living session, "" where there is none."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.control import openapi_agents, openapi_keys
+from gateway.control import (
+    openapi_agents,
+    openapi_asking,
+    openapi_bundles,
+    openapi_keys,
+    openapi_replay,
+    openapi_shadow,
+)
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
 
@@ -33,7 +40,15 @@ def description(version: str, server: str) -> dict[str, Json]:
                 "token": {"type": "http", "scheme": "bearer", "description": "the admin token"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "tollgate", "description": "a log-in"},
             },
-            "schemas": {**_schemas(), **openapi_agents.schemas(), **openapi_keys.schemas()},
+            "schemas": {
+                **_schemas(),
+                **openapi_agents.schemas(),
+                **openapi_asking.schemas(),
+                **openapi_bundles.schemas(),
+                **openapi_keys.schemas(),
+                **openapi_shadow.schemas(),
+                **openapi_replay.schemas(),
+            },
             "responses": {
                 "Problem": {
                     "description": "RFC 9457: what is wrong and what to do",
@@ -41,7 +56,15 @@ def description(version: str, server: str) -> dict[str, Json]:
                 }
             },
         },
-        "paths": {**_paths(), **openapi_agents.paths(), **openapi_keys.paths()},
+        "paths": {
+            **_paths(),
+            **openapi_agents.paths(),
+            **openapi_asking.paths(),
+            **openapi_bundles.paths(),
+            **openapi_keys.paths(),
+            **openapi_shadow.paths(),
+            **openapi_replay.paths(),
+        },
     }
 
 
@@ -143,6 +166,8 @@ def _schemas() -> dict[str, Json]:
                 "exchange": {"type": "string"},
                 "state": {"enum": ["open", "ended", "refused"]},
                 "summary": {"type": "string"},
+                "stages": {"type": "array", "items": {"$ref": "#/components/schemas/Stage"}},
+                "why": {"$ref": "#/components/schemas/Why"},
                 "steps": {"type": "array", "items": {"type": "object"}},
                 "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
             },

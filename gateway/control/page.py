@@ -24,6 +24,7 @@ th { font-weight: 600; } .no { color: #b3261e; } .yes { color: #1a7f37; } code {
 input { font: inherit; padding: .4rem; width: 28rem; max-width: 100%; } button { font: inherit; padding: .4rem 1rem; }
 @media (prefers-color-scheme: dark) { .no { color: #ff8a80; } .yes { color: #7ee2a8; } }
 """
+_DIFFERENCE_COLUMNS = ("count", "last", "in force", "shadow", "subject", "action", "resource")
 _RECORD_COLUMNS = ("seq", "time", "kind", "subject", "action", "resource", "result")
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; style-src 'sha256-"
@@ -33,7 +34,10 @@ POLICY = (
 
 
 def status_page(
-    status: Mapping[str, Json], routes: Sequence[Mapping[str, Json]], records: Iterable[Mapping[str, Json]]
+    status: Mapping[str, Json],
+    routes: Sequence[Mapping[str, Json]],
+    records: Iterable[Mapping[str, Json]],
+    differences: Sequence[Mapping[str, Json]] = (),
 ) -> str:
     """What an operator looks at first: ready or not, what is active, the ways in, what happened last."""
     ready = status.get("ready") is True
@@ -55,8 +59,9 @@ def status_page(
     rows = "".join(_record(record) for record in records)
     return _page(
         "Tollgate",
-        f"<h1>Tollgate is {word}</h1><table>{facts}</table>"
+        f"<h1>Tollgate is {word}</h1>{_reporting(status)}<table>{facts}</table>"
         f"<h2>Routes</h2><table>{_head('name', 'path', 'host', 'protocol', 'upstream', 'auth')}{ways}</table>"
+        f"{_differences(differences)}"
         f"<h2>Latest records</h2><table>{_head(*_RECORD_COLUMNS)}{rows}</table>"
         '<h2>More</h2><p><a href="/api/v1/records">records</a> · <a href="/api/v1/checkpoint">checkpoint</a> ·'
         ' <a href="/metrics">metrics</a> · <a href="/api/v1/openapi.json">API description</a></p>'
@@ -82,6 +87,36 @@ def _page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>"
     )
+
+
+def _reporting(status: Mapping[str, Json]) -> str:
+    policy = status.get("policy")
+    if not isinstance(policy, dict) or policy.get("mode") != "report":
+        return ""
+    return '<p class="no"><strong>Report mode: nothing that policy denies is refused.</strong></p>'
+
+
+def _differences(differences: Sequence[Mapping[str, Json]]) -> str:
+    """What a shadow engine said differently; nothing where it did not."""
+    if not differences:
+        return ""
+    rows = "".join(_difference(item) for item in differences)
+    more = '<p><a href="/api/v1/shadow">all that are kept</a></p>'
+    return f"<h2>What the shadow policy says differently</h2><table>{_head(*_DIFFERENCE_COLUMNS)}{rows}</table>{more}"
+
+
+def _difference(item: Mapping[str, Json]) -> str:
+    resource = item.get("resource")
+    thing = resource.get("id") if isinstance(resource, dict) else ""
+    said = [_decided(item.get(name)) for name in ("enforced", "shadow")]
+    return _row([item.get("count"), item.get("last"), *said, item.get("subject"), item.get("action"), thing])
+
+
+def _decided(decision: Json) -> str:
+    if not isinstance(decision, dict):
+        return ""
+    rule = decision.get("rule")
+    return f"{decision.get('effect')} ({rule})" if rule else f"{decision.get('effect')}"
 
 
 def _record(record: Mapping[str, Json]) -> str:

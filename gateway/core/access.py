@@ -7,6 +7,7 @@ made when somebody looks at it; an engine that reads little of it takes an Excer
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from functools import lru_cache
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Call, Decision, Exchange
+from gateway.core.obligations import read, unfit
+from gateway.core.reasons import Malformed
 
 
 class AccessRequest:
@@ -50,18 +53,37 @@ def access_request(exchange: Exchange, call: Call) -> AccessRequest:
 
 async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
     """Decides further calls of the same caller, in order and together, with the snapshot the exchange pinned. As in
-    Decide, an allow with a doubt (a fault, an obligation nobody fulfils) is none."""
+    Decide and Fulfil, an allow with a doubt (a fault, an obligation nobody could fulfil) is none, and a deny that is
+    only reported, or a fault on a route whose `on_error` is allow, is counted and lets pass."""
     if not calls:
         return []
     answers = exchange.snapshot.engine.decide_many([access_request(exchange, call) for call in calls])
     decisions = await answers if isinstance(answers, Awaitable) else answers
-    return [_certain(decision) for _, decision in zip(calls, decisions, strict=True)]
+    return [_obeyed(exchange, _certain(call, decision)) for call, decision in zip(calls, decisions, strict=True)]
 
 
-def _certain(decision: Decision) -> Decision:
-    if decision.allow and (decision.allow is not True or decision.fault or decision.obligations):
-        return replace(decision, allow=False)
+def _obeyed(exchange: Exchange, decision: Decision) -> Decision:
+    if decision.fault and exchange.route.on_error == "allow":
+        exchange.failed_open += 1
+        return replace(decision, allow=True, obligations=())
+    if decision.would_deny:
+        exchange.would_deny += 1
+        return replace(decision, allow=True, obligations=())
     return decision
+
+
+def _certain(call: Call, decision: Decision) -> Decision:
+    """An item of a list is shown where the call of it would pass: what the policy asks for then is done then. For what
+    the upstream asks of the caller nobody would do it."""
+    if decision.allow is not True or decision.fault:
+        return replace(decision, allow=False) if decision.allow else decision
+    if not decision.obligations:
+        return decision
+    if call.context.get("listing") is True:
+        with contextlib.suppress(Malformed):
+            if not unfit(call, read(decision.obligations)):
+                return replace(decision, obligations=())
+    return replace(decision, allow=False)
 
 
 def _document(exchange: Exchange, call: Call) -> dict[str, Json]:

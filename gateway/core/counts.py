@@ -59,15 +59,16 @@ class Series:
 
 
 class Counts:
-    """An Observer. `series` by (route, protocol), `decisions` by engine; `fail_open` are calls that were forwarded
-    although the policy engine failed."""
+    """An Observer. `series` by (route, protocol), `decisions` by engine; by route `fail_open`, what passed because the
+    policy engine failed, and `would_deny`, what policy denied and report mode let through."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.series: dict[tuple[str, str], Series] = {}
         self.decisions: dict[str, Histogram] = {}
         self.append = Histogram(APPEND_BOUNDS)
-        self.fail_open = 0
+        self.fail_open: dict[str, int] = {}
+        self.would_deny: dict[str, int] = {}
 
     def finished(self, exchange: Exchange) -> None:
         key = (exchange.route.name, exchange.protocol.name)
@@ -89,8 +90,13 @@ class Counts:
             if engine is None:
                 engine = self.decisions[decision.engine] = Histogram(DECISION_BOUNDS)
             engine.observe(decision.ms / 1000)
-            if decision.fault and exchange.intent_seq is not None:
-                self.fail_open += 1
+            route = exchange.route.name
+            if decision.mode == "report":
+                denied = exchange.would_deny + int(decision.would_deny)
+                self.would_deny[route] = self.would_deny.get(route, 0) + denied
+            opened = exchange.failed_open + int(decision.fault and decision.allow)
+            if opened:
+                self.fail_open[route] = self.fail_open.get(route, 0) + opened
 
     def appended(self, seconds: float) -> None:
         """How long a group commit of the log took. Any thread."""

@@ -15,11 +15,12 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Call, Exchange, Fragments, Head, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Fragments, Head, Principal
 from gateway.core.records import decision_of, second, subject_of
 
 KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
 _SORTED: Final = orjson.OPT_SORT_KEYS
+_GAP: Final = orjson.Fragment(b"\0")  # no piece of JSON has a NUL in it
 
 
 class Drawn:
@@ -45,7 +46,7 @@ class Drawing:
     """Draws the records of all exchanges of one gateway. One thread's own."""
 
     def __init__(self) -> None:
-        self._decisions: dict[tuple[str, bool, str, str, str, str], bytes] = {}
+        self._decisions: dict[tuple[str, bool, str, str, str, str, str], tuple[bytes, bytes, bytes]] = {}
         self._resources: dict[tuple[str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
         self._second = -1  # what many records share of their time, and what it looks like
@@ -62,7 +63,7 @@ class Drawing:
             "intent",
             exchange.id,
             b'%s%s%s"id":"%s","kind":"intent",%s'
-            % (found.before, self._described(exchange), found.exchange, ident.encode(), _limits(exchange)),
+            % (found.asked, self._described(exchange), found.exchange, ident.encode(), _limits(exchange)),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
             % (found.subject, self._time(now), found.trace, self._string(exchange.upstream.name)),
@@ -77,6 +78,8 @@ class Drawing:
             or exchange.refusal is not None
             or exchange.fault
             or exchange.filtered is not None
+            or exchange.would_deny
+            or exchange.failed_open
         ):
             return None
         usage = exchange.usage
@@ -117,13 +120,14 @@ class Drawing:
             or exchange.forwarded_digest
             or exchange.parent
             or exchange.refusal is not None
+            or decision.obligations
+            or decision.id
+            or decision.fault
+            or exchange.capture is not None
             or not exchange.route.name
         ):
             return None
-        key = (call.action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision)
-        before = self._decisions.get(key)
-        if before is None:
-            before = _keep(self._decisions, key, _opened({"action": call.action, "decision": decision_of(decision)}))
+        plain, before, behind = self._decided(call.action, decision)
         item = (call.resource_type, call.resource_id)
         resource = self._resources.get(item)
         if resource is None:
@@ -139,13 +143,29 @@ class Drawing:
             hashed = b'"digest":"%s",' % exchange.request_digest.encode()
         client, said = _request(exchange.head, exchange.client_id)
         return Fragments(
-            before,
+            b'%s"input":"%s",%s' % (before, decision.input.encode(), behind) if decision.input else plain,
+            plain,
             b'"exchange":"%s",' % exchange.id.encode(),
             b'"request":{%s%s%s%s,%s' % (sized, client, hashed, said, resource),
             b'"route":%s' % self._string(exchange.route.name),
             b',%s"time":"' % _subject(exchange.head, principal),
             b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
         )
+
+    def _decided(self, action: str, decision: Decision) -> tuple[bytes, bytes, bytes]:
+        """`action` and `decision` of an object that is going on; and in two pieces, between which the input's digest
+        goes."""
+        key = (
+            action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision, decision.mode,
+        )  # fmt: skip
+        found = self._decisions.get(key)
+        if found is None:
+            said: dict[str, Any] = {**decision_of(decision), "input": _GAP}
+            if len(self._decisions) >= KEPT_FRAGMENTS:
+                self._decisions.clear()  # 3
+            before, _, behind = _opened({"action": action, "decision": said}).partition(b'"input":\0,')
+            found = self._decisions[key] = (before + behind, before, behind)
+        return found
 
     def _described(self, exchange: Exchange) -> bytes:
         """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and
@@ -189,7 +209,7 @@ def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
     return fragment
 
 
-def _opened(members: dict[str, Json]) -> bytes:
+def _opened(members: dict[str, Any]) -> bytes:
     """An object that is going on."""
     return orjson.dumps(members, option=_SORTED)[:-1] + b","
 

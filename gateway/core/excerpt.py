@@ -37,11 +37,13 @@ _Fragment: Final = orjson.Fragment
 class Excerpts:
     """Makes the excerpts of questions for one engine."""
 
-    __slots__ = ("_context", "_digest", "_tree")
+    __slots__ = ("_context", "_digest", "_fact", "_tree")
 
-    def __init__(self, reads: Iterable[Path]) -> None:
-        """`reads`: the paths of the document that count, `()` among them for all of it."""
+    def __init__(self, reads: Iterable[Path], fact: str = "excerpt") -> None:
+        """`reads`: the paths of the document that count, `()` among them for all of it. `fact` is where a head keeps
+        what is written once: engines that are asked about the same questions have a place each."""
         self._tree: Final = tree_of(reads)
+        self._fact: Final = fact
         self._context: Final = _rest(self._tree, "context")
         below = _rest(self._tree, "resource", "properties")
         self._digest: Final = below is None or any(name == "digest" for name, _ in below)
@@ -53,9 +55,9 @@ class Excerpts:
             return _written(request.document)
         if exchange is None or call is None:
             return _written(project(request.document, tree))
-        standing: _Standing | None = exchange.head.facts.get("excerpt")
+        standing: _Standing | None = exchange.head.facts.get(self._fact)
         if standing is None or not standing.fits(tree, exchange):
-            standing = exchange.head.facts["excerpt"] = _Standing(tree, exchange)
+            standing = exchange.head.facts[self._fact] = _Standing(tree, exchange)
         if not call.resource and not (self._digest and exchange.item_digest and call is exchange.asked):
             frame = standing.frame(exchange, call)
             if len(frame) == 3:

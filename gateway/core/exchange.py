@@ -15,7 +15,9 @@ from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
+    from gateway.core.obligations import ExtraRate
     from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
+    from gateway.core.redaction import Tree
     from gateway.core.snapshot import Route, Snapshot, Upstream
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -191,7 +193,9 @@ class Obligation:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The policy decision point's answer. `allow` has no default. `fault` marks an answer that is a deny because the
-    engine failed (undefined is not a fault: it is a deny that says so)."""
+    engine failed (undefined is not a fault: it is a deny that says so). `mode` "report": a deny that is no fault is
+    recorded as what it would have been, and lets pass. `input` is the digest of the very bytes that the policy was
+    given, "" where it was given none."""
 
     allow: bool
     reason: str
@@ -201,6 +205,14 @@ class Decision:
     obligations: tuple[Obligation, ...] = ()
     fault: bool = False
     ms: float = 0.0
+    mode: str = "enforce"  # | "report"
+    input: str = ""
+    id: str = ""  # the engine's own name of it, where it has one
+
+    @property
+    def would_deny(self) -> bool:
+        """A no of the policy that is reported and not obeyed; a fault is never one."""
+        return self.mode == "report" and self.allow is False and self.fault is False
 
 
 class Usage:
@@ -233,12 +245,13 @@ class Usage:
 class Fragments:
     """What an exchange's intent and outcome have in common, as the bytes of both (drawing.py)."""
 
-    __slots__ = ("before", "exchange", "request", "route", "subject", "trace")
+    __slots__ = ("asked", "before", "exchange", "request", "route", "subject", "trace")
 
     def __init__(
-        self, before: bytes, exchange: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
+        self, asked: bytes, before: bytes, exchange: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
     ) -> None:
-        self.before: Final = before  # `action`, `decision`
+        self.asked: Final = asked  # `action`, `decision`: the intent's, with the digest of the input
+        self.before: Final = before  # the same without it
         self.exchange: Final = exchange
         self.request: Final = request  # `request`, `resource`
         self.route: Final = route
@@ -288,8 +301,11 @@ class Exchange:
         self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
         self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
+        self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
+        self.rates: tuple[ExtraRate, ...] = ()  # what policy wants counted besides the limits
+        self.hides: Tree | None = None  # what policy wants hidden of the answer
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
-        self.fault = ""
+        self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
         self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
@@ -300,15 +316,14 @@ class Exchange:
         self.answer: UpstreamAnswer | None = None
         self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
         self.reader: UsageReader | None = None
-        self.revoked = False  # the caller's credential ended while the answer was still flowing
         self.usage = Usage()
+        self.revoked = False  # the caller's credential ended while the answer was still flowing
         self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
-        self.status = 0  # what the caller was answered
+        self.status, self.hidden = 0, 0  # what the caller was answered; in how many places policy hid something of it
         self.request_digest = ""  # of the bytes received; known at the end for streamed bodies
-        self.forwarded_digest = ""  # only where a rewrite made it differ
-        self.response_digest = ""
+        self.forwarded_digest, self.response_digest = "", ""  # the former only where a rewrite made it differ
         self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
-        self.upstream_address = ""
+        self.failed_open, self.would_deny = 0, 0  # items and upstream's requests that passed a fault, or a reported no
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None
 

@@ -74,6 +74,7 @@ class Pipeline:
             if not isinstance(verdict, Refusal):
                 return self.faulted(exchange, stage.name, TypeError("no verdict"))
             exchange.refusal = verdict
+            exchange.stopped = stage.name
             return verdict
         return None
 
@@ -86,6 +87,7 @@ class Pipeline:
             exchange.result = "error"
         refusal = Refusal(Reason.FAULT, "The gateway failed; the exchange is recorded", rule=where)
         exchange.refusal = refusal
+        exchange.stopped = where
         return refusal
 
     def settle(self, exchange: Exchange) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Principal,
         Usage,
     )
+    from gateway.core.obligations import Duties
     from gateway.core.reasons import Refusal
     from gateway.core.snapshot import Route, Upstream
 
@@ -292,6 +293,16 @@ class Protocol(Port):
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         """Status, headers (content-type, no content-length) and body of a refusal in the caller's own form."""
+        ...
+
+    def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
+        """The judged body with the arguments and the bound on tokens that policy sets, None where it says that
+        already; a Refusal where this call has no place for them. What it does not touch keeps its bytes."""
+        ...
+
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]] | Refusal:
+        """Below which members of an answer's documents lies what was asked for; `()`: they are it. A Refusal where it
+        would also go where nothing of it can be hidden."""
         ...
 
     async def filter(

@@ -8,10 +8,12 @@ credentials and header values never get in.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Call, Decision, Exchange, Principal
+from gateway.core.exchange import Call, Decision, Exchange, Obligation, Principal
 
 
 def timestamp(epoch: float) -> str:
@@ -44,6 +46,9 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     if sequenced and said_before is not None and exchange.body_stream is None:
         # Who asked for what did not change since; the sequencer gives `seq` anew.
         record = {**said_before, "id": ident, "kind": "outcome", "time": timestamp(now)}
+        request = said_before["request"]
+        if exchange.capture is not None and isinstance(request, dict):
+            record["request"] = {name: value for name, value in request.items() if name != "capture"}
     else:
         record = _common(exchange, "outcome" if sequenced else "refusal", ident, now)
         if not sequenced and exchange.limits:
@@ -51,21 +56,33 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     if sequenced:
         record.pop("descriptor", None)
         record.pop("limits", None)
+        if exchange.decision is not None:
+            record["decision"] = decision_of(replace(exchange.decision, input=""))
     refusal = exchange.refusal
     if refusal is not None:
         said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
         if refusal.rule:
             said["rule"] = refusal.rule
+        if exchange.stopped:
+            said["stage"] = exchange.stopped
         record["refusal"] = said
     if exchange.fault:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
         record["filtered"] = {"shown": exchange.filtered[0], "hidden": exchange.filtered[1]}
+    if exchange.hides is not None:
+        record["redacted"] = exchange.hidden
+    if exchange.would_deny:
+        record["would_deny"] = exchange.would_deny
+    if exchange.failed_open:
+        record["failed_open"] = exchange.failed_open
     response: dict[str, Json] = {"status": exchange.status, "bytes": exchange.usage.bytes_out}
     if exchange.response_digest:
         response["digest"] = exchange.response_digest
     record["response"] = response
     record["us"] = max(0, int((now - exchange.time) * 1_000_000))
+    if not sequenced and exchange.decision is not None:
+        record["upstream"] = {"name": exchange.upstream.name}  # policy saw it; nothing went there
     if sequenced:
         record["result"] = exchange.result
         record["usage"] = exchange.usage.record()
@@ -76,6 +93,17 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
             upstream["ms"] = int(exchange.upstream_ms)
         record["upstream"] = upstream
     return record
+
+
+def item_digest(record: Mapping[str, Json]) -> str:
+    """Which description of the item that is called an intent or a refusal counted, "" for none."""
+    descriptor = record.get("descriptor")
+    if isinstance(descriptor, dict):
+        for kind in ("agent", "tool", "prompt", "resource", "resource_template"):
+            said = descriptor.get(kind)
+            if isinstance(said, dict) and isinstance(said.get("digest"), str):
+                return str(said["digest"])
+    return ""
 
 
 def bare(exchange: Exchange, ident: str, now: float, why: str) -> dict[str, Json]:
@@ -100,18 +128,53 @@ def subject_of(principal: Principal) -> dict[str, Json]:
         subject["agent"] = principal.agent
     if principal.roles:
         subject["roles"] = list(principal.roles)
+    if principal.delegated_by:
+        subject["delegated_by"] = list(principal.delegated_by)
     return subject
 
 
 def decision_of(decision: Decision) -> dict[str, Json]:
-    return {
+    found: dict[str, Json] = {
         "effect": "allow" if decision.allow else "deny",
         "engine": decision.engine,
-        "mode": "enforce",
+        "mode": decision.mode,
         "reason": decision.reason,
         "revision": decision.revision,
         "rule": decision.rule,
     }
+    if decision.id:
+        found["id"] = decision.id
+    if decision.allow and decision.fault:  # the route's on_error is allow
+        found["fail_open"] = True
+    if decision.input:
+        found["input"] = decision.input
+    if decision.obligations:
+        found["obligations"] = [obligation_of(item) for item in decision.obligations]
+    return found
+
+
+def obligation_of(obligation: Obligation) -> Json:
+    """What is asked for. Of arguments that it sets only the names: their values may be a caller's."""
+    found: dict[str, Json] = {"type": obligation.type}
+    for name, value in obligation.values.items():
+        if obligation.type == "set_arguments" and isinstance(value, dict):
+            found[name] = [*sorted(value)]
+        elif name.isascii() and name != "type":
+            found[name] = _plain(value)
+    return found
+
+
+def _plain(value: Json) -> Json:
+    """Without floats, which records do not have, and names that sort otherwise in RFC 8785."""
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, int) and abs(value) > 2**53 - 1:
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if name.isascii()}
+    return value
 
 
 def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, Json]:
@@ -142,6 +205,8 @@ def _common(exchange: Exchange, kind: str, ident: str, now: float) -> dict[str, 
         request["forwarded_digest"] = exchange.forwarded_digest
     if exchange.client_id:
         request["client_id"] = exchange.client_id
+    if exchange.capture is not None and exchange.decision is not None and kind != "outcome":
+        request["capture"] = exchange.capture  # once, beside the decision that was made of it
     record["request"] = request
     if exchange.parent:
         record["parent"] = exchange.parent

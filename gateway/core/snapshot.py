@@ -58,6 +58,7 @@ class Upstream:
     source: UpstreamCredentials | None = field(default=None, compare=False, repr=False)
     transparent: bool = False
     resource: str = ""
+    socket: str = ""  # the path of a socket file to connect to, instead of host and port
 
     @property
     def origin(self) -> str:
@@ -88,6 +89,8 @@ class Route:
     action_scopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     transparent: bool = False
     descriptor: str = "optional"  # | "required": of the caller's own
+    on_error: str = "deny"  # | "allow": what happens while the policy engine fails
+    capture: str = "none"  # | "shape" | "full": what records keep of a decision's input
 
     def needs(self, action: str) -> tuple[str, ...]:
         """All scopes of one operation, so that one challenge can name them."""

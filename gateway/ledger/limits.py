@@ -7,7 +7,9 @@ up. 4. Keys are tuples of the very values, compared as they are: nothing is join
 bounded: a key at rest is forgotten, because it cannot be told from a new one; when `KEYS_LIMIT` keys are not at rest, a
 new one is refused. 6. A permit counts from `take` to `release`, once, on the state that a reload carries over.
 7. What comes up within an exchange (a message of an open socket) runs in the place that its exchange holds of the same
-limit and key; rates count it like any other.
+limit and key; rates count it like any other. 8. A rate that policy asks for is one more of them, counted for the
+caller, the route, the rule that asked and what is called. At most `POLICY_RATES` different ones are in use: a policy
+that made one up for each call would count nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from typing import Final, TypeAlias
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Exchange, Header
+from gateway.core.obligations import ExtraRate
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 
 KEYS_LIMIT = 100_000  # per limit: about 20 MB
+POLICY_RATES = 64
 CONCURRENT_RETRY_SECONDS = 1  # nobody knows when a permit comes back
 
 _SECOND: Final = 1_000_000_000
@@ -35,7 +39,15 @@ _FIELDS: Final = {
     "upstream": "upstream.name",
     "resource.id": "asked.resource_id",
     "peer": "head.peer",
+    "resource.type": "asked.resource_type",
+    "action": "asked.action",
+    "rule": "decision.rule",
 }
+_CONFIGURED: Final = frozenset(_FIELDS) - {"resource.type", "action", "rule"}  # what `limits` may name
+_POLICY_KEY: Final = ("subject.id", "route", "rule", "action", "resource.type", "resource.id")
+_TOO_MANY_RATES: Final = (
+    f"The policy asks for more than {POLICY_RATES} different rates: a rate is not to be made up per call"
+)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # what fits into a structured-field string unescaped
 
 KeyOf: TypeAlias = "Callable[[Exchange], Hashable]"
@@ -82,6 +94,10 @@ class _Rates:
         self.old = self.new if now < self.turn + self.capacity else {}
         self.new = {}
         self.turn = now + self.capacity
+
+    def rests(self, now: int) -> bool:
+        """Whether no key can be told from a new one: none was used since the new generation could have grown old."""
+        return now >= self.turn + self.capacity
 
     def _room(self, now: int) -> bool:
         """Forgets what is at rest already; at most once a second, for it looks at every key."""
@@ -156,10 +172,12 @@ _Running: TypeAlias = "tuple[_Concurrency, Hashable, int, int]"
 class Limits:
     """All limits of one snapshot. Raises ValueError for settings that make no sense."""
 
-    __slots__ = ("_concurrency", "_monotonic", "_policy", "_rates")
+    __slots__ = ("_concurrency", "_keys_limit", "_monotonic", "_policy", "_policy_rates", "_rates")
 
     def __init__(self, settings: Sequence[LimitSettings], clock: Clock, keys_limit: int = KEYS_LIMIT) -> None:
         self._monotonic = clock.monotonic
+        self._keys_limit = keys_limit
+        self._policy_rates: dict[ExtraRate, _Rate] = {}  # 8
         self._rates: list[_Rate] = []
         self._concurrency: list[_Concurrency] = []
         seen: set[str] = set()
@@ -175,6 +193,7 @@ class Limits:
     def carry(self, previous: Limits) -> None:
         """Takes over the state of limits that are the same as before; open permits are given back to it. A rate that
         was changed begins anew, a changed number of concurrent calls does not forget who is in."""
+        self._policy_rates = previous._policy_rates
         rates = {limit.settings: limit.state for limit in previous._rates}
         counts = {(limit.name, limit.settings.key): limit.counts for limit in previous._concurrency}
         for rate in self._rates:
@@ -183,12 +202,19 @@ class Limits:
             limit.counts = counts.get((limit.name, limit.settings.key), limit.counts)
 
     def take(self, exchange: Exchange) -> Refusal | None:
-        if self._policy is None:
+        rates, policy = self._rates, self._policy
+        if exchange.rates:
+            more = self._asked_for(exchange.rates, int(self._monotonic() * _SECOND))
+            if more is None:
+                return Refusal(Reason.DENIED, _TOO_MANY_RATES, rule="obligation")
+            rates = rates + more
+            policy = _joined(policy, more)
+        if policy is None:
             return None
         now = int(self._monotonic() * _SECOND)
         asked: list[_Asked] = []
         refused = False
-        for rate in self._rates:
+        for rate in rates:
             key, state = rate.key_of(exchange), rate.state
             if now >= state.turn:
                 state.grow_old(now)
@@ -205,27 +231,49 @@ class Limits:
         for limit in self._concurrency:
             key = limit.key_of(exchange)
             count = limit.counts.get(key, 0)
-            more = 0 if exchange.held and _covered(exchange, limit.counts, key) else 1  # 7
-            if more and count >= limit.most:
+            needs = 0 if exchange.held and _covered(exchange, limit.counts, key) else 1  # 7
+            if needs and count >= limit.most:
                 refused = True
-            running.append((limit, key, count, more))
+            running.append((limit, key, count, needs))
         if refused:
-            return _refuse(exchange, self._policy, asked, running)
+            return _refuse(exchange, policy, asked, running)
         said = []
         for rate, key, ahead in asked:  # 1: nothing was taken before here
             rate.state.new[key] = now + ahead
             left = (rate.capacity - ahead) // rate.interval
             exchange.limits.append({"name": rate.name, "remaining": left})
             said.append(f"{rate.said}{left};t={-(-ahead // _SECOND)}")
-        for limit, key, count, more in running:
-            if more:
+        for limit, key, count, needs in running:
+            if needs:
                 limit.counts[key] = count + 1
                 exchange.permits.append(_Permit(limit.counts, key))
-            left = max(0, limit.most - count - more)  # a reload may have lowered it below what runs
+            left = max(0, limit.most - count - needs)  # a reload may have lowered it below what runs
             exchange.limits.append({"name": limit.name, "remaining": left})
             said.append(f"{limit.said}{left}")
-        exchange.limit_headers += (self._policy, (b"ratelimit", ", ".join(said).encode()))
+        exchange.limit_headers += (policy, (b"ratelimit", ", ".join(said).encode()))
         return None
+
+    def _asked_for(self, wanted: Sequence[ExtraRate], now: int) -> list[_Rate] | None:
+        """The rates that policy asked for, None where there would be too many different ones (8)."""
+        found: list[_Rate] = []
+        for one in wanted:
+            rate = self._policy_rates.get(one)
+            if rate is None:
+                if len(self._policy_rates) >= POLICY_RATES:
+                    for known, kept in list(self._policy_rates.items()):
+                        if kept.state.rests(now):
+                            del self._policy_rates[known]
+                if len(self._policy_rates) >= POLICY_RATES:
+                    return None
+                settings = LimitSettings(one.name, _POLICY_KEY, rate=one.count, window=one.window)
+                rate = self._policy_rates[one] = _Rate(settings, one.count, self._keys_limit)
+            found.append(rate)
+        return found
+
+
+def _joined(policy: Header | None, more: Sequence[_Rate]) -> Header:
+    said = [rate.policy for rate in more]
+    return (b"ratelimit-policy", ", ".join([policy[1].decode(), *said] if policy is not None else said).encode())
 
 
 def _covered(exchange: Exchange, counts: dict[Hashable, int], key: Hashable) -> bool:
@@ -275,8 +323,8 @@ def _check(settings: LimitSettings, seen: set[str]) -> None:
     if _NAME.fullmatch(settings.name) is None or settings.name in seen:
         raise ValueError(f"{where}: the name is taken or not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
     seen.add(settings.name)
-    if not settings.key or not _FIELDS.keys() >= set(settings.key):
-        raise ValueError(f"{where}: key is not a list of {', '.join(_FIELDS)}")
+    if not settings.key or not set(settings.key) <= _CONFIGURED:
+        raise ValueError(f"{where}: key is not a list of {', '.join(name for name in _FIELDS if name in _CONFIGURED)}")
     if (settings.rate is None) == (settings.concurrent is None):
         raise ValueError(f"{where}: exactly one of rate and concurrent is needed")
     numbers = (settings.rate, settings.window, settings.burst, settings.concurrent)

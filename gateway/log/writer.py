@@ -63,6 +63,7 @@ CRASH_POINTS = (
 
 _GATHER_SECONDS = 0.002  # what a waiting call may lose to those that come behind it
 _QUIET_TURNS = 2  # what was read in one turn of the loop reaches `submit` in the next
+BLOB_BYTES = 256 * 1024  # what the capture of one record may come to, for counting those that wait
 _LAZY_SECONDS = 0.01  # what an outcome may wait for a commit that somebody waits for
 
 _KINDS = {
@@ -196,6 +197,7 @@ class Sequencer:
         if (
             self._next - self._committer.durable >= self._queue_records
             or self._accepted - self._integrator.bytes > self._queue_bytes
+            or len(self._committer.blobs) * BLOB_BYTES > self._queue_bytes
         ):
             raise LogUnavailable("more records are waiting to be written than the queue holds")
 

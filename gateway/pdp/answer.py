@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Decision, Obligation
+from gateway.core.obligations import FULFILLED, read, shortfall
+from gateway.core.reasons import Malformed
 
 REASON_CHARACTERS = 1000  # callers see it; a policy may put their input in it
 
@@ -24,7 +26,7 @@ class Reader:
 
     engine: str
     revision: str
-    obligations: frozenset[str]
+    obligations: frozenset[str] = FULFILLED
 
     def undefined(self, ms: float) -> Decision:
         return Decision(False, UNDEFINED, "undefined", self.engine, self.revision, ms=ms)
@@ -63,10 +65,14 @@ class Reader:
             kind = item.get("type") if isinstance(item, dict) else None
             if not isinstance(item, dict) or not isinstance(kind, str):
                 return self._wrong("an obligation is not an object with a type", ms)
-            if kind not in self.obligations:
-                text = f"The policy asks for the obligation {kind[:100]!r}, which this gateway cannot fulfil"
-                return Decision(False, text, rule, self.engine, self.revision, ms=ms)
             obligations.append(Obligation(kind, {name: value for name, value in item.items() if name != "type"}))
+        try:
+            for obligation in obligations:
+                if obligation.type not in self.obligations:
+                    return Decision(False, shortfall(obligation), rule, self.engine, self.revision, ms=ms)
+            read(obligations)
+        except Malformed as error:
+            return self._wrong(f"obligation {error}", ms)
         return Decision(True, reason, rule, self.engine, self.revision, tuple(obligations), ms=ms)
 
     def _wrong(self, text: str, ms: float) -> Decision:

@@ -75,4 +75,6 @@ def why_refused(name: str) -> str | None:
     """None for a builtin that may be called, else the reason."""
     if name in ALLOWED:
         return None
-    return REFUSED.get(name, "the embedded engine does not have it, or not as OPA has it")
+    return REFUSED.get(
+        name, "the embedded engine does not have it, or not as OPA has it; a function of yours: import it"
+    )

@@ -44,11 +44,26 @@ def check_entry(rules: Sequence[Rule], files: Iterable[tuple[str, Path]]) -> Non
             )
     entries = [rule for rule in rules if rule.path == ENTRY]
     if not entries:
-        raise PolicyRefused(f"no file has the rule {ENTRY[1]} in package {PACKAGE}: nothing would answer")
+        raise PolicyRefused(
+            f"no file has the rule {ENTRY[1]} in package {PACKAGE}: nothing would answer{_instead(rules)}"
+        )
     for rule in entries:
         function = bool(rule.params)
         if rule.kind not in ("complete", "default") or rule.dynamic or function:
             raise rule.refuse("the decision must be a complete rule, neither a set nor a function")
+
+
+def _instead(rules: Sequence[Rule]) -> str:
+    """What there is that may have been meant for the decision."""
+    for rule in rules:
+        place = f"{rule.file}:{rule.line}"
+        if rule.path[:2] == ENTRY:
+            return f"; {'.'.join(rule.path)} ({place}) is a member of it: write one rule with the whole object"
+        if rule.path[-1] == ENTRY[1]:
+            return f"; {'.'.join(rule.path)} ({place}) is in a package below: nobody asks it but rules of yours"
+        if rule.path[-1] in ("allow", "authz", "main"):
+            return f"; there is {rule.name} ({place}): call it {ENTRY[1]}, or add `{ENTRY[1]} := {rule.name}`"
+    return ""
 
 
 def _check_head(rule: Rule, kinds: dict[Path, str]) -> None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import orjson
 import regorus  # type: ignore[import-untyped]  # it ships no stubs
 
+from gateway.pdp.advice import advice
 from gateway.pdp.bounds import unbounded_because
 from gateway.pdp.builtins import NONDETERMINISTIC
 from gateway.pdp.checks import PACKAGE, check_entry, check_language
+from gateway.pdp.clashes import check_clashes
 from gateway.pdp.fidelity import check_fidelity
 from gateway.pdp.reads import paths_read, unique_reads
 from gateway.pdp.sources import Module, PolicySource
@@ -53,6 +55,7 @@ def understand(source: PolicySource) -> tuple[Rule, ...]:
     engine = new_engine(source.modules, source.data)
     rules = read_tree(engine.get_ast_as_json())
     check_language(rules)
+    check_clashes(rules)
     check_fidelity(rules)
     prepare(engine)
     return rules
@@ -68,7 +71,8 @@ def new_engine(modules: Iterable[Module], data: Mapping[str, object]) -> regorus
         try:
             engine.add_policy(module.path, module.text)
         except RuntimeError as error:
-            raise PolicyRefused(engine_text(error, module.path)) from None
+            text = engine_text(error, module.path)
+            raise PolicyRefused(text + advice(text, module.text)) from None
     try:
         engine.add_data_json(orjson.dumps(data).decode())
     except (RuntimeError, TypeError) as refused:

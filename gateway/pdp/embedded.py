@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,8 +23,10 @@ import orjson
 import regorus  # type: ignore[import-untyped]  # it ships no stubs
 
 from gateway.core.access import AccessRequest
+from gateway.core.canonical import digest
 from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Decision
+from gateway.core.obligations import FULFILLED
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
 from gateway.pdp.compiled import Compiled, compile_source, engine_text, new_engine, prepare
@@ -33,6 +35,7 @@ from gateway.pdp.sources import PolicySource
 from gateway.pdp.trace import Trace, trace
 
 RULE = "data.tollgate.decision"
+RECENT = 256
 LATE = 3  # one late answer may be the machine's fault
 
 _UNDEFINED = '"<undefined>"'
@@ -49,7 +52,7 @@ class EmbeddedSettings:
     at most `cache_entries`, none with a key above `cache_key_bytes`; 0 entries keeps none."""
 
     deadline_s: float = 0.25
-    obligations: frozenset[str] = frozenset()
+    obligations: frozenset[str] = FULFILLED
     in_process_bytes: int = 16 * 1024
     cache_entries: int = 8192
     cache_key_bytes: int = 2048
@@ -85,6 +88,7 @@ class EmbeddedEngine:
         self._reader = Reader(self.name, self.revision, self._settings.obligations)
         self._excerpts = Excerpts(self.reads)
         self._cache: OrderedDict[bytes, Decision] = OrderedDict()
+        self._recent: deque[tuple[str, bytes]] = deque(maxlen=RECENT)  # inputs whose decisions are not kept
         self._keeps = not self._policy.uncached and self._settings.cache_entries > 0
         self._here_bytes = 0 if self._policy.isolate else self._settings.in_process_bytes
         self._late = 0
@@ -111,6 +115,19 @@ class EmbeddedEngine:
         why = self._policy.uncached or (() if kept else ("cache_entries is 0",))
         reads = tuple(".".join(("input", *path)) for path in sorted(self.reads))
         return Evaluation("child process" if because else "in process", because, kept, why, reads)
+
+    def given(self, name: str) -> bytes | None:
+        """The input of that digest, where it was one of the last: for people who ask why. Looks through all of them."""
+        recent = next((key for known, key in self._recent if known == name), None)
+        return recent or next((key for key, kept in self._cache.items() if kept.input == name), None)
+
+    @property
+    def source(self) -> PolicySource:
+        return self._policy.source
+
+    @property
+    def obligations(self) -> frozenset[str]:
+        return self._settings.obligations
 
     def trace(self, request: AccessRequest) -> Trace:
         """How a decision comes about, for people. Evaluates in this process whatever the policy: not for requests."""
@@ -151,6 +168,9 @@ class EmbeddedEngine:
         return self._here(key) if len(key) <= self._here_bytes else key
 
     def _here(self, key: bytes) -> Decision:
+        return self._kept(key, self._evaluated(key))
+
+    def _evaluated(self, key: bytes) -> Decision:
         engine = self._engine()
         started = self._monotonic()
         try:
@@ -164,7 +184,7 @@ class EmbeddedEngine:
         if took > self._settings.deadline_s:
             self._note_late()
             return self._reader.fault(_WAS_LATE, "late", took * 1000)
-        return self._kept(key, self._read(answer, took * 1000))
+        return self._read(answer, took * 1000)
 
     def _panicked(self, error: BaseException, started: float) -> Decision:
         """The engine is in an unknown state: the thread gets another. What is no panic goes on its way."""
@@ -180,7 +200,7 @@ class EmbeddedEngine:
         except EngineFault as error:
             late = error.args[0] == "late"
             rule = "late" if late else f"error: {engine_text(error)}"
-            return self._reader.fault(_WAS_LATE if late else _FAILED, rule, self._ms(started))
+            return self._kept(key, self._reader.fault(_WAS_LATE if late else _FAILED, rule, self._ms(started)))
         return self._kept(key, self._read(answer.decode(), self._ms(started)))
 
     async def _many(self, found: Sequence[Decision | bytes]) -> list[Decision]:
@@ -198,10 +218,14 @@ class EmbeddedEngine:
             return self._reader.fault(_FAILED, f"error: {error}", ms)
 
     def _kept(self, key: bytes, decision: Decision) -> Decision:
+        """What was decided of this input, named by its digest; kept, so that finding it again costs nothing."""
+        object.__setattr__(decision, "input", digest(key))  # new and nobody else's yet; a copy costs five digests
         if self._keeps and not decision.fault and len(key) <= self._settings.cache_key_bytes:
             self._cache[key] = replace(decision, ms=0.0)
             if len(self._cache) > self._settings.cache_entries:
                 self._cache.popitem(last=False)
+        elif len(key) <= self._settings.in_process_bytes:
+            self._recent.append((decision.input, key))
         return decision
 
     def _engine(self) -> regorus.Engine:

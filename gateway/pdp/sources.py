@@ -22,6 +22,7 @@ DATA_BYTES = 64 * 1024 * 1024
 FILES = 2000
 NESTING = 12  # the engine's parser doubles its work with each bracket inside a bracket
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*|[\[\]{}()]')
 
 
@@ -131,9 +132,22 @@ def _split(modules: Iterable[Module]) -> tuple[tuple[Module, ...], tuple[Module,
     served: list[Module] = []
     tests: list[Module] = []
     for module in modules:
+        _check_characters(module)
         _check_nesting(module)
         (tests if module.path.endswith("_test.rego") else served).append(module)
     return tuple(served), tuple(tests)
+
+
+def _check_characters(module: Module) -> None:
+    """The engine takes a NUL for the end of the file: what stands behind it would silently not count."""
+    if module.text.startswith("\ufeff"):
+        raise PolicyRefused(f"{module.path}:1: begins with a byte order mark; save it as UTF-8 without one")
+    found = _CONTROL.search(module.text)
+    if found is not None:
+        line = module.text.count("\n", 0, found.start()) + 1
+        raise PolicyRefused(
+            f"{module.path}:{line}: has the control character U+{ord(found.group()):04X}; take it out, or escape it"
+        )
 
 
 def _check_nesting(module: Module) -> None:

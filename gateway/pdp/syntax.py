@@ -19,6 +19,13 @@ _EXPRESSIONS = _SCALARS | {
     "Var", "Array", "Set", "Object", "ArrayCompr", "SetCompr", "ObjectCompr", "Call", "UnaryExpr", "RefDot",
     "RefBrack", "BinExpr", "BoolExpr", "ArithExpr", "AssignExpr", "Membership",
 }  # fmt: skip
+_LANGUAGE = frozenset(
+    {
+        ("rego", "v1"),
+        ("future", "keywords"),
+        *(("future", "keywords", word) for word in ("contains", "every", "if", "in")),
+    }
+)
 _LITERALS = frozenset({"SomeVars", "SomeIn", "Expr", "NotExpr", "Every"})
 
 
@@ -28,10 +35,13 @@ class PolicyRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One alternative of a rule: the statements that must hold, and the value then (None: the head's own, or true)."""
+    """One alternative of a rule: the statements that must hold, and the value then (None: the head's own, or true).
+    `span` is where its bytes are in the file, `assigned` those of its value with the sign before it."""
 
     value: Node | None
     statements: tuple[Node, ...]
+    span: tuple[int, int] = (0, 0)
+    assigned: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class Rule:
     value: Node | None
     bodies: tuple[Body, ...]
     scope: Scope
+    span: tuple[int, int] = (0, 0)  # where its bytes are in the file
+    assigned: tuple[int, int] = (0, 0)  # its head's value with the sign before it; empty, where it would stand
 
     @property
     def name(self) -> str:
@@ -89,16 +101,27 @@ def _module(module: Node) -> Iterator[Rule]:
 
 
 def _imports(nodes: Sequence[Node], file: str, text: bytes) -> Iterator[tuple[str, Path]]:
+    """What OPA refuses is refused here, because the engine takes it for something: a keyword or version that is not
+    there, two imports of one name, an import that hides `input` or `data`."""
+    seen: set[str] = set()
     for node in nodes:
         base, parts = flatten(node["refr"])
         root = variable(base)
         path = tuple(part for part in parts if isinstance(part, str))
         if root in ("rego", "future"):
+            if (root, *path) not in _LANGUAGE or len(path) != len(parts):
+                known = ", ".join(".".join(words) for words in sorted(_LANGUAGE))
+                raise PolicyRefused(
+                    f"{file}:{line_of(node)}: there is no {'.'.join((root, *path))} to import, only {known}"
+                )
             continue
         if root not in ("input", "data") or len(path) != len(parts):
             raise PolicyRefused(f"{file}:{line_of(node)}: only input, data, rego and future can be imported")
         span = node.get("as")
         name = text[span["start"] : span["end"]].decode("utf-8") if span else (path[-1] if path else root)
+        if name in seen or (name in ("input", "data") and (root, *path) != (name,)):
+            raise PolicyRefused(f"{file}:{line_of(node)}: the name {name} is taken; import it `as` something else")
+        seen.add(name)
         yield name, (root, *path)
 
 
@@ -108,7 +131,7 @@ def _rule(node: Node, scope: Scope) -> Rule:
     if kind == "Default":
         path, dynamic = _head(spec["refr"], scope)
         params = tuple(spec.get("args") or ())
-        return Rule(path, "default", scope.file, line, params, dynamic, None, spec["value"], (), scope)
+        return Rule(path, "default", scope.file, line, params, dynamic, None, spec["value"], (), scope, _span(spec))
     if kind != "Spec":
         raise PolicyRefused(f"{scope.file}:{line}: a rule of kind {kind} is not understood")
     shape, head = _only(spec["head"], scope.file)
@@ -117,13 +140,23 @@ def _rule(node: Node, scope: Scope) -> Rule:
         raise PolicyRefused(f"{scope.file}:{line}: a rule head of kind {shape} is not understood")
     path, dynamic = _head(head["refr"], scope)
     assign = head.get("assign")
-    bodies = tuple(
-        Body(body["assign"]["value"] if body.get("assign") else None, tuple(body["query"]["stmts"]))
-        for body in spec["bodies"]
-    )
+    bodies = tuple(_body(body) for body in spec["bodies"])
     value = assign["value"] if assign else None
     params = tuple(head.get("args") or ())
-    return Rule(path, kinds[shape], scope.file, line, params, dynamic, head.get("key"), value, bodies, scope)
+    named = _span(next(iter(head["refr"].values())))[1]
+    assigned = _span(assign) if assign else (named, named)
+    key = head.get("key")
+    return Rule(path, kinds[shape], scope.file, line, params, dynamic, key, value, bodies, scope, _span(spec), assigned)
+
+
+def _body(body: Node) -> Body:
+    assign = body.get("assign")
+    statements = tuple(body["query"]["stmts"])
+    return Body(assign["value"] if assign else None, statements, _span(body), _span(assign) if assign else (0, 0))
+
+
+def _span(node: Node) -> tuple[int, int]:
+    return int(node["span"]["start"]), int(node["span"]["end"])
 
 
 def _head(node: Node, scope: Scope) -> tuple[Path, tuple[Node, ...]]:

@@ -15,12 +15,14 @@ been named by its caller. Bytes pass unchanged but for cards and lists of tasks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
 from gateway.core.canonical import Json, parse_object
 from gateway.core.descriptors import ORIGINAL_CARD_PATH
 from gateway.core.exchange import Call, Exchange, Head, Header
+from gateway.core.obligations import Duties
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
@@ -36,8 +38,10 @@ from gateway.protocols.a2a_operations import (
     handles,
     may_be_rpc,
     place,
+    pushes,
     tenant,
 )
+from gateway.protocols.arguments import set_arguments
 from gateway.protocols.media import JSON, media_type, not_json, untyped
 from gateway.protocols.rewritten import describe_anew, must_be_plain
 
@@ -86,6 +90,15 @@ class A2a:
         if binding(exchange) == RPC:
             return a2a_errors.rpc(exchange, refusal)
         return a2a_errors.http(exchange, refusal)
+
+    def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
+        return set_arguments(exchange, duties, ("params",) if exchange.call.era == RPC else ())
+
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]] | Refusal:
+        if pushes(exchange.call):
+            text = "An answer that is redacted is not sent to a webhook: it would not pass through here"
+            return Refusal(Reason.DENIED, text, rule="obligation")
+        return jsonrpc.PAYLOADS if exchange.call.era == RPC else ((),)
 
     async def filter(
         self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind

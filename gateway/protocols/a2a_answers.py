@@ -14,6 +14,7 @@ from typing import Literal
 
 from gateway.core.canonical import Json, parse_answer
 from gateway.core.exchange import Exchange, Handle
+from gateway.core.obligations import mark
 from gateway.core.ports import Bind
 from gateway.core.reasons import Malformed
 from gateway.core.sse import Scanner
@@ -82,11 +83,12 @@ class TaskEvents:
 class TaskList:
     """ListTasks: only the caller's own. Where nothing is hidden the bytes are the upstream's."""
 
-    __slots__ = ("_claims", "_enveloped", "_exchange")
+    __slots__ = ("_bind", "_claims", "_enveloped", "_exchange")
 
     whole: Literal[True] = True
 
     def __init__(self, exchange: Exchange, bind: Bind, *, enveloped: bool) -> None:
+        self._bind = bind
         self._exchange = exchange
         self._enveloped = enveloped
         self._claims = Claims(exchange, bind, _NAMES)
@@ -99,7 +101,7 @@ class TaskList:
         listed = result.get("tasks", []) if isinstance(result, dict) else None
         if not isinstance(result, dict) or not isinstance(listed, list):
             raise Malformed("a list of tasks has no tasks")
-        shown = [item for item in listed if await self._claims.owns(Handle(TASK, _ident(item)))]
+        shown = [item for item in listed if await self._may_see(Handle(TASK, _ident(item)))]
         hidden = len(listed) - len(shown)
         self._exchange.filtered = (len(shown), hidden)
         if not hidden:
@@ -109,6 +111,12 @@ class TaskList:
         if type(total) is int:
             result["totalSize"] = max(len(shown), total - hidden)  # the rest of the count is of pages not seen yet
         return json.dumps(document, separators=(",", ":")).encode()
+
+    async def _may_see(self, task: Handle) -> bool:
+        """Its own; and one of which something was hidden only where policy hides something here too."""
+        return await self._claims.owns(task) and (
+            self._exchange.hides is not None or await self._bind.owner(mark(task)) is None
+        )
 
 
 def named(result: Json) -> Iterator[Handle]:

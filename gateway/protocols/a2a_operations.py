@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote
 
 from gateway.core.canonical import Json
-from gateway.core.exchange import Handle
+from gateway.core.exchange import Call, Handle
 from gateway.core.reasons import Malformed
 from gateway.protocols.http import canonical_path
 
@@ -117,6 +117,7 @@ class Place:
     config: str = ""
 
 
+_PUSH_MEMBERS = ("taskPushNotificationConfig", "pushNotificationConfig")
 _ORIGINAL = replace(CARD, original=True)
 ORIGINAL = Place({"GET": _ORIGINAL, "HEAD": _ORIGINAL})  # the gateway's own, where the route begins
 
@@ -249,6 +250,16 @@ def context(ident: str) -> Handle:
     return Handle(CONTEXT, ident, chosen=True)
 
 
+def pushes(call: Call) -> bool:
+    """Whether what comes of a call is sent to a webhook as well."""
+    if call.action == "a2a." + CREATE_PUSH.name:
+        return True
+    if call.action not in ("a2a." + SEND.name, "a2a." + STREAM.name) or not isinstance(call.arguments, dict):
+        return False
+    configuration = _object(_known(call.arguments), "configuration")
+    return any(configuration.get(name) is not None for name in _PUSH_MEMBERS)
+
+
 def tenant(prefix: str, params: Mapping[str, Json]) -> str:
     """The tenant as the request says it: what stands before the operation in the path, else `params.tenant`."""
     named = params.get("tenant") or ""
@@ -272,7 +283,7 @@ def _message_names(params: Mapping[str, Json]) -> tuple[list[str], list[str]]:
     for item in references if isinstance(references, list) else [references]:
         _add(found, item)
     configuration = _object(params, "configuration")
-    for name in ("taskPushNotificationConfig", "pushNotificationConfig"):
+    for name in _PUSH_MEMBERS:
         _add(found, _object(configuration, name).get("taskId"))
     return list(dict.fromkeys(found)), contexts
 

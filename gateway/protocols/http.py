@@ -10,13 +10,16 @@ Other protocols hand over to it what lies beside their own paths (`endpoint`) an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gateway.core.canonical import Json, parse
 from gateway.core.exchange import Call, Exchange, Head, Header
+from gateway.core.obligations import Duties
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import messages
+from gateway.protocols.arguments import set_arguments
 from gateway.protocols.media import is_json, media_type, not_json, untyped
 from gateway.protocols.problem import problem
 
@@ -48,6 +51,12 @@ class Http:
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         return problem(exchange, refusal)
+
+    def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
+        return set_arguments(exchange, duties)
+
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]]:
+        return ((),)
 
     async def filter(
         self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind

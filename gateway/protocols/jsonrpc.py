@@ -24,6 +24,9 @@ INVALID_PARAMS = -32602
 
 CONTENT_TYPE: Header = (b"content-type", b"application/json")
 
+# What an answer's messages are about: a result, an error's data, or the params of what the sender says by itself.
+PAYLOADS: Final = (("result",), ("error", "data"), ("params",))
+
 _RESULT_MEMBERS = frozenset({"jsonrpc", "id", "result"})
 _ERROR_MEMBERS = frozenset({"jsonrpc", "id", "error"})
 _BLANK: Final = b"\xef\xbb\xbf \t\r\n"  # what lenient readers pass over before a document

@@ -9,21 +9,23 @@
 
 All else (stored responses, files, batches, WebSockets) is governed as `http.*` and `ws.*`: default deny covers it. What
 is kept for later calls belongs to its caller (llm_handles.py).
-The rule it keeps: no second reader finds another model or limit in the body than policy did. It never changes a body.
+The rule it keeps: no second reader finds another model or limit in the body than policy did. What it
+changes in a body is what policy sets there (llm_bounds.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from gateway.core.canonical import Json, parse_object
 from gateway.core.exchange import Call, Exchange, Head, Header
+from gateway.core.obligations import Duties
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
-from gateway.protocols import http, messages
+from gateway.protocols import http, llm_bounds, messages
 from gateway.protocols.jsonrpc import refusal_data
 from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
 from gateway.protocols.llm_models import ModelList
@@ -107,6 +109,12 @@ class Llm:
         if refusal.reason not in _PASSING:
             headers.append((b"x-should-retry", b"false"))
         return status, headers, dump(self._vendor.error(status, refusal.text, refusal_data(exchange, refusal)))
+
+    def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
+        return llm_bounds.rewrite(exchange, duties)
+
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]]:
+        return ((),)
 
     async def filter(
         self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind

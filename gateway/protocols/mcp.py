@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Exchange, Handle, Head, Header
+from gateway.core.merging import replaced
+from gateway.core.obligations import Duties
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, UsageReader, WholeFilter
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.protocols import jsonrpc, mcp_answers, mcp_headers
+from gateway.protocols.arguments import refused, set_arguments
 from gateway.protocols.jsonrpc import Kind, Message
 from gateway.protocols.mcp_headers import HEADER_MISMATCH, Heading
 from gateway.protocols.mcp_judge import SESSION, TASK
@@ -108,6 +112,22 @@ class Mcp:
             if refusal.reason is Reason.SESSION_UNKNOWN and refusal.rule == TASK:
                 return self._no_task(exchange, asked, headers)
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
+
+    def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
+        """Also refused where a `Mcp-Param-*` header of the caller's repeats an argument that is set to something else:
+        which one it repeats only the tool's schema says, so that it cannot be written anew here."""
+        call = exchange.call
+        named = call.action in ("mcp.tools/call", "mcp.prompts/get")
+        at = ("params", "arguments") if named else ("params",)
+        body = set_arguments(exchange, duties, at, kept="" if named else "_meta")
+        if isinstance(body, bytes) and call.era == MODERN and duties.arguments is not None:
+            gone = replaced(call.arguments, duties.arguments)
+            if stale := mcp_headers.repeats(mcp_headers.heading(exchange.head).headers, gone):
+                return refused(f"the header {stale} repeats an argument that is set to something else")
+        return body
+
+    def answers_in(self, exchange: Exchange) -> Sequence[tuple[str, ...]]:
+        return jsonrpc.PAYLOADS
 
     async def filter(
         self, exchange: Exchange, answer: UpstreamAnswer, ask: Ask, bind: Bind

@@ -14,6 +14,7 @@ from typing import Literal
 from gateway.core import sse
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Exchange
+from gateway.core.obligations import mark
 from gateway.core.ports import AnswerFilter, Ask, Bind, UpstreamAnswer, WholeFilter
 from gateway.core.reasons import Malformed
 from gateway.protocols.mcp_headers import SESSION
@@ -41,6 +42,10 @@ async def reader(
         if body is not None and body[:1] == b"{" and calm(body, words(call)):
             return None  # what nearly every answer is
     judge = judge or Judge(exchange, ask, bind, pending, listings, asked if isinstance(asked, str) else "")
+    if call.action == "mcp.stream.open":
+        for handle in call.handles:
+            if await bind.owner(mark(handle)) is not None:
+                judge.withhold()
     if answer.status in (202, 204, 304):
         return None
     if kind is _Kind.EVENTS:

@@ -127,6 +127,21 @@ def decode(value: bytes) -> str | None:
     return value.decode("ascii") if value.isascii() else None
 
 
+def repeats(headers: dict[bytes, bytes], values: list[Json]) -> str:
+    """The `Mcp-Param-*` header, if any, whose value is found among these, "" where none is."""
+    texts, numbers = _scalars({str(place): value for place, value in enumerate(values)})
+    for name in headers:
+        if name.startswith(PARAM):
+            said = decode(headers[name])
+            if said is None or _is_among(said, texts, numbers):
+                return name.decode("latin-1")[:60]
+    return ""
+
+
+def _is_among(said: str, texts: set[str], numbers: set[int]) -> bool:
+    return said in texts or (_DECIMAL.fullmatch(said) is not None and int(said.partition(".")[0]) in numbers)
+
+
 def _check_params(repeated: list[bytes], headers: dict[bytes, bytes], arguments: Json) -> None:
     """Which argument a `Mcp-Param-*` repeats is in the tool's schema, which the upstream checks. Here it must repeat
     some argument: a value that the body does not have at all was put there for somebody who reads headers only."""
@@ -135,7 +150,7 @@ def _check_params(repeated: list[bytes], headers: dict[bytes, bytes], arguments:
         said = decode(headers[name])
         if said is None:
             raise Malformed(f"{name.decode('latin-1')[:60]} is not well encoded")
-        if said not in texts and not (_DECIMAL.fullmatch(said) is not None and int(said.partition(".")[0]) in numbers):
+        if not _is_among(said, texts, numbers):
             raise Malformed(f"{name.decode('latin-1')[:60]} is not an argument of the body")
 
 

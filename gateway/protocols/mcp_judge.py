@@ -7,6 +7,8 @@
    `context.direction: server`. Denied, it is withheld and answered, or the result becomes an error.
 4. Handles that a result mints are the caller's before the caller sees them; one that is somebody else's is not shown.
 5. What cannot be read, or could be read in two ways, raises Malformed. What is not changed keeps its bytes.
+6. In a session in which an answer was redacted, the stream that shows again what a broken one had left shows no
+   results: whose answer one is cannot be told, and so not what is hidden of it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.core.canonical import Json, parse, parse_answer
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Decision, Exchange, Handle
+from gateway.core.obligations import mark
 from gateway.core.ports import Ask, Bind
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.protocols import jsonrpc
@@ -75,8 +78,8 @@ class Judge:
     """The judge of one answer. `outbox` collects what the upstream is told about its own denied requests."""
 
     __slots__ = (
-        "_ask", "_bind", "_call", "_exchange", "_listings", "_pending", "_seen", "_session", "_shapes", "_words",
-        "outbox",
+        "_ask", "_bind", "_call", "_exchange", "_listings", "_pending", "_seen", "_session", "_shapes", "_withholds",
+        "_words", "outbox",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +97,13 @@ class Judge:
         self._words = words(call)
         if call.action == "mcp.stream.open":  # what a broken stream had left is replayed here, lists included
             self._shapes = tuple(LISTS.values())
+        self._withholds = False
         self.outbox: list[bytes] = []
+
+    def withhold(self) -> None:
+        """Rule 6: this stream shows no results."""
+        self._withholds = True
+        self._words = (b"{",)
 
     def calm(self, data: bytes) -> bool:
         return calm(data, self._words)
@@ -159,7 +168,10 @@ class Judge:
             principal = self._exchange.principal
             if not isinstance(task, str) or principal is None:
                 raise Malformed("a task without an id")
-            if await self._bind.owner(Handle(TASK, task)) != principal.id:
+            handle, hides = Handle(TASK, task), self._exchange.hides is not None
+            if await self._bind.owner(handle) != principal.id or not (
+                hides or await self._bind.owner(mark(handle)) is None
+            ):
                 self._count(0, 1)
                 return False
             _check_names(params, _MODERN_RESULT)
@@ -181,6 +193,10 @@ class Judge:
 
     async def _response(self, data: bytes, value: dict[str, Json]) -> bytes:
         result = value.get("result")
+        if self._withholds:
+            self._count(0, 1)
+            text = "An answer in this session is redacted, and what is shown again cannot be"
+            return jsonrpc.error_body(value.get("id"), _DENIED, text, {"exchange_id": self._exchange.id})
         if not isinstance(result, dict):
             return data
         if self._call.era == MODERN:

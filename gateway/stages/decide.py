@@ -1,12 +1,15 @@
 """The policy decision: default deny, and every doubt is a deny that says which.
 
 A request the protocol could not understand is refused here with the protocol's own reason, after the caller is known.
-The engine's faults arrive as denials marked `fault`; they are `policy_unavailable` for the caller, never an allow.
+The engine's faults arrive as denials marked `fault`; they are `policy_unavailable` for the caller, an allow only
+on a route that says `on_error: allow`. In report mode a no of the policy lets pass, with the decision recorded as it
+was; a fault does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 
 from gateway.core.access import access_request
 from gateway.core.exchange import Call, Decision, Exchange
@@ -34,10 +37,12 @@ class Decide:
     def _verdict(self, exchange: Exchange, decision: Decision) -> Verdict:
         exchange.decision = decision
         if decision.fault:
+            if exchange.route.on_error == "allow":  # an allow that is a fault: counted, and said so in the record
+                exchange.decision = replace(decision, allow=True, obligations=())
+                return CONTINUE
             return Refusal(Reason.POLICY_UNAVAILABLE, decision.reason, rule=decision.rule, retry_after=1)
+        if decision.would_deny:
+            return CONTINUE
         if decision.allow is not True:
             return Refusal(Reason.DENIED, decision.reason, rule=decision.rule)
-        if decision.obligations:  # an engine that lets one through which nobody fulfils is refused here once more
-            names = ", ".join(sorted({item.type for item in decision.obligations}))
-            return Refusal(Reason.DENIED, f"The policy asks for what this gateway cannot do: {names}", "obligation")
-        return CONTINUE
+        return CONTINUE  # Fulfil comes next, and does what the policy asks for besides

@@ -34,7 +34,8 @@ class RecordIntent:
         try:
             ident, now = self._ids.new(), self._clock.time()
             record = self._drawing.intent(exchange, ident, now)
-            seq = self._records.submit(records.intent(exchange, ident, now) if record is None else record, plain=True)
+            whole = records.intent(exchange, ident, now) if record is None else record
+            seq = self._records.submit(whole, plain=exchange.capture is None)
         except LogUnavailable as error:
             return _unavailable(error)
         exchange.intent_seq = seq
@@ -63,7 +64,8 @@ class RecordTerminal:
         try:
             try:
                 drawn = self._drawing.outcome(exchange, ident, now)
-                self._records.submit(records.terminal(exchange, ident, now) if drawn is None else drawn, plain=True)
+                whole = records.terminal(exchange, ident, now) if drawn is None else drawn
+                self._records.submit(whole, plain=exchange.capture is None)
             except Malformed as error:  # whatever got in there, it takes nobody's outcome away
                 _log.exception("the record of exchange %s is not one", exchange.id)
                 self._records.submit(records.bare(exchange, ident, now, f"record: {error}"))

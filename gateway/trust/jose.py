@@ -97,11 +97,11 @@ class Token:
         return parse_object(self.payload)
 
 
-def read_token(data: bytes, *, own_key: bool = False) -> Token:
+def read_token(data: bytes, *, own_key: bool = False, limit_bytes: int = TOKEN_LIMIT_BYTES) -> Token:
     """Rules 1 to 6. Raises Malformed; the text says which rule, never what stood in the token. `own_key`: it brings its
     key in `jwk`, which proves that its maker has that key and nothing else (proofs.py)."""
-    if len(data) > TOKEN_LIMIT_BYTES:
-        raise Malformed(f"the token is larger than {TOKEN_LIMIT_BYTES} bytes")  # 1
+    if len(data) > limit_bytes:
+        raise Malformed(f"the token is larger than {limit_bytes} bytes")  # 1
     found = _COMPACT.fullmatch(data)
     if found is None:
         raise Malformed("the token is not three base64url parts")  # 2

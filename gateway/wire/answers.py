@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from gateway.core import records
 from gateway.core.access import ask
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
+from gateway.core.obligations import mark
 from gateway.core.ports import (
     Answered,
     AnswerFilter,
@@ -26,25 +27,33 @@ from gateway.core.ports import (
     UpstreamTargets,
     WholeFilter,
 )
-from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed
+from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed, Withheld
 from gateway.wire.origins import shared
 from gateway.wire.streams import Streams
 
+Redact: TypeAlias = (
+    "Callable[[Exchange, UpstreamAnswer, AnswerFilter | WholeFilter | None], AnswerFilter | WholeFilter | None]"
+)
+"""Puts what hides behind what judges. Raises Malformed for an answer that cannot be read."""
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Binding:
-    """The handles of one exchange: what its answer mints belongs to its caller (ruling 13)."""
+    """The handles of one exchange: what its answer mints belongs to its caller (ruling 13). `marks`: the answer is
+    redacted, and what it mints is marked as that first."""
 
-    __slots__ = ("_handles", "_route", "_subject", "_upstream")
+    __slots__ = ("_handles", "_marks", "_route", "_subject", "_upstream")
 
-    def __init__(self, handles: Handles, route: str, subject: str, upstream: str) -> None:
+    def __init__(self, handles: Handles, route: str, subject: str, upstream: str, marks: bool) -> None:
         self._handles = handles
         self._route = route
         self._subject = subject
         self._upstream = upstream
+        self._marks = marks
 
     async def __call__(self, handle: Handle) -> None:
+        if self._marks:
+            await self._handles.bind(mark(handle), route=self._route, subject=self._subject, upstream=self._upstream)
         await self._handles.bind(handle, route=self._route, subject=self._subject, upstream=self._upstream)
 
     async def owner(self, handle: Handle) -> str | None:
@@ -59,6 +68,7 @@ class Answers:
         request_headers: Callable[[Exchange], list[Header]],
         answer_headers: Callable[[Answered, Exchange], list[Header]],
         target: Callable[[Exchange], str],
+        redact: Redact,
         streams: Streams,
         handles: Handles,
         log: RecordLog,
@@ -69,6 +79,7 @@ class Answers:
         self._request_headers = request_headers
         self._answer_headers = answer_headers
         self._target = target
+        self._redact = redact
         self._streams = streams
         self._handles = handles
         self._log = log
@@ -84,6 +95,8 @@ class Answers:
         filtering: AnswerFilter | WholeFilter | None = None
         if call.judged:
             filtering = await exchange.protocol.filter(exchange, answer, self._ask(exchange), self._bind(exchange))
+        if exchange.hides is not None:
+            filtering = self._redact(exchange, answer, filtering)
         if call.metered:
             exchange.reader = exchange.protocol.usage(exchange, answer)
         if call.ends and answer.status < 300:
@@ -179,7 +192,7 @@ class Answers:
         while chunk := await answer.chunk():
             size += len(chunk)
             if size > limit:
-                raise Malformed(f"a judged answer may have {limit} bytes")
+                raise _too_large(exchange, f"a judged answer may have {limit} bytes")
             parts.append(chunk)
         body = await filtering.rewrite(parts[0] if len(parts) == 1 else b"".join(parts))
         headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
@@ -214,7 +227,8 @@ class Answers:
     def _bind(self, exchange: Exchange) -> Binding:
         if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
-        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name)
+        marks = exchange.hides is not None
+        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name, marks)
 
     async def _forget(self, exchange: Exchange) -> None:
         for handle in exchange.call.handles:
@@ -230,6 +244,12 @@ class Answers:
         headers += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
         answer = await self._targets.client(exchange.upstream).send("POST", self._target(exchange), headers, message)
         await answer.aclose()
+
+
+def _too_large(exchange: Exchange, text: str) -> Malformed:
+    if exchange.hides is None:
+        return Malformed(text)
+    return Withheld(Refusal(Reason.DENIED, f"The answer cannot be shown: {text}", rule="redact"))
 
 
 def _share(exchange: Exchange, headers: list[Header]) -> None:

@@ -41,7 +41,9 @@ async def dial(
     connect = upstream.timeouts.connect
     try:
         async with asyncio.timeout(connect):
-            if tls is None:
+            if upstream.socket:
+                _, made = await loop.create_unix_connection(protocol, upstream.socket)
+            elif tls is None:
                 _, made = await loop.create_connection(protocol, upstream.host, upstream.port)
             else:
                 _, made = await loop.create_connection(

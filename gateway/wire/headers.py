@@ -77,7 +77,7 @@ def outgoing(exchange: Exchange) -> Outgoing:
     own: list[Header] = [(b"x-request-id", exchange.id.encode()), *call.headers]
     if exchange.trace_id:
         own.append((b"traceparent", _traceparent(exchange)))
-    if call.judged:
+    if call.judged or exchange.hides is not None:
         own.append(IDENTITY)
     if upstream.transparent:
         own += [pair for pair in head.headers if pair[0] in _FOR_IT]  # 5

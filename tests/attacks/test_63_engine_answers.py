@@ -1,4 +1,4 @@
-"""Whatever the embedded engine answers, or fails to, is a deny unless it is a decision. Remote engines come later."""
+"""Whatever the embedded engine answers, or fails to, is a deny unless it is a decision."""
 
 from __future__ import annotations
 

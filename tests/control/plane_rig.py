@@ -14,18 +14,32 @@ from urllib.parse import quote
 
 import orjson
 
+from gateway import config
+from gateway.assembly_bundles import Commit, Desk, Policies
 from gateway.assembly_keys import Rotation, RunningKeys, log_keys
+from gateway.assembly_replay_jobs import ChildReplays
+from gateway.assembly_why import PolicyWhys
 from gateway.control.access import Access
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
+from gateway.control.asking import Asking
+from gateway.control.bundles import Bundles as BundleApi
+from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door
 from gateway.control.keys import Keys
+from gateway.control.questions import Questions
+from gateway.control.recent import Recent
+from gateway.control.replay import Replays
+from gateway.control.shadow import Shadows
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
+from gateway.pdp.shadow import Comparisons
+from gateway.pdp.sources import PolicySource
 from gateway.stores.agents import SqliteRegistry
+from gateway.stores.bundles import SqliteBundles
 from gateway.stores.records import RecordIndex
 from gateway.trust.keys import KeyRing
 from gateway.trust.pins import Pins
@@ -33,6 +47,7 @@ from gateway.trust.tools import Named, Pin
 from gateway.trust.watched import PinSettings
 
 TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
+FLEET_TOKEN = "t0ken-of-the-fleet-77d2c554f1c9a0be"
 HOST = "127.0.0.1:8081"
 EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
 
@@ -122,6 +137,7 @@ class Rig:
     rotation: Rotation
     problems: list[str] = field(default_factory=list)
     rebuilt: list[int] = field(default_factory=list)
+    comparisons: Comparisons = field(default_factory=lambda: Comparisons(time.time))
 
     async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
         own = [("host", HOST), ("authorization", f"Bearer {TOKEN}")]
@@ -189,7 +205,7 @@ async def plane(
     )
     log.start(asyncio.get_running_loop())
     index.start()
-    access = Access(TOKEN, clock)
+    access = Access(TOKEN, clock, fleet_token=FLEET_TOKEN)
     problems: list[str] = []
     current = snapshot()
     registry = SqliteRegistry(tmp_path / "descriptors.sqlite", clock.time)
@@ -200,6 +216,15 @@ async def plane(
     async def rebuild() -> None:
         rebuilt.append(ring.revision)
 
+    comparisons = Comparisons(clock.time)
+    replays = ChildReplays(tmp_path, lambda: [log.vkey], ids, clock)
+    store = SqliteBundles(tmp_path / "bundles.sqlite")
+    settings = config.Settings(data_dir=tmp_path, policy=config.Policy(signers=("gateway",)))
+
+    async def swap(source: PolicySource | None, commit: Commit) -> None:
+        await commit(current)
+
+    desk = Desk(Policies(settings, ring, store, clock), store, log, ids, clock, lambda: "tollgate", swap)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     app = make_admin(
         Admin(
@@ -214,14 +239,23 @@ async def plane(
             log_folder=tmp_path / "log",
             agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
             keys=Keys(RunningKeys(ring, rotation, "gw-1", lambda: 3600.0)),
+            replays=Replays(replays, {"tollgate": b"pushed"}.get, Acts(log, ids, clock)),
+            shadows=Shadows(comparisons, lambda: {"engine": "embedded", "revision": "sha256:b"}),
+            asking=Asking(
+                Questions(lambda: current, log, ids, clock), PolicyWhys(lambda: current), Recent(), public_url
+            ),
+            bundles=BundleApi(desk),
+            fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
             ids=ids,
             clock=clock,
             version="0.1.0",
         )
     )
     try:
-        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt)
+        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt, comparisons)
     finally:
+        await replays.aclose()
         await log.close()
         registry.close()
+        store.close()
         index.close()

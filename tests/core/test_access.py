@@ -100,6 +100,27 @@ def test_nothing_to_ask_asks_nobody() -> None:
     assert asyncio.run(ask(exchange(engine=None), [])) == []
 
 
+def test_an_item_is_shown_where_its_call_would_pass_with_what_policy_asks_for_then() -> None:
+    listed = CALL.but(context={"listing": True})
+    redact, tokens = Obligation("redact", {"paths": ["/a"]}), Obligation("max_tokens", {"n": 5})
+    approval, vague = Obligation("require_approval"), Obligation("redact", {"paths": ["a"]})
+    for obligations, call, shown in (
+        ((redact,), listed, True),
+        ((redact,), CALL, False),  # what the upstream asks of the caller: nobody would do it there
+        ((redact,), CALL.but(context={"listing": "true"}), False),
+        ((approval,), listed, False),
+        ((redact, approval), listed, False),
+        ((vague,), listed, False),
+        ((tokens,), listed, False),
+        ((tokens,), listed.but(action="llm.chat"), True),
+    ):
+        answer = Decision(True, "", "all", "test", "r1", obligations=obligations)
+        given = exchange(engine=SimpleNamespace(decide_many=lambda requests, answer=answer: [answer]))
+        (found,) = asyncio.run(ask(given, [call]))
+        assert found.allow is shown, (obligations, call)
+        assert not shown or found.obligations == ()
+
+
 @pytest.mark.parametrize(
     "doubtful",
     [

@@ -69,6 +69,10 @@ ORDINARY: list[dict[str, Any]] = [
     {"limits": [{"name": "a", "remaining": 3}, {"name": "b", "remaining": 0}]},
     {"principal": Principal("anonymous", "anonymous")},
     {"decision": replace(ALLOW, reason="\u2028\x7f\x00é")},
+    {"decision": replace(ALLOW, input="sha256:" + "1" * 64)},
+    {"decision": replace(ALLOW, input="sha256:" + "2" * 64)},
+    {"decision": replace(ALLOW, mode="report")},
+    {"decision": replace(ALLOW, allow=False, mode="report")},
     {"asked": Call("http.GET", "endpoint", "/ü")},
 ]
 
@@ -140,7 +144,13 @@ def test_what_is_not_ordinary_is_left_to_the_dictionary(wanted: dict[str, Any]) 
     assert Drawing().intent(opened(**wanted), "id", NOW) is None
 
 
-@pytest.mark.parametrize("wanted", [{"refusal": REFUSED}, {"fault": "x"}, {"filtered": (1, 2)}, {"intent_seq": None}])
+OUT_OF_THE_ORDINARY: list[dict[str, Any]] = [
+    {"refusal": REFUSED}, {"fault": "x"}, {"filtered": (1, 2)}, {"intent_seq": None}, {"would_deny": 1},
+    {"failed_open": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", OUT_OF_THE_ORDINARY)
 def test_an_outcome_that_is_not_ordinary_is_left_to_the_dictionary(wanted: dict[str, Any]) -> None:
     exchange, drawing = opened(), Drawing()
     assert drawing.intent(exchange, "id", NOW) is not None

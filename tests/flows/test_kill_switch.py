@@ -154,7 +154,7 @@ def test_blocking_a_caller_ends_its_streams_and_refuses_it_until_it_is_let_go(tm
             [refused] = [each for each in records if each["kind"] == "refusal"]
             assert refused["subject"]["id"] == "agent:idp/planner"
             assert refused["refusal"] == {
-                "reason": "denied", "rule": "caller_blocked",
+                "reason": "denied", "rule": "caller_blocked", "stage": "verify",
                 "text": "The caller agent:idp/planner was blocked by an administrator",
             }  # fmt: skip
 

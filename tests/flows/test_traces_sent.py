@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rig import gateway, until
 
-from gateway.app import SystemClock
+from gateway.assembly_life import SystemClock
 from gateway.telemetry_traces import Traces, otlp_exporter
 from tests.flows.canned import Canned, answer, canned, open_policy, say
 from tests.stages.exchanges import exchange

@@ -22,7 +22,7 @@ from gateway.log import export
 from gateway.log.journal import replay
 from gateway.log.tlog import ENTRY_BYTES
 from gateway.log.verify import verify
-from gateway.log.writer import Sequencer
+from gateway.log.writer import BLOB_BYTES, Sequencer
 from tests.log.log_rig import FaultyDisk, eventually, exchange_id, exchanges, record, run, sequencer, verified
 
 
@@ -248,6 +248,23 @@ def test_too_many_bytes_on_their_way_to_the_tiles_refuse(tmp_path: Path) -> None
         log.start(asyncio.get_running_loop())
         await log.sequenced(0)
         await log.checkpoint()
+        log.submit(record("admin"))
+        await log.close()
+
+    run(main)
+
+
+def test_too_many_captures_on_their_way_to_their_blobs_refuse(tmp_path: Path) -> None:
+    log = sequencer(tmp_path, queue_bytes=3 * BLOB_BYTES)
+    capture = {"text": "x" * 70_000}
+    for _ in range(4):
+        log.submit(record("admin", request={"capture": capture}))
+    with pytest.raises(LogUnavailable, match="queue"):
+        log.submit(record("admin"))
+
+    async def main() -> None:
+        log.start(asyncio.get_running_loop())
+        await log.sequenced(3)
         log.submit(record("admin"))
         await log.close()
 

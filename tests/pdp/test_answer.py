@@ -31,17 +31,33 @@ def test_an_object_says_why_and_by_which_rule() -> None:
 
 
 def test_an_obligation_that_can_be_fulfilled_is_handed_on() -> None:
-    answer: Any = {"decision": True, "context": {"obligations": [{"type": "redact", "paths": ["$.a"]}]}}
+    answer: Any = {"decision": True, "context": {"obligations": [{"type": "redact", "paths": ["/a"]}]}}
     decision = READER.read(answer, 0.0)
     assert decision.allow is True
-    assert decision.obligations == (Obligation("redact", {"paths": ["$.a"]}),)
+    assert decision.obligations == (Obligation("redact", {"paths": ["/a"]}),)
 
 
 def test_an_obligation_that_cannot_is_a_deny_that_names_it() -> None:
-    answer: Any = {"decision": True, "context": {"obligations": [{"type": "redact"}, {"type": "charge", "amount": 1}]}}
+    answer: Any = {"decision": True, "context": {"obligations": [{"type": "redact", "paths": ["/a"]}, {"type": "fly"}]}}
     decision = READER.read(answer, 0.0)
     assert (decision.allow, decision.fault, decision.obligations) == (False, False, ())
-    assert "charge" in decision.reason
+    assert "'fly'" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("obligation", "words"),
+    [
+        ({"type": "charge", "unit": "usd", "amount": "0.50"}, "no budget in usd"),
+        ({"type": "charge", "unit": "tokens", "amount": 5}, "no budget in tokens"),
+        ({"type": "require_approval", "approvers": ["ops"], "ttl": "15m"}, "approvals are not in this version"),
+        ({"type": "require_approval"}, "approvals are not in this version"),
+    ],
+)
+def test_what_is_known_and_not_built_is_a_deny_that_says_so(obligation: Any, words: str) -> None:
+    answer: Any = {"decision": True, "context": {"rule": "all", "obligations": [obligation]}}
+    decision = Reader("embedded", "sha256:0").read(answer, 0.0)
+    assert (decision.allow, decision.fault, decision.rule) == (False, False, "all")
+    assert words in decision.reason
 
 
 def test_a_deny_stays_one_whatever_it_asks_for() -> None:
@@ -77,6 +93,14 @@ WRONG = [
     ({"decision": True, "context": {"obligations": [{"paths": []}]}}, "an obligation is not"),
     ({"decision": True, "context": {"obligations": [{"type": 1}]}}, "an obligation is not"),
     ({"decision": True, "context": {"obligations": [None]}}, "an obligation is not"),
+    (
+        {"decision": True, "context": {"obligations": [{"type": "redact", "paths": "/a"}]}},
+        "redact: paths is not a list",
+    ),
+    (
+        {"decision": True, "context": {"obligations": [{"type": "redact", "path": ["/a"]}]}},
+        "member 'path' is not known",
+    ),
 ]
 
 

@@ -73,14 +73,22 @@ def test_an_obligation_nobody_fulfils_is_a_deny_that_names_it() -> None:
     decision = now(engine(text).decide(request()))
     assert decision.allow is False
     assert "require_approval" in decision.reason
-    allowed = now(engine(text, obligations=frozenset({"require_approval"})).decide(request()))
-    assert [item.type for item in allowed.obligations] == ["require_approval"]
+    denied = now(engine(text.replace("require_approval", "limit"), obligations=frozenset()).decide(request()))
+    assert (denied.allow, "limit" in denied.reason) == (False, True)
+
+
+def test_a_decision_that_was_kept_has_its_obligations_unchanged() -> None:
+    text = 'decision := {"decision": true, "context": {"obligations": [{"type": "limit", "rate": "5/minute"}]}}'
+    asked = engine(text)
+    first, second = now(asked.decide(request())), now(asked.decide(request()))
+    assert first.obligations == second.obligations
+    assert [(item.type, item.values) for item in second.obligations] == [("limit", {"rate": "5/minute"})]
 
 
 def test_a_set_of_the_policy_is_a_list_as_for_opa() -> None:
-    text = 'decision := {"decision": true, "context": {"obligations": {{"type": "redact", "paths": {"b", "a"}}}}}'
+    text = 'decision := {"decision": true, "context": {"obligations": {{"type": "redact", "paths": {"/b", "/a"}}}}}'
     (found,) = now(engine(text, obligations=frozenset({"redact"})).decide(request())).obligations
-    assert found.values == {"paths": ["a", "b"]}
+    assert found.values == {"paths": ["/a", "/b"]}
 
 
 def test_what_cannot_be_written_as_json_is_a_deny_and_never_reaches_the_engine() -> None:

@@ -1,127 +1,61 @@
 """OPA's own Rego v1 cases: what passes the checks at load answers as OPA does, or with an error, never otherwise.
 
-Source: open-policy-agent/swift-opa, generated from OPA 1.14 (Apache-2.0), read from ../shared/vectors beside the
-checkout when it is there. Each case is loaded as a policy would be; the projection of its input is tried besides.
+Each case is loaded as a policy would be (rego_cases.py); the projection of its input is tried besides. What is counted
+here is what docs/rego-conformance.md says.
 """
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import pytest
-import regorus
 
 from gateway.pdp.builtins import ALLOWED
-from gateway.pdp.compiled import new_engine, understand
+from gateway.pdp.compiled import understand
 from gateway.pdp.reads import paths_read, projector
-from gateway.pdp.sources import PolicySource, source_of
-from gateway.pdp.syntax import PolicyRefused, callee, target, visit_rule
+from gateway.pdp.syntax import callee, target, visit_rule
+from tests.pdp.rego_cases import asked, by_family, by_group, cases, input_of, judged, wrong_answers
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "rego-v1.tar.xz"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "rego-conformance.md"
 
 # Answers that differ without an error, each with why no request can meet it.
 NOT_OURS = {"inputvalues/input set": "its input holds a set, which JSON cannot; a request is JSON"}
 
-Case = dict[str, Any]
 
-
-@cache
-def cases() -> list[Case]:
-    if not VECTORS.exists():
-        pytest.skip(f"vectors are not here: {VECTORS.name} is expected in ../shared/vectors beside the checkout")
-    found: list[Case] = []
-    with tarfile.open(VECTORS) as archive:
-        for member in archive:
-            stream = archive.extractfile(member) if member.name.endswith(".json") else None
-            if stream is not None:
-                found.extend(json.loads(stream.read())["cases"])
-    return found
-
-
-def loaded(case: Case) -> PolicySource | None:
-    """The case as a policy that would be served, None where loading refuses it."""
-    modules = {f"m{number}.rego": text for number, text in enumerate(case.get("modules") or ["package empty"])}
-    try:
-        source = source_of(modules, case.get("data") or {})
-        understand(source)
-    except PolicyRefused:
-        return None
-    return source
-
-
-def input_of(case: Case) -> Any:
-    if "input_term" in case:  # a Rego term: mostly JSON with commas to spare
-        answer = json.loads(regorus.Engine().eval_query_as_json(case["input_term"]))
-        return answer["result"][0]["expressions"][0]["value"]
-    return case.get("input")
-
-
-def asked(source: PolicySource, case: Case, document: Any) -> Any:
-    """The bindings of the case's query, or the engine's error as a text."""
-    engine = new_engine(source.modules, source.data)
-    if document is not None:
-        engine.set_input_json(json.dumps(document))
-    try:
-        answer = json.loads(engine.eval_query_as_json(case["query"]))
-    except RuntimeError as error:
-        return f"error: {error}"
-    return [result.get("bindings") or {} for result in answer.get("result", [])]
-
-
-def settled(value: Any, deep: bool) -> Any:
-    """In an order that means nothing: results are a set, and what `sort_bindings` marks is one inside as well."""
-    if isinstance(value, dict):
-        return {key: settled(item, deep) for key, item in value.items()}
-    if isinstance(value, list):
-        items = [settled(item, deep) for item in value]
-        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if deep else items
-    return value
-
-
-def same(case: Case, answer: list[Any]) -> bool:
-    deep = bool(case.get("sort_bindings"))
-    given = sorted(json.dumps(settled(item, deep), sort_keys=True) for item in answer)
-    wanted = sorted(json.dumps(settled(item, deep), sort_keys=True) for item in case.get("want_result") or [])
-    return given == wanted and not (case.get("want_error") or case.get("want_error_code"))
-
-
-def judged() -> Iterator[tuple[str, Case, PolicySource | None]]:
-    for case in cases():
-        source = loaded(case)
-        if source is None:
-            yield "refused", case, None
-            continue
-        answer = asked(source, case, input_of(case))
-        if isinstance(answer, str):
-            yield "error", case, source
-        else:
-            yield ("same" if same(case, answer) else "other"), case, source
-
-
-def test_what_is_loaded_answers_as_opa_does_or_with_an_error() -> None:
-    counted: Counter[str] = Counter()
-    other = set()
-    for verdict, case, _ in judged():
-        counted[verdict] += 1
-        if verdict == "other":
-            other.add(case["note"])
+def test_no_case_is_loaded_and_then_answered_otherwise_than_opa_answers_it() -> None:
+    other = {item.note for item in judged() if item.served == "wrong"}
     assert other == set(NOT_OURS), other ^ set(NOT_OURS)
-    assert sum(counted.values()) == 2067
-    assert counted["same"] >= 1020, counted  # a check that refuses everything would pass the line above
+    counted = Counter(item.served for item in judged())
+    assert counted.total() == 2067
+    assert counted["right"] >= 1020, counted  # a check that refuses everything would pass the lines above
     assert counted["refused"] <= 920, counted
+
+
+def test_every_wrong_answer_of_the_engine_is_refused_with_its_place_and_its_reason() -> None:
+    """Not by a parser's error or by chance: by a check that names the construct."""
+    wrong = [item for item in judged() if item.alone == "wrong" and item.note not in NOT_OURS]
+    assert len(wrong) >= 10, "the engine has become better: look at what is refused, and at the document"
+    for item in wrong:
+        assert item.served == "refused", item.note
+        assert item.refusal.startswith("m0.rego:"), item.refusal
+        assert ": rule p: " in item.refusal, item.refusal
+
+
+def test_the_document_has_the_figures_that_are_counted_here() -> None:
+    """`python -m tests.pdp.rego_cases` prints them."""
+    text = DOCUMENT.read_text()
+    for table in (by_family, wrong_answers, by_group):
+        assert "\n".join(table()) in text, f"{table.__name__}: the document says otherwise"
+    for note in NOT_OURS:
+        assert text.count(f"`{note}`") >= 2, "what is not refused is explained"
+    assert f"gordon-to-regorus {version('gordon-to-regorus')}" in text
 
 
 def test_every_allowed_builtin_is_proved_by_a_case() -> None:
     proved: set[str] = set()
-    for verdict, _, source in judged():
-        if verdict == "same" and source is not None:
-            rules = understand(source)
+    for item in judged():
+        if item.served == "right" and item.source is not None:
+            rules = understand(item.source)
             known = frozenset(rule.path for rule in rules)
             for rule in rules:
                 for kind, content in visit_rule(rule):
@@ -133,14 +67,20 @@ def test_every_allowed_builtin_is_proved_by_a_case() -> None:
 def test_what_is_not_read_does_not_change_the_answer() -> None:
     """The analysis of reads against the engine: the projection of an input gives what the whole input gives."""
     tried = 0
-    for case in cases():
+    for item in judged():
+        case, source = item.case, item.source
         document = input_of(case) if "input" in case or "input_term" in case else None
-        source = loaded(case) if isinstance(document, dict) and case["query"].startswith("data.") else None
-        reads = paths_read(understand(source)) if source is not None else frozenset()
-        if source is None or () in reads:
+        if source is None or not isinstance(document, dict) or not case["query"].startswith("data."):
+            continue
+        reads = paths_read(understand(source))
+        if () in reads:
             continue
         tried += 1
         noisy = {**document, "beside": {"the": ["point"]}}
         assert projector(reads)(noisy) == projector(reads)(document)
-        assert asked(source, case, projector(reads)(noisy)) == asked(source, case, document), case["note"]
+        assert asked(source, case, projector(reads)(noisy)) == asked(source, case, document), item.note
     assert tried >= 60
+
+
+def test_every_case_belongs_to_a_group() -> None:
+    assert len({group for group, _ in cases()}) >= 120

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.exchange import Decision, Obligation
+from gateway.core.exchange import Decision
 from gateway.core.pipeline import CONTINUE, Pipeline
 from gateway.core.reasons import Reason, Refusal
 from gateway.stages.decide import Decide
@@ -49,13 +49,6 @@ def test_only_true_is_an_allow(value: Any) -> None:
     verdict = Decide()(exchange(engine=engine(Decision(value, "", "", "test", "r1"))))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.DENIED
-
-
-def test_an_obligation_nobody_fulfils_is_a_deny_that_names_it() -> None:
-    obliged = Decision(True, "", "all", "test", "r1", obligations=(Obligation("redact", {"paths": ["/a"]}),))
-    verdict = Decide()(exchange(engine=engine(obliged)))
-    assert isinstance(verdict, Refusal)
-    assert (verdict.reason, "redact" in verdict.text) == (Reason.DENIED, True)
 
 
 def test_what_was_not_understood_is_refused_without_asking_anybody() -> None:
