@@ -28,6 +28,7 @@ from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
 from gateway.control.readiness import Readiness
 from gateway.core.canonical import Json
+from gateway.core.counts import Observers
 from gateway.core.drawing import Drawing
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
@@ -54,7 +55,7 @@ from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
 from gateway.stores.bundles import SqliteBundles
 from gateway.stores.sqlite import SqliteHandles
-from gateway.telemetry import Metrics, Observers
+from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
 from gateway.wire.answers import Answers
 from gateway.wire.asgi import Gateway

@@ -21,8 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from gateway.core.counts import Counts
-from gateway.core.exchange import Exchange
-from gateway.core.ports import Clock, Observer
+from gateway.core.ports import Clock
 
 LINE_CHARACTERS = 16_384  # a longer line is cut: a stack trace fits, a body does not
 _SECRETS = re.compile(
@@ -174,14 +173,3 @@ class _Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics._families()
-
-
-class Observers:
-    """Tells several observers about each finished exchange."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def finished(self, exchange: Exchange) -> None:
-        for observer in self._observers:
-            observer.finished(exchange)

@@ -18,10 +18,11 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.counts import Observers
 from gateway.core.exchange import Call, Decision, Exchange, Head
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.snapshot import Route, Upstream
-from gateway.telemetry import Gauge, Metrics, Observers, log_to
+from gateway.telemetry import Gauge, Metrics, log_to
 from gateway.telemetry_traces import QUEUE, Traces, otlp_exporter
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

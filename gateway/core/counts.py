@@ -10,7 +10,7 @@ from bisect import bisect_left
 from typing import Final
 
 from gateway.core.exchange import Exchange
-from gateway.core.ports import Clock
+from gateway.core.ports import Clock, Observer
 from gateway.core.reasons import Reason
 
 DURATION_BOUNDS = (
@@ -101,3 +101,14 @@ class Counts:
     def appended(self, seconds: float) -> None:
         """How long a group commit of the log took. Any thread."""
         self.append.observe(seconds)
+
+
+class Observers:
+    """Tells several observers about each finished exchange."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def finished(self, exchange: Exchange) -> None:
+        for observer in self._observers:
+            observer.finished(exchange)
