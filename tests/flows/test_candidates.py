@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,14 @@ from changing import Caller, Changing, changing, tool
 from rig import Running, gateway, run, until
 
 from gateway.assembly_policy import close_engine
+from gateway.core.bundles import BundleRefused
 from gateway.core.sharing import among
 from gateway.pdp.report import Reporting
 from tests.cli.rig_cli import Ran, Shell
 from tests.pdp.asking import request
 from tests.pdp.shadowing import NO, YES, Saying, beside
+from tests.trust.bundle_rig import KEY, OTHER, files, good, signed
+from tests.trust.bundle_rig import packed as bundle_of
 
 OPEN = """\
 package tollgate
@@ -260,6 +264,31 @@ def test_a_candidate_decides_for_a_share_of_the_callers_and_the_record_says_whos
         refused = next(record for record in running.records() if record["kind"] == "refusal")
         told = tollgate(shell, running, "explain", refused["exchange"])
         assert found["rollout"]["revision"] in told.out
+
+
+def test_a_signed_bundle_can_be_the_candidate_and_one_of_a_stranger_cannot(tmp_path: Path) -> None:
+    (tmp_path / "mine.jwks.json").write_text(json.dumps({"keys": [KEY.jwk()]}))
+    packed = tmp_path / "candidate.tar.gz"
+    packed.write_bytes(good())  # lets in whom its data call a friend: here nobody
+    trust = {"signers": [{"name": "mine", "jwks": {"file": str(tmp_path / "mine.jwks.json")}}]}
+    with serving(tmp_path) as (running, _):
+        policy = {
+            **running.settings["policy"],
+            "signers": ["mine"],
+            "rollout": {"percent": "100%", "bundle": str(packed)},
+        }
+        running.reload(trust={**running.settings["trust"], **trust}, policy=policy)
+        assert Caller(running).call("forecast") == "denied"
+        revision = running.app.snapshot.revision
+        packed.write_bytes(packed_by(OTHER))
+        with pytest.raises(BundleRefused):
+            running.reload()
+        assert running.app.snapshot.revision == revision
+        assert Caller(running).call("forecast") == "denied"
+
+
+def packed_by(key: Any) -> bytes:
+    return bundle_of(signed(files(), key))
 
 
 def test_a_rollout_that_grows_takes_nobodys_candidate_away(tmp_path: Path) -> None:
