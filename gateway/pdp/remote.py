@@ -20,7 +20,8 @@ from typing import Protocol as Port
 from typing import TypeAlias
 
 from gateway.core.access import AccessRequest
-from gateway.core.canonical import Json
+from gateway.core.canonical import Json, digest
+from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
@@ -94,6 +95,7 @@ class RemoteEngine:
         self.revision = settings.revision
         self.reads: frozenset[tuple[str, ...]] = frozenset({()})
         self._asker = asker
+        self._excerpts = Excerpts(self.reads)
         self._settings = settings
         self._reader = Reader(self.name, self.revision, settings.obligations)
         self._breaker = Breaker(settings.breaker)
@@ -102,7 +104,7 @@ class RemoteEngine:
 
     def decide(self, request: AccessRequest) -> Decision | Awaitable[Decision]:
         found = self._question((request,))
-        return found if isinstance(found, Decision) else self._one(found)
+        return found if isinstance(found, Decision) else self._one(found, digest(self._excerpts.of(request)))
 
     def decide_many(self, requests: Sequence[AccessRequest]) -> list[Decision] | Awaitable[list[Decision]]:
         if not requests:
@@ -134,8 +136,9 @@ class RemoteEngine:
         except (TypeError, ValueError) as error:
             return self._reader.fault(NOT_SHOWN, f"input: {error}", 0.0)
 
-    async def _one(self, ask: Ask) -> Decision:
-        return (await self._asked(ask, 1))[0]
+    async def _one(self, ask: Ask, name: str) -> Decision:
+        """`name` is the digest of the question, for its record."""
+        return replace((await self._asked(ask, 1))[0], input=name)
 
     async def _asked(self, ask: Ask, count: int) -> list[Decision]:
         started = self._monotonic()
