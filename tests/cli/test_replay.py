@@ -96,7 +96,9 @@ def test_a_limit_that_nothing_could_be_held_against_does_not_hold(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_log(tmp_path, decided(EmbeddedEngine(read_folder(place / "own")), 20, "none"))
-    options = ("--bundle", str(place / "stricter"), "--data-dir", str(tmp_path), "--key", VKEY)
+    (tmp_path / "blind").mkdir()
+    (tmp_path / "blind" / "p.rego").write_text("package tollgate\n\ndecision := input.context.arguments.days <= 7\n")
+    options = ("--bundle", str(tmp_path / "blind"), "--data-dir", str(tmp_path), "--key", VKEY)
     code, out, err = told(capsys, *options, "--max-new-denies", "0")
     assert code == 1
     assert "no decision could be replayed" in err
