@@ -13,8 +13,8 @@ from setuptools import setup
 COMPILED = """
 core/access core/canonical core/drawing core/excerpt core/exchange core/ids core/obligations core/pipeline core/reasons
 core/records core/redaction core/sse
-stages/credentials stages/decide stages/forward stages/fulfil stages/identify stages/kept stages/ledger stages/meter
-stages/record stages/scopes stages/verify
+stages/capture stages/credentials stages/decide stages/forward stages/fulfil stages/identify stages/kept stages/ledger
+stages/meter stages/record stages/scopes stages/verify
 wire/answers wire/asgi wire/connection wire/cycle wire/field_names wire/forwarded wire/head wire/headers wire/http1
 wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/streams wire/target
 wire/upstream wire/ways
