@@ -172,7 +172,7 @@ def children() -> set[str]:
 def test_a_candidate_beside_is_evaluated_in_a_process_of_its_own_which_ends_with_it(tmp_path: Path) -> None:
     candidate = bundle(tmp_path, "candidate", CLOSED)
     with serving(tmp_path, shadow={"bundle": candidate, "timeout": "20s"}) as (running, _):
-        assert children() == set(), "it is started when it is first asked"
+        until(lambda: len(children()) == 1, what="the start of the candidate's process, before it is first asked")
         Caller(running).call("forecast")
         counted(running, 1)
         assert len(children()) == 1
