@@ -24,7 +24,18 @@ def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -
                 joined[name] = record[name]
     last = ordered[-1]
     ended = last.get("kind") in ("outcome", "refusal")
-    for name in ("refusal", "result", "response", "usage", "upstream", "limits", "filtered", "fault", "us"):
+    for name in (
+        "refusal",
+        "result",
+        "response",
+        "usage",
+        "upstream",
+        "limits",
+        "filtered",
+        "would_deny",
+        "fault",
+        "us",
+    ):
         if ended and name in last:
             joined[name] = last[name]
     joined["state"] = _state(last)

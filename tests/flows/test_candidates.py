@@ -323,6 +323,8 @@ def test_report_mode_lets_pass_what_policy_denies_and_records_that_it_would_not(
         exchange = next(record["exchange"] for record in running.records() if record["kind"] == "outcome")
         told = tollgate(shell, running, "explain", exchange).out
         assert "would have denied" in told
+        explained = tollgate(shell, running, "explain", listed["exchange"], "--json").json
+        assert (explained["would_deny"], explained["filtered"]["hidden"]) == (1, 0)
 
 
 def test_report_mode_lets_no_fault_of_the_engine_pass(tmp_path: Path) -> None:
