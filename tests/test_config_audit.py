@@ -34,7 +34,7 @@ def test_levels_and_masks_are_read(tmp_path: Path) -> None:
         tmp_path, "{capture: full, mask: {paths: [context.arguments.*.iban], names: [nick]}}", ", capture: shape"
     )
     assert (found.audit.capture, found.routes[0].capture) == ("full", "shape")
-    assert found.audit.mask == config.Mask(("context.arguments.*.iban",), ("nick",), False)
+    assert found.audit.mask == config.Mask(paths=("context.arguments.*.iban",), names=("nick",))
 
 
 @pytest.mark.parametrize(
