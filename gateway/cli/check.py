@@ -21,6 +21,8 @@ from gateway.cli.starter import STARTER
 from gateway.core.bundles import BundleRefused
 from gateway.core.canonical import Json
 from gateway.identity.apikey import ApiKeyError, ApiKeys
+from gateway.pdp.compiled import compile_source
+from gateway.pdp.doubts import doubts
 from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.syntax import PolicyRefused
 from gateway.trust.keys import KeyRingError
@@ -87,8 +89,11 @@ def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[s
     source = files_source(settings)
     try:
         if settings.policy.engine == "embedded":
-            engine = EmbeddedEngine(source(settings.policy))
+            policy = compile_source(source(settings.policy))
+            engine = EmbeddedEngine(policy)
             summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+            for doubt in doubts(policy):
+                message(f"policy: {doubt}")
         else:
             summary |= {"policy": f"{settings.policy.engine} at {settings.policy.url}"}
     except (PolicyRefused, BundleRefused, KeyRingError, OSError) as error:
