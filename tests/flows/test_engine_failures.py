@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -144,10 +145,11 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
                 questions += 1
                 await peer.send(answer(YES, JSON, status=b"200 OK" if good.is_set() else b"500 Oh"))
 
-        async with served(tmp_path, play, breaker={"failures": 3, "open": "500ms"}) as (gate, _):
+        async with served(tmp_path, play, breaker={"failures": 3, "open": "1s"}) as (gate, _):
             for _ in range(8):
                 assert (await ask(gate)).status_code == 503
             assert questions < 8, "an open breaker asks nothing"
+            assert re.search(r'tollgate_breaker_state\{breaker="policy opa"\} [12]\.0', await exposed(gate))
             rules = {record["decision"]["rule"] for record in await records(gate)}
             assert rules == {"status 500", "breaker_open: status 500"}
             assert len(await records(gate)) == 8
@@ -155,6 +157,7 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while (await ask(gate)).status_code != 200:
                     pass
+            assert 'tollgate_breaker_state{breaker="policy opa"} 0.0' in await exposed(gate)
 
     run(story())
 
@@ -210,9 +213,14 @@ TOOLS = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": name, "inputSc
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 
 
-@pytest.mark.parametrize(("on_error", "shown"), [("deny", 0), ("allow", 2)])
-def test_the_items_of_a_list_follow_the_routes_word_too(tmp_path: Path, on_error: str, shown: int) -> None:
-    """What may be called is what is shown, also while the engine fails behind the first question."""
+@pytest.mark.parametrize(
+    ("on_error", "status", "shown"), [("deny", b"500 Oh", 0), ("allow", b"500 Oh", 2), ("allow", b"200 OK", 0)]
+)
+def test_the_items_of_a_list_follow_the_routes_word_too(
+    tmp_path: Path, on_error: str, status: bytes, shown: int
+) -> None:
+    """What may be called is what is shown, also while the engine fails behind the first question; what policy denies
+    stays hidden."""
 
     async def story() -> None:
         questions = 0
@@ -222,7 +230,10 @@ def test_the_items_of_a_list_follow_the_routes_word_too(tmp_path: Path, on_error
             while True:
                 head, _ = await peer.request()
                 questions += head.startswith(b"POST")
-                await peer.send(answer(YES, JSON, status=b"200 OK" if questions <= 1 else b"500 Oh"))
+                first = questions <= 1
+                await peer.send(
+                    answer(YES if first else b'{"result":false}', JSON, status=b"200 OK" if first else status)
+                )
 
         async def list_tools(peer: Peer) -> None:
             await peer.send(answer(json.dumps(TOOLS).encode(), JSON))

@@ -10,6 +10,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from cerbos.effect.v1.effect_pb2 import EFFECT_ALLOW, EFFECT_NO_MATCH
+from cerbos.request.v1 import request_pb2
+from cerbos.response.v1 import response_pb2
 from rig import gateway
 from rig import run as run_bounded
 
@@ -18,6 +21,8 @@ from gateway.assembly_policy import close_engine, make_engine
 from gateway.core.access import AccessRequest
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
+from gateway.pdp.cerbos import _answers
+from gateway.pdp.remote import Answer, Unanswered
 from tests.flows.stage import staged
 from tests.pdp.asking import request, run, settled
 from tests.pdp.engine_servers import CerbosServer, cerbos_server
@@ -181,3 +186,37 @@ def test_the_callers_token_goes_along_where_the_configuration_says_so(tmp_path: 
     with served(tmp_path, auxData={"jwt": {"disableVerification": True}}) as server:
         assert run_bounded(story(True, server)) == 200
         assert run_bounded(story(False, server)) == 403
+
+
+@pytest.mark.parametrize("changed", ["kind", "id", "action", "another action", "fewer", "more", "effect"])
+def test_a_result_for_something_else_is_no_answer(changed: str) -> None:
+    asked_for = request_pb2.CheckResourcesRequest()
+    entry = asked_for.resources.add(actions=["mcp.tools/call"])
+    entry.resource.kind, entry.resource.id = "tool", "weather/get"
+    response = response_pb2.CheckResourcesResponse(cerbos_call_id="1")
+    result = response.results.add()
+    result.resource.kind, result.resource.id = "tool", "weather/get"
+    result.actions["mcp.tools/call"] = EFFECT_ALLOW
+    [right] = _answers(asked_for, response)
+    assert isinstance(right, Answer)
+    assert isinstance(right.value, dict)
+    assert right.value["decision"] is True
+    if changed in ("kind", "id"):
+        setattr(result.resource, changed, "another")
+    elif changed == "action":
+        del result.actions["mcp.tools/call"]
+    elif changed == "another action":
+        result.actions["mcp.tools/list"] = EFFECT_ALLOW
+    elif changed == "fewer":
+        del response.results[:]
+    elif changed == "more":
+        response.results.add().CopyFrom(result)
+    else:
+        result.actions["mcp.tools/call"] = EFFECT_NO_MATCH
+    [found] = _answers(asked_for, response)
+    if changed == "effect":
+        assert isinstance(found, Answer)
+        assert isinstance(found.value, dict)
+        assert found.value["decision"] is False
+    else:
+        assert isinstance(found, Unanswered)
