@@ -75,7 +75,7 @@ class Reaching:
         return next((item for item in unknown if not covered.isdisjoint(item.lines)), decision)
 
     def _panicked(self, error: BaseException, unknown: Collection[Reference]) -> Reference:
-        """What it got at before, nobody knows; and the engine is in an unknown state. What is no panic goes on its way."""
+        """What it got at, nobody knows, and the engine is in an unknown state. What is no panic goes on its way."""
         if type(error).__name__ != "PanicException":
             raise error
         self._engine = self._made()
