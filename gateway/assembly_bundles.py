@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from gateway import config
+from gateway.assembly_keys import make_ring
 from gateway.core.bundles import (
     CONFIGURED,
     OWN_SIGNER,
@@ -112,6 +114,18 @@ def configured_source(settings: config.Settings, ring: KeyRing | None, now: Call
         return read_folder(path)
     verifier = Verifier(lambda: rules_of(settings, ring), SeparateLab(), now)
     return bundle_source(verifier.verify(read_tarball(path), Terms(now=now(), tests=False)))
+
+
+def files_source(settings: config.Settings) -> Callable[[config.Policy], PolicySource]:
+    """As `configured_source`, for the policy in force and for candidates, where no gateway runs: from files alone. The
+    gateway's own keys are looked at only where one of them may have signed, and never made. Raises KeyRingError too."""
+
+    def source(policy: config.Policy) -> PolicySource:
+        own = policy.bundle.is_file() and OWN_SIGNER in policy.signers and (settings.data_dir / "keys").is_dir()
+        ring = make_ring(settings, time.time, private=False) if own else None
+        return configured_source(replace(settings, policy=policy), ring, time.time)
+
+    return source
 
 
 class Policies:

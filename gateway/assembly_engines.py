@@ -11,10 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_candidates import inner_engines
 from gateway.core.exchange import Header
+from gateway.core.ports import DecisionPoint
 from gateway.core.snapshot import Timeouts, Upstream, UpstreamTls
 from gateway.pdp.authzen import AuthzenAsker, AuthzenSettings
-from gateway.pdp.breaker import BreakerSettings
+from gateway.pdp.breaker import BreakerSettings, State
 from gateway.pdp.opa import OpaAsker
 from gateway.pdp.over_http import Site
 from gateway.pdp.remote import Asker, RemoteEngine, RemoteSettings
@@ -38,6 +40,20 @@ def remote_engine(settings: config.Policy, obligations: frozenset[str]) -> Remot
             breaker=BreakerSettings(settings.breaker.failures, settings.breaker.open),
         ),
     )
+
+
+_STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+
+
+def breakers(engine: DecisionPoint) -> dict[str, float]:
+    """The state of each breaker before an engine in force or beside it, by the engine's name; the worse of two."""
+    found: dict[str, float] = {}
+    for inner in inner_engines(engine):
+        for name, number in breakers(inner).items():
+            found[name] = max(number, found.get(name, 0.0))
+    if isinstance(engine, RemoteEngine):
+        found[f"policy {engine.name}"] = _STATES[engine.breaker()]
+    return found
 
 
 def _asker(settings: config.Policy) -> Asker:

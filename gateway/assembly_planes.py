@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gateway import __version__, config
 from gateway.assembly import LOOPBACK_HOSTS
 from gateway.assembly_candidates import deciding, shadow_gauges
+from gateway.assembly_engines import breakers
 from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
 from gateway.control.access import Access, TokenRefused, checked, token_from
@@ -162,12 +163,17 @@ class Gauges:
         return [
             Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
             Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
+            Gauge("tollgate_breaker_state", "0 closed, 1 half-open, 2 open.", ("breaker",), self._breakers),
             *shadow_gauges(self._comparisons),
             Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
         ]
 
     def _unsequenced(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((), float(self._log().unsequenced))]
+
+    def _breakers(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        found = breakers(self._snapshot().engine)
+        return [((name,), number) for name, number in found.items()]
 
     def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((engine.revision,), 1.0) for engine in deciding(self._snapshot().engine)]

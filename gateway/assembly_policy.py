@@ -49,10 +49,12 @@ async def close_engine(engine: DecisionPoint) -> None:
 
 
 async def start_engine(engine: DecisionPoint) -> None:
-    """Waits for what it runs; a shadow's second engine is not waited for. Raises EngineFault."""
+    """Waits for what it runs; a shadow's second engine is begun and not waited for. Raises EngineFault."""
     for inner in inner_engines(engine):
         if not (isinstance(engine, Shadow) and inner is engine.beside):
             await start_engine(inner)
+        elif isinstance(inner, EmbeddedEngine):
+            inner.start()
     if isinstance(engine, EmbeddedEngine):
         await engine.started()
 

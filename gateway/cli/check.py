@@ -12,16 +12,20 @@ from pathlib import Path
 import click
 
 from gateway import config
+from gateway.assembly_bundles import files_source
 from gateway.assembly_candidates import of_side
 from gateway.assembly_keys import open_vault
 from gateway.assembly_policy import make_engine
 from gateway.cli.output import OK, USAGE, Stop, data, json_line, json_option, message
 from gateway.cli.starter import STARTER
+from gateway.core.bundles import BundleRefused
 from gateway.core.canonical import Json
 from gateway.identity.apikey import ApiKeyError, ApiKeys
+from gateway.pdp.compiled import compile_source
+from gateway.pdp.doubts import doubts
 from gateway.pdp.embedded import EmbeddedEngine
-from gateway.pdp.sources import read_folder
 from gateway.pdp.syntax import PolicyRefused
+from gateway.trust.keys import KeyRingError
 
 _EPILOG = """\b
 Examples:
@@ -82,19 +86,23 @@ def command(
 def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[str, Json]:
     """What the configuration names besides itself: the policy and the API keys are read as `serve` would."""
     summary: dict[str, Json] = {"routes": len(settings.routes), "upstreams": len(settings.upstreams)}
+    source = files_source(settings)
     try:
         if settings.policy.engine == "embedded":
-            engine = EmbeddedEngine(read_folder(settings.policy.bundle))
+            policy = compile_source(source(settings.policy))
+            engine = EmbeddedEngine(policy)
             summary |= {"policy": engine.revision, "evaluated": engine.evaluation().where}
+            for doubt in doubts(policy):
+                message(f"policy: {doubt}")
         else:
             summary |= {"policy": f"{settings.policy.engine} at {settings.policy.url}"}
-    except (PolicyRefused, OSError) as error:
+    except (PolicyRefused, BundleRefused, KeyRingError, OSError) as error:
         problems.append(_problem("policy.bundle", f"{error}"))
     for key, side in (("policy.shadow", settings.policy.shadow), ("policy.rollout", settings.policy.rollout)):
         if side is not None and side.engine == "embedded":
             try:
-                summary[key] = make_engine(of_side(settings.policy, side)).revision
-            except (PolicyRefused, OSError) as error:
+                summary[key] = make_engine(of_side(settings.policy, side), source=source).revision
+            except (PolicyRefused, BundleRefused, KeyRingError, OSError) as error:
                 problems.append(_problem(f"{key}.bundle", f"{error}"))
     if settings.trust.api_keys is not None:
         try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from gateway import config
+from gateway.assembly_bundles import candidate_source
 from gateway.assembly_candidates import Arranging
 from gateway.assembly_keys import open_vault
 from gateway.assembly_policy import close_engine, make_engine
@@ -41,7 +43,9 @@ The input is an access request in AuthZEN's shape, as policies see it:
 
 @click.command("decide", epilog=_EPILOG)
 @click.option("--input", "source", required=True, metavar="FILE|-", help="The access request; - is stdin.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="The policy's folder (default: the configuration's).")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="The policy's folder or bundle (default: the configuration's)."
+)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Take policy settings from this configuration.")
 @click.option("--explain", is_flag=True, help="Say why: the rules, what they looked for, what would be allowed.")
 @json_option
@@ -111,7 +115,8 @@ def _request(source: str) -> AccessRequest:
 async def _decide(
     settings: config.Policy, request: AccessRequest, explain: bool
 ) -> tuple[Decision, dict[str, Json] | None]:
-    engine = Arranging(make_engine, None)(settings)  # for this subject, where a candidate has a share of them
+    read = partial(make_engine, source=lambda policy: candidate_source(policy.bundle))  # a question, whoever signed it
+    engine = Arranging(read, None)(settings)  # for this subject, where a candidate has a share of them
     try:
         answer = engine.decide(request)
         decision = await answer if isinstance(answer, Awaitable) else answer

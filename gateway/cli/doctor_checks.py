@@ -18,13 +18,14 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_bundles import files_source
 from gateway.assembly_keys import make_ring
 from gateway.assembly_policy import close_engine, make_engine
 from gateway.control.access import TokenRefused, checked, token_from
+from gateway.core.bundles import BundleRefused
 from gateway.core.canonical import Json
 from gateway.core.reasons import EngineFault
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
-from gateway.pdp.sources import read_folder
 from gateway.pdp.syntax import PolicyRefused
 from gateway.trust.keys import KeyRingError
 
@@ -135,14 +136,15 @@ def key_files(settings: config.Settings) -> list[Finding]:
     return found
 
 
-def policy(settings: config.Policy) -> list[Finding]:
+def policy(whole: config.Settings) -> list[Finding]:
     """Loads the policy, and says where it is evaluated (ruling 33) and whether decisions are kept; or asks the engine
     that decides over the network whether it could."""
+    settings = whole.policy
     if settings.engine != "embedded":
         return [_engine(settings)]
     try:
-        engine = EmbeddedEngine(read_folder(settings.bundle), EmbeddedSettings(deadline_s=settings.timeout))
-    except (PolicyRefused, OSError) as error:
+        engine = EmbeddedEngine(files_source(whole)(settings), EmbeddedSettings(deadline_s=settings.timeout))
+    except (PolicyRefused, BundleRefused, KeyRingError, OSError) as error:
         return [Finding("policy", FAIL, f"{error}")]
     path = engine.evaluation()
     why = f" ({'; '.join(path.because)})" if path.because else ""

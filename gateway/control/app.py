@@ -36,7 +36,7 @@ from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, RecordLog
 from gateway.core.query import QueryFailed, RecordQuery, Records
-from gateway.core.reasons import LogUnavailable
+from gateway.core.reasons import LogUnavailable, StoreFailed
 from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot
 
@@ -102,7 +102,10 @@ def make_admin(plane: Admin) -> App:
         Way("/logout", pages.log_out, methods=["POST"]),
         Way("/", pages.home),
     ]
-    handlers: Any = {HTTPException: _http_error, QueryFailed: _query_error, LogUnavailable: _log_error, 500: _fault}
+    handlers: Any = {
+        HTTPException: _http_error, QueryFailed: _query_error, StoreFailed: _query_error, LogUnavailable: _log_error,
+        500: _fault,
+    }  # fmt: skip
     app = Starlette(routes=ways, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return Guard(app, plane.door, plane.access, POLICY)

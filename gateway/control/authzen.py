@@ -54,23 +54,23 @@ class AuthZen:
 
     async def evaluation(self, request: Request) -> Response:
         try:
-            ident = _ident(request)
+            _check_ident(request)
             asked = self._questions.question(await document(request))
         except Malformed as error:
-            return _refused(request, 400, f"{error}")
-        return await self._one(request, asked, ident)
+            return _refused(400, f"{error}")
+        return await self._one(request, asked)
 
     async def evaluations(self, request: Request) -> Response:
         try:
-            ident = _ident(request)
+            _check_ident(request)
             given = await document(request)
             listed = given.get("evaluations", [])
             if listed == []:  # then it is a single one
-                return await self._one(request, self._questions.question(given), ident)
+                return await self._one(request, self._questions.question(given))
             semantic = _semantic(given.get("options", {}))
             questions = self._listed(given, listed)
         except Malformed as error:
-            return _refused(request, 400, f"{error}")
+            return _refused(400, f"{error}")
         decided: list[Decision] = []
         for asked in questions:
             decision = await self._questions.decide(asked)
@@ -82,14 +82,14 @@ class AuthZen:
         allowed = sum(decision.allow for decision in decided)
         told: dict[str, Json] = {"asked": len(questions), "allowed": allowed, "denied": len(decided) - allowed}
         self._questions.record(request, "policy.evaluations", {"evaluations": told})
-        return _answer({"evaluations": [_told(decision) for decision in decided]}, ident)
+        return _answer({"evaluations": [_told(decision) for decision in decided]})
 
-    async def _one(self, request: Request, asked: Mapping[str, Json], ident: str) -> Response:
+    async def _one(self, request: Request, asked: Mapping[str, Json]) -> Response:
         decision = await self._questions.decide(asked)
         self._questions.record(request, "policy.evaluation", about(asked, decision))
         if decision.fault:
-            return _refused(request, 500, decision.reason)  # 1
-        return _answer(_told(decision), ident)
+            return _refused(500, decision.reason)  # 1
+        return _answer(_told(decision))
 
     def _listed(self, given: Mapping[str, Json], listed: Json) -> list[dict[str, Json]]:
         """Raises Malformed for the first that is none (2)."""
@@ -120,26 +120,19 @@ def _told(decision: Decision) -> dict[str, Json]:
     return {"decision": decision.allow, "context": context} if context else {"decision": decision.allow}
 
 
-def _ident(request: Request) -> str:
-    """Raises Malformed: an id that could not come back as it is. That of a refusal may be another's."""
+def _check_ident(request: Request) -> None:
+    """Raises Malformed: an id that could not come back as it is. guard.py has every answer carry it."""
     given = request.headers.getlist("x-request-id")
     if not given:
-        return ""
+        return
     if len(given) != 1 or len(given[0]) > REQUEST_ID_CHARACTERS or not given[0].isascii() or not given[0].isprintable():
         raise Malformed(f"X-Request-ID must be one text of at most {REQUEST_ID_CHARACTERS} visible ASCII characters")
-    return given[0]
 
 
-def _answer(found: Json, ident: str) -> Response:
-    headers = {"x-request-id": ident} if ident else {}
-    return Response(orjson.dumps(found), headers=headers, media_type="application/json")
+def _answer(found: Json) -> Response:
+    return Response(orjson.dumps(found), media_type="application/json")
 
 
-def _refused(request: Request, status: int, text: str) -> Response:
+def _refused(status: int, text: str) -> Response:
     """An error message as a plain text, as the specification has it."""
-    try:
-        ident = _ident(request)
-    except Malformed:
-        ident = ""
-    headers = {"x-request-id": ident} if ident else {}
-    return Response(text + "\n", status, headers, "text/plain")
+    return Response(text + "\n", status, media_type="text/plain")

@@ -27,7 +27,7 @@ def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -
                 joined.setdefault(name, record[name])
     last = ordered[-1]
     ended = last.get("kind") in ("outcome", "refusal")
-    for name in ("refusal", "result", "response", "usage", "upstream", "filtered", "fault", "us"):
+    for name in ("refusal", "result", "response", "usage", "upstream", "filtered", "would_deny", "fault", "us"):
         if ended and name in last:
             joined[name] = last[name]
     joined["state"] = _state(last)

@@ -24,7 +24,7 @@ from starlette.routing import Route as Way
 
 from gateway.control.problem import answer, problem
 from gateway.core.bundles import BundleDesk, BundleState
-from gateway.core.canonical import Json, digest, parse_answer
+from gateway.core.canonical import MAX_INTEGER, Json, digest, parse_answer
 from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed
 from gateway.core.records import timestamp
@@ -134,7 +134,7 @@ class Fleet:
         opa.decisions += len(events)
         opa.denied += denied
         opa.batches += 1
-        self._decisions.extend(events)
+        self._decisions.extend(_plain(item) for item in events[-DECISIONS:])
         return Response(status_code=204)
 
     async def fleet(self, request: Request) -> Response:
@@ -148,7 +148,7 @@ class Fleet:
         """The one that speaks, by its labels. Raises Malformed."""
         labels = said.get("labels")
         ident = labels.get("id") if isinstance(labels, dict) else None
-        if not isinstance(labels, dict) or not isinstance(ident, str) or not 0 < len(ident) <= _TEXT_CHARACTERS:
+        if not isinstance(labels, dict) or not isinstance(ident, str) or not ident or ident != _text(ident):
             raise Malformed("labels.id is missing: it says which OPA this is")
         opa = self._opas.setdefault(ident, Opa(ident))
         self._opas.move_to_end(ident)
@@ -204,7 +204,7 @@ def _bundles(said: dict[str, Json]) -> dict[str, Json]:
     for name, bundle in listed.items() if isinstance(listed, dict) else ():
         if isinstance(bundle, dict) and len(found) < 100:
             shown = {key: _text(bundle.get(key)) for key in ("active_revision", "code", "message")}
-            found[name[:_TEXT_CHARACTERS]] = {key: text for key, text in shown.items() if text}
+            found[_text(name)] = {key: text for key, text in shown.items() if text}
     return found
 
 
@@ -212,6 +212,18 @@ def _denies(result: Json) -> bool:
     if isinstance(result, dict):
         return result.get("decision", result.get("allow")) is False
     return result is False
+
+
+def _plain(value: Json) -> Json:
+    """As it can be shown: an integer beyond 2^53-1 is its digits, half a character is a question mark."""
+    if isinstance(value, dict):
+        return {name.encode("utf-8", "replace").decode(): _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    big = isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_INTEGER
+    return str(value) if big else value
 
 
 def _text(value: Json) -> str:

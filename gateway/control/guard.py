@@ -28,6 +28,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = frozenset({"/healthz", "/readyz", "/login"})
 _FLEET = ("/bundles/", "/status", "/logs")  # not /log/, which is the audit log's files
+_ID_BYTES = 256
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -63,7 +64,7 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket here"})  # 1
         else:
-            guarded = self._guarded(send)
+            guarded = self._guarded(send, _request_id(scope))
             refused = self._refused(scope)
             if refused is None:
                 await self._app(scope, receive, guarded)
@@ -120,15 +121,22 @@ class Guard:
                 return found.value
         return ""
 
-    def _guarded(self, send: Send) -> Send:
+    def _guarded(self, send: Send, ident: list[tuple[bytes, bytes]]) -> Send:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message.get("headers", ())}
-                extra = [item for item in self._headers if item[0] not in given]
+                extra = [item for item in (*self._headers, *ident) if item[0] not in given]
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
         return guarded
+
+
+def _request_id(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What every answer to an AuthZEN request repeats, refusals too (its version 1.0, Request Identification)."""
+    found = [item for item in scope["headers"] if item[0] == b"x-request-id"]
+    fits = len(found) == 1 and len(found[0][1]) <= _ID_BYTES and all(32 <= byte < 127 for byte in found[0][1])
+    return found if fits and str(scope["path"]).startswith("/access/") else []
 
 
 def _security_headers(door: Door, policy: str) -> list[tuple[bytes, bytes]]:

@@ -77,7 +77,7 @@ class CerbosAsker:
         self._channel: grpc.aio.Channel | None = None
         self._service: Any = None
 
-    def prepare(self, requests: Sequence[AccessRequest]) -> Ask:
+    def prepare(self, requests: Sequence[AccessRequest], documents: Sequence[bytes]) -> Ask:
         calls = self._calls(requests)
 
         async def ask(found: Found) -> None:

@@ -51,7 +51,13 @@ def run_tests(source: PolicySource) -> LabReport:
     engine.set_gather_prints(True)
     engine.set_enable_coverage(True)
     files = {module.path for module in source.tests}
-    rules = [rule for rule in read_tree(engine.get_ast_as_json()) if rule.file in files]
+    tree = read_tree(engine.get_ast_as_json())
+    for rule in tree:
+        if rule.file not in files and rule.path[-1].startswith(("test_", "todo_test_")):
+            raise rule.refuse(
+                "is a test among what is served, where nobody runs it; put it into a file ending in _test.rego"
+            )
+    rules = [rule for rule in tree if rule.file in files]
     found = {rule.path: rule for rule in rules if rule.path[-1].startswith("test_")}
     todo = {".".join(rule.path) for rule in rules if rule.path[-1].startswith("todo_test_")}
     results = tuple(_run(engine, rule) for rule in found.values())

@@ -7,7 +7,7 @@ its name is known. What depends on a variable with many values is looked up for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.core.canonical import Json
@@ -23,14 +23,19 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """`place` begins with `input` or `data`. `found` False: it, or something on its way, was not there."""
+    """`place` begins with `input` or `data`. `found` False: it, or something on its way, was not there. Its first
+    `static` names stand so in the policy, the others were made out of the input."""
 
     place: tuple[str, ...]
     found: bool
+    static: int = 0
 
-    def text(self) -> str:
-        """As Rego writes it."""
-        return self.place[0] + "".join(_step(name) for name in self.place[1:])
+    def text(self, shows: Callable[[str], bool]) -> str:
+        """As Rego writes it. `shows` tells which of the names that were made may be shown."""
+        names = [
+            _step(name) if at < self.static or shows(name) else "[...]" for at, name in enumerate(self.place) if at
+        ]
+        return self.place[0] + "".join(names)
 
 
 class Look:
@@ -53,9 +58,10 @@ class Look:
         """Each place once, those in the input first."""
         found: dict[tuple[str, ...], Looked] = {}
         for rule, _, names, parts in self._references():
+            static = target(rule.scope, names, self._known) or ()
             for place in self._places(rule, names, parts):
                 if len(found) < PLACES and len(place) > 1:
-                    found[place] = Looked(place, self._value(place) is not _ABSENT)
+                    found.setdefault(place, Looked(place, self._value(place) is not _ABSENT, len(static)))
         return sorted(found.values(), key=lambda item: (item.place[0] != "input", item.place))
 
     def lines_of(self, place: Path) -> list[tuple[Rule, int]]:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from gateway.core.access import AccessRequest
 from gateway.core.canonical import Json
-from gateway.core.excerpt import Excerpts
 from gateway.core.reasons import EngineFault
 from gateway.pdp.over_http import Failed, Site
 from gateway.pdp.remote import Answer, Ask, Found, Unanswered
@@ -31,10 +30,9 @@ class OpaAsker:
     def __init__(self, site: Site, query: str) -> None:
         self._site = site
         self._target = f"/v1/data/{query}?provenance=true"  # 1, 3
-        self._excerpts = Excerpts([()])
 
-    def prepare(self, requests: Sequence[AccessRequest]) -> Ask:
-        bodies = [b'{"input":' + self._excerpts.of(request) + b"}" for request in requests]
+    def prepare(self, requests: Sequence[AccessRequest], documents: Sequence[bytes]) -> Ask:
+        bodies = [b'{"input":' + document + b"}" for document in documents]
 
         async def ask(found: Found) -> None:
             if len(bodies) == 1:

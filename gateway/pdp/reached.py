@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+import regorus  # type: ignore[import-untyped]  # it ships no stubs
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Decision
@@ -24,6 +25,7 @@ from gateway.pdp.syntax import Path, Rule, reference, visit_rule
 
 Line = tuple[str, int]
 
+_FAILED: Final = "The policy could not be evaluated"
 _UNDEFINED: Final = '"<undefined>"'
 
 
@@ -52,8 +54,8 @@ class Reaching:
     """Decides and says what was got at. One thread's own."""
 
     def __init__(self, policy: Compiled) -> None:
-        self._engine = new_engine(policy.source.modules, policy.source.data)
-        self._engine.set_enable_coverage(True)
+        self._policy: Final = policy
+        self._engine = self._made()
         self._reader = Reader("embedded", policy.source.revision)
 
     def decide(self, document: bytes, unknown: Collection[Reference]) -> Decision | Reference:
@@ -63,12 +65,26 @@ class Reaching:
         try:
             answer: str = self._engine.eval_rule_as_json(RULE)
         except RuntimeError as error:
-            decision = self._reader.fault("The policy could not be evaluated", f"error: {engine_text(error)}", 0.0)
+            decision = self._reader.fault(_FAILED, f"error: {engine_text(error)}", 0.0)
+        except BaseException as fault:  # noqa: BLE001 (the engine's panics are no subclass of Exception)
+            return self._panicked(fault, unknown)
         else:
             undefined = answer == _UNDEFINED
             decision = self._reader.undefined(0.0) if undefined else self._reader.read(orjson.loads(answer), 0.0)
         covered = _covered(orjson.loads(self._engine.get_coverage_report_as_json()))
         return next((item for item in unknown if not covered.isdisjoint(item.lines)), decision)
+
+    def _panicked(self, error: BaseException, unknown: Collection[Reference]) -> Reference:
+        """What it got at, nobody knows, and the engine is in an unknown state. What is no panic goes on its way."""
+        if type(error).__name__ != "PanicException":
+            raise error
+        self._engine = self._made()
+        return next(iter(unknown))
+
+    def _made(self) -> regorus.Engine:
+        engine = new_engine(self._policy.source.modules, self._policy.source.data)
+        engine.set_enable_coverage(True)
+        return engine
 
 
 def _covered(report: Mapping[str, Json]) -> frozenset[Line]:

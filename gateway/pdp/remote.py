@@ -20,7 +20,8 @@ from typing import Protocol as Port
 from typing import TypeAlias
 
 from gateway.core.access import AccessRequest
-from gateway.core.canonical import Json
+from gateway.core.canonical import Json, digest
+from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
@@ -63,8 +64,9 @@ class Asker(Port):
 
     name: str
 
-    def prepare(self, requests: Sequence[AccessRequest]) -> Ask:
-        """The questions in the engine's form. Does not wait. Raises TypeError or ValueError for what it cannot take."""
+    def prepare(self, requests: Sequence[AccessRequest], documents: Sequence[bytes]) -> Ask:
+        """The questions in the engine's form; `documents` are theirs as JSON. Does not wait. Raises TypeError or
+        ValueError for what it cannot take."""
         ...
 
     async def check(self) -> None:
@@ -94,6 +96,7 @@ class RemoteEngine:
         self.revision = settings.revision
         self.reads: frozenset[tuple[str, ...]] = frozenset({()})
         self._asker = asker
+        self._excerpts = Excerpts(self.reads)
         self._settings = settings
         self._reader = Reader(self.name, self.revision, settings.obligations)
         self._breaker = Breaker(settings.breaker)
@@ -102,7 +105,7 @@ class RemoteEngine:
 
     def decide(self, request: AccessRequest) -> Decision | Awaitable[Decision]:
         found = self._question((request,))
-        return found if isinstance(found, Decision) else self._one(found)
+        return found if isinstance(found, Decision) else self._one(*found)
 
     def decide_many(self, requests: Sequence[AccessRequest]) -> list[Decision] | Awaitable[list[Decision]]:
         if not requests:
@@ -110,7 +113,7 @@ class RemoteEngine:
         found = self._question(requests)
         if isinstance(found, Decision):
             return [found] * len(requests)
-        return self._asked(found, len(requests))
+        return self._asked(*found)
 
     async def check(self) -> None:
         if self._breaker.state(self._monotonic()) is State.OPEN:
@@ -128,21 +131,24 @@ class RemoteEngine:
         """For metrics."""
         return self._breaker.state(self._monotonic())
 
-    def _question(self, requests: Sequence[AccessRequest]) -> Ask | Decision:
+    def _question(self, requests: Sequence[AccessRequest]) -> tuple[Ask, list[str]] | Decision:
+        """How to ask, and the digests of what is asked, which records have."""
         try:
-            return self._asker.prepare(requests)  # 1
+            documents = [self._excerpts.of(request) for request in requests]
+            return self._asker.prepare(requests, documents), [digest(document) for document in documents]  # 1
         except (TypeError, ValueError) as error:
             return self._reader.fault(NOT_SHOWN, f"input: {error}", 0.0)
 
-    async def _one(self, ask: Ask) -> Decision:
-        return (await self._asked(ask, 1))[0]
+    async def _one(self, ask: Ask, inputs: list[str]) -> Decision:
+        return (await self._asked(ask, inputs))[0]
 
-    async def _asked(self, ask: Ask, count: int) -> list[Decision]:
+    async def _asked(self, ask: Ask, inputs: list[str]) -> list[Decision]:
         started = self._monotonic()
         admitted = self._breaker.admit(started)
         if admitted is None:  # 3
-            return [self._reader.fault(CANNOT_ANSWER, f"breaker_open: {self._last}", 0.0)] * count
-        found: Found = [LATE] * count
+            closed = self._reader.fault(CANNOT_ANSWER, f"breaker_open: {self._last}", 0.0)
+            return [replace(closed, input=name) for name in inputs]
+        found: Found = [LATE] * len(inputs)
         end = End.UNKNOWN
         try:
             try:
@@ -154,7 +160,7 @@ class RemoteEngine:
         finally:
             self._breaker.ended(admitted, end, self._monotonic())
         ms = (self._monotonic() - started) * 1000
-        return [self._decision(item, ms) for item in found]
+        return [self._decision(item, name, ms) for item, name in zip(found, inputs, strict=True)]
 
     def _end(self, found: Found) -> End:
         if any(isinstance(item, Answer) for item in found):
@@ -164,13 +170,12 @@ class RemoteEngine:
             self._last = sick[0]
         return End.FAILED if sick else End.UNKNOWN
 
-    def _decision(self, found: Answer | Unanswered, ms: float) -> Decision:
+    def _decision(self, found: Answer | Unanswered, name: str, ms: float) -> Decision:
         if isinstance(found, Unanswered):
-            return self._reader.fault(WAS_LATE if found is LATE else CANNOT_ANSWER, found.why, ms)  # 2
+            fault = self._reader.fault(WAS_LATE if found is LATE else CANNOT_ANSWER, found.why, ms)  # 2
+            return replace(fault, input=name)
         decision = self._reader.undefined(ms) if found.undefined else self._reader.read(found.value, ms)
-        if found.id or found.revision:
-            return replace(decision, id=found.id, revision=found.revision or decision.revision)
-        return decision
+        return replace(decision, input=name, id=found.id, revision=found.revision or decision.revision)
 
 
 CHECK_SECONDS = 2.0  # a health question may take longer than a decision; readiness has a deadline of its own

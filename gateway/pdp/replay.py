@@ -81,7 +81,9 @@ class Replay:
                 lacking = self._lacking[recorded.known] = {item: why for item, why in lacks.items() if why}
             found |= lacking
         for place in recorded.masked:
-            found |= {item: f"masked: {_dotted(place[:3])}" for item in self._references if covers([item.place], place)}
+            found |= {
+                item: f"masked: {_dotted(item.place)}" for item in self._references if covers([item.place], place)
+            }
         for name, shape in recorded.withheld.items():
             why = f"only its shape was kept: {_dotted(('context', name))}"
             found |= {item: why for item in self._references if _reaches(item.place, name, shape)}
@@ -95,7 +97,8 @@ class Replay:
             answer = self._reaching.decide(key[0], unknown)
             if len(self._reached) >= KEPT:
                 self._reached.clear()
-            self._reached[key] = answer
+            if len(key[0]) <= KEPT_BYTES:
+                self._reached[key] = answer
         return NotReplayable(unknown[answer]) if isinstance(answer, Reference) else answer
 
 

@@ -8,7 +8,7 @@ the way of a request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -22,20 +22,11 @@ from gateway.pdp.compiled import Compiled, engine_text, new_engine
 from gateway.pdp.looked import Look, Looked
 from gateway.pdp.made import UNDEFINED, Maker, Makers
 from gateway.pdp.nearest import Change, Nearest, Search
+from gateway.pdp.shown import Names, hides, shown
 from gateway.pdp.syntax import Path
 
 _QUERY = "data." + ".".join(ENTRY)
-_HIDDEN: tuple[Path, ...] = (
-    ("context", "arguments"), ("context", "body"), ("context", "session"), ("context", "request", "headers"),
-    ("context", "request", "query"), ("subject", "properties", "descriptor"),
-)  # fmt: skip
-_SHOWN: tuple[Path, ...] = (
-    ("subject",), ("action",), ("resource",), ("context", "listing"), ("context", "direction"), ("context", "time"),
-    ("context", "request", "id"), ("context", "request", "method"), ("context", "request", "path"),
-    ("context", "request", "peer"), ("context", "trace_id"),
-)  # fmt: skip
 TEXT_CHARACTERS = 4000  # of one rule
-VALUE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +58,12 @@ def why(policy: Compiled, asked: Asked, late: Callable[[], bool]) -> dict[str, J
         orjson.loads(answer)
     )  # fmt: skip
     look = Look(policy, document, values, covered)
+    names = Names(document, "\n".join((orjson.dumps(policy.source.data).decode(), *_texts(policy))))
     looked = look.all()
     found: dict[str, Json] = {
         "made_by": [_maker(item) for item in makers],
-        "reads": [_read(item, document) for item in looked if item.found and item.place[0] == "input"],
-        "missing": [item.text() for item in looked if not item.found],
+        "reads": _once(_read(item, document, names) for item in looked if item.found and item.place[0] == "input"),
+        "missing": list(dict.fromkeys(item.text(names.shows) for item in looked if not item.found)),
     }
     if error:
         found["error"] = error
@@ -89,7 +81,7 @@ def why(policy: Compiled, asked: Asked, late: Callable[[], bool]) -> dict[str, J
             return _decision(reader, *_answer(engine, _QUERY)).allow
 
         nearest = Search(policy, document, look, allows, late).nearest()
-        found["nearest"] = [_change(item) for item in nearest.changes]
+        found["nearest"] = [_change(item, policy, names) for item in nearest.changes]
         found["nearest_tried"] = nearest.tried
         found["nearest_note"] = _note(nearest)
     return found
@@ -137,40 +129,29 @@ def _maker(item: Maker) -> dict[str, Json]:
     return found | {"default": True} if item.default else found
 
 
-def _read(item: Looked, document: Mapping[str, Json]) -> Json:
+def _texts(policy: Compiled) -> list[str]:
+    return [module.text for module in policy.source.modules]
+
+
+def _once(items: Iterable[dict[str, Json]]) -> list[Json]:
+    """Places whose names are not shown may look alike."""
+    return list({orjson.dumps(item): item for item in items}.values())
+
+
+def _read(item: Looked, document: Mapping[str, Json], names: Names) -> dict[str, Json]:
     value: Json = dict(document)
     for name in item.place[1:]:
         value = value[name] if isinstance(value, dict) else value[int(name)] if isinstance(value, list) else None
-    return {"place": item.text(), **_shown(item.place[1:], value)}
+    return {"place": item.text(names.shows), **shown(item.place[1:], value)}
 
 
-def _shown(place: Path, value: Json) -> dict[str, Json]:
-    """The value where it may be shown, else what sort it is (2)."""
-    hidden = any(_meet(place, path) for path in _HIDDEN) or not any(place[: len(path)] == path for path in _SHOWN)
-    if not hidden and len(orjson.dumps(value)) <= VALUE_CHARACTERS:
-        return {"value": value}
-    return {"type": _sort(value)}
-
-
-def _meet(one: Path, other: Path) -> bool:
-    short = min(len(one), len(other))
-    return one[:short] == other[:short]
-
-
-def _sort(value: Json) -> str:
-    if isinstance(value, str):
-        return f"text of {len(value)} characters"
-    if isinstance(value, list | dict):
-        return f"{'list' if isinstance(value, list) else 'object'} of {len(value)} members"
-    return {bool: "true or false", int: "number", float: "number"}.get(type(value), "null")
-
-
-def _change(item: Change) -> Json:
-    place = Looked(("input", *item.place), True).text()
-    removed = item.kind == "remove" and any(_meet(item.place, path) for path in _HIDDEN)
+def _change(item: Change, policy: Compiled, names: Names) -> Json:
+    named = max(len(path) for path in policy.reads if item.place[: len(path)] == path)
+    place = Looked(("input", *item.place), True, 1 + named).text(names.shows)
+    removed = item.kind == "remove" and hides(item.place)
     to: Json = "one member" if removed else item.value  # what is put there is the policy's own (nearest.py, 1)
     found: dict[str, Json] = {"place": place, "change": item.kind, "to": to}
-    found["from"] = "nothing" if item.absent else _shown(item.place, item.before)
+    found["from"] = "nothing" if item.absent else shown(item.place, item.before)
     words = {"add": f"{place} also had {_word(to)}", "remove": f"{place} were without {_word(to)}"}
     found["text"] = "It would have been allowed if " + words.get(item.kind, f"{place} were {_word(to)}")
     return found

@@ -17,12 +17,13 @@ from gateway.core.reasons import Malformed
 class Claims:
     """The handles of one exchange. `names`: the kinds that are only names."""
 
-    __slots__ = ("_bind", "_known", "_names", "_owner")
+    __slots__ = ("_anew", "_bind", "_known", "_names", "_owner")
 
     def __init__(self, exchange: Exchange, bind: Bind, names: frozenset[str]) -> None:
         if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
         self._owner = exchange.principal.id
+        self._anew = exchange.hides is not None  # what a redacted answer shows is marked, also what is bound already
         self._bind = bind
         self._names = names
         self._known = {handle for handle in exchange.call.handles if not handle.chosen}
@@ -45,7 +46,7 @@ class Claims:
 
     async def _bound(self, handle: Handle) -> bool:
         owner = await self._bind.owner(handle)
-        if owner is None:
+        if owner is None or (owner == self._owner and self._anew):
             try:
                 await self._bind(handle)
             except Malformed:

@@ -334,12 +334,12 @@ class Judge:
 
 
 def _refusal(decision: Decision) -> Refusal | None:
-    """An allow that asks for something more is no allow here: nobody would fulfil it for an item or a request."""
-    if decision.fault:
-        return Refusal(Reason.POLICY_UNAVAILABLE, decision.reason, rule=decision.rule)
-    if decision.allow is not True or decision.obligations:
-        return Refusal(Reason.DENIED, decision.reason, rule=decision.rule)
-    return None
+    """An allow that asks for something more is no allow here: nobody would fulfil it for an item or a request. One that
+    is a fault is the route's word (access.ask lets no other be both)."""
+    if decision.allow is True and not decision.obligations:
+        return None
+    reason = Reason.POLICY_UNAVAILABLE if decision.fault else Reason.DENIED
+    return Refusal(reason, decision.reason, rule=decision.rule)
 
 
 def _check_names(members: Iterable[str], folded: Mapping[str, str]) -> None:

@@ -78,6 +78,8 @@ class _Hiding:
         if self._enveloped and not isinstance(document, dict):
             raise Malformed("a JSON-RPC message is an object")
         count = hide(document, self._tree)
+        if count and self._exchange.call.listing == "skills":
+            raise Malformed("a card is signed, and shown whole or not at all")
         self._exchange.hidden += count
         return _dump(document) if count else data
 

@@ -37,8 +37,9 @@ class Decide:
     def _verdict(self, exchange: Exchange, decision: Decision) -> Verdict:
         exchange.decision = decision
         if decision.fault:
-            if exchange.route.on_error == "allow":  # an allow that is a fault: counted, and said so in the record
-                exchange.decision = replace(decision, allow=True, obligations=())
+            opened = exchange.route.on_error == "allow"  # an allow that is a fault is counted, and its record says so
+            exchange.decision = replace(decision, allow=opened, obligations=())
+            if opened:
                 return CONTINUE
             return Refusal(Reason.POLICY_UNAVAILABLE, decision.reason, rule=decision.rule, retry_after=1)
         if decision.would_deny:

@@ -299,7 +299,7 @@ class CountingAsker:
     def __init__(self) -> None:
         self.asked = 0
 
-    def prepare(self, requests: Sequence[AccessRequest]) -> Ask:
+    def prepare(self, requests: Sequence[AccessRequest], documents: Sequence[bytes]) -> Ask:
         async def ask(found: Found) -> None:
             self.asked += len(found)
             found[:] = [Answer(self.asked % 2 == 1) for _ in found]
@@ -313,7 +313,7 @@ class CountingAsker:
 
 def test_an_engine_elsewhere_is_asked_each_time() -> None:
     asker = CountingAsker()
-    engine = RemoteEngine(asker, RemoteSettings("elsewhere"))
+    engine = RemoteEngine(asker, RemoteSettings("elsewhere", deadline_s=30.0))
 
     async def story() -> list[bool]:
         answers: list[Decision | Awaitable[Decision]] = [engine.decide(request({"n": 1})) for _ in range(4)]

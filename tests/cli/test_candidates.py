@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from gateway.core.sharing import among
-from tests.cli.conftest import POLICY
+from tests.cli.conftest import CONFIGURATION, POLICY
 from tests.cli.rig_cli import Shell
+from tests.trust.bundle_rig import KEY, OTHER, good
 
 CLOSED = 'package tollgate\n\ndecision := {"decision": false, "context": {"reason": "shut", "rule": "closed"}}\n'
 
@@ -81,3 +85,43 @@ def test_a_reload_looks_at_the_candidates_files_too(folder: Path) -> None:
     before = fingerprint(file, own, packed)
     packed.write_bytes(b"another")
     assert fingerprint(file, own, packed) != before
+
+
+def test_a_signed_candidate_is_verified_by_check_and_doctor_as_by_serve(shell: Shell, folder: Path) -> None:
+    for name, key in (("mine", KEY), ("other", OTHER)):
+        Path(f"{name}.jwks.json").write_text(json.dumps({"keys": [key.jwk()]}))
+    Path("candidate.tar.gz").write_bytes(good())
+    signed = {"bundle": "candidate.tar.gz"}
+    believed(signed, "mine")
+    found = shell("check", "gateway.yaml", "--json")
+    assert found.code == 0, found.out
+    assert found.json["policy.shadow"] == found.json["policy.rollout"] != found.json["policy"]
+    document = shell("doctor", "--config", "gateway.yaml", "--json").json
+    assert {item["state"] for item in document["checks"] if item["name"].startswith("policy ")} == {"ok"}
+    believed(signed, "other")
+    found = shell("check", "gateway.yaml", "--json")
+    assert found.code == 2
+    assert [item["key"] for item in found.json["problems"]] == ["policy.shadow.bundle", "policy.rollout.bundle"]
+    document = shell("doctor", "--config", "gateway.yaml", "--json").json
+    assert {item["state"] for item in document["checks"] if item["name"] == "policy shadow"} == {"fail"}
+
+
+def test_a_signed_policy_is_verified_by_check_and_doctor_too(shell: Shell, folder: Path) -> None:
+    Path("mine.jwks.json").write_text(json.dumps({"keys": [KEY.jwk()]}))
+    Path("own.tar.gz").write_bytes(good())
+    believed({"bundle": "own.tar.gz"}, "mine", beside=False)
+    found = shell("check", "gateway.yaml", "--json")
+    assert (found.code, found.json["policy"][:7]) == (0, "sha256:")
+    document = shell("doctor", "--config", "gateway.yaml", "--json").json
+    assert {item["state"] for item in document["checks"] if item["name"].startswith("policy")} == {"ok"}
+    Path("own.tar.gz").write_bytes(good()[:-20])
+    assert shell("check", "gateway.yaml", "--json").code == 2
+
+
+def believed(side: dict[str, Any], who: str, *, beside: bool = True) -> None:
+    signers = [{"name": who, "jwks": {"file": f"{who}.jwks.json"}}]
+    policy: dict[str, Any] = {"signers": [who], **({} if beside else side)}
+    if beside:
+        policy |= {"shadow": side, "rollout": {"percent": "10%", **side}}
+    settings = yaml.safe_load(CONFIGURATION) | {"policy": policy, "trust": {"signers": signers}}
+    Path("gateway.yaml").write_text(yaml.safe_dump(settings))

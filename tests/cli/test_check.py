@@ -42,6 +42,14 @@ def test_a_policy_that_would_not_be_served_is_a_problem(shell: Shell, folder: Pa
     assert shell("check", "gateway.yaml").code == 2
 
 
+def test_what_a_policy_can_hardly_mean_is_told_and_served(shell: Shell, folder: Path) -> None:
+    Path("policies/decision.rego").write_text('package tollgate\n\ndecision if "reader" in input.subject.roles\n')
+    found = shell("check", "gateway.yaml")
+    assert found.code == 0
+    assert found.out.startswith("gateway.yaml: ok")
+    assert "policy: decision.rego:3: no request has input.subject.roles" in found.err
+
+
 def test_a_key_file_that_would_not_be_read_is_a_problem(shell: Shell, folder: Path) -> None:
     text = Path("gateway.yaml").read_text()
     Path("gateway.yaml").write_text(text + "trust: {api_keys: {file: keys.yaml}}\n")

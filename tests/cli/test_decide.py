@@ -50,6 +50,25 @@ def test_an_answer_that_is_no_decision_is_a_deny_that_says_so(shell: Shell, fold
         assert found.json["context"]["reason"]
 
 
+def test_why_is_told_when_it_is_asked_for(shell: Shell, folder: Path) -> None:
+    Path("in.json").write_text(json.dumps(request(subject={"type": "agent", "id": "b", "properties": {"roles": []}})))
+    found = shell("decide", "--bundle", "policies", "--input", "in.json", "--explain", "--json")
+    assert found.code == 3
+    why = found.json["why"]
+    assert (why["matched"], why["revision"]) == (False, found.json["revision"])
+    [nearest] = why["nearest"]
+    assert (nearest["place"], nearest["change"], nearest["to"]) == ("input.subject.properties.roles", "add", "reader")
+    text = shell("decide", "--config", "gateway.yaml", "--input", "in.json", "--explain").out
+    assert text.startswith("deny: nobody said yes (rule default)\n\nPolicy (embedded, revision sha256:")
+    assert "\n  No rule matched: what follows is the default\n" in text
+    assert '\n    default decision := {"decision": false' in text
+    Path("in.json").write_text(json.dumps(request()))
+    allowed = shell("decide", "--bundle", "policies", "--input", "in.json", "--explain")
+    assert allowed.code == 0
+    assert "readers may read" in allowed.out
+    assert "would have been allowed" not in allowed.out
+
+
 def test_an_engines_fault_is_1(shell: Shell, folder: Path) -> None:
     Path("policies/decision.rego").write_text(
         "package tollgate\n\ndecision if {\n    some n in input.context.arguments.list\n    to_number(n) > 1\n}\n"

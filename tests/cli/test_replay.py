@@ -15,7 +15,9 @@ from gateway.assembly_replay import packed
 from gateway.cli.main import run
 from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.sources import read_folder
+from gateway.trust.bundle_build import sign
 from tests.recorded import VKEY, decided, write_log
+from tests.trust.bundle_rig import KEY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IN_FORCE = """package tollgate
@@ -73,13 +75,22 @@ def test_a_flip_beyond_the_limit_is_exit_code_1_and_is_shown(place: Path, capsys
 
 
 def test_a_bundle_is_a_candidate_like_its_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = place / "candidate.tar.gz"
+    bundle, by_whom = place / "candidate.tar.gz", place / "signed.tar.gz"
     bundle.write_bytes(packed(place / "stricter"))
+    by_whom.write_bytes(sign(bundle.read_bytes(), KEY))
     found = [
         json.loads(told(capsys, "--bundle", str(item), "--data-dir", str(place / "var"), "--key", VKEY, "--json")[1])
-        for item in (bundle, place / "stricter")
+        for item in (place / "stricter", bundle, by_whom)
     ]
-    assert found[0] | {"seconds": 0} == found[1] | {"seconds": 0}
+    assert found[0]["allow_to_deny"] > 0
+    assert found[0] | {"seconds": 0} == found[1] | {"seconds": 0} == found[2] | {"seconds": 0}
+
+
+def test_what_is_no_bundle_is_refused_with_the_rules_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "torn.tar.gz").write_bytes(packed(place / "own")[:-20])
+    code, _, err = told(capsys, "--bundle", str(place / "torn.tar.gz"), "--data-dir", str(place / "var"), "--key", VKEY)
+    assert code in (2, 4)
+    assert "rule 1" in err
 
 
 def test_a_window_and_a_share_choose_the_same_ones_each_time(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +107,9 @@ def test_a_limit_that_nothing_could_be_held_against_does_not_hold(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_log(tmp_path, decided(EmbeddedEngine(read_folder(place / "own")), 20, "none"))
-    options = ("--bundle", str(place / "stricter"), "--data-dir", str(tmp_path), "--key", VKEY)
+    (tmp_path / "blind").mkdir()
+    (tmp_path / "blind" / "p.rego").write_text("package tollgate\n\ndecision := input.context.arguments.days <= 7\n")
+    options = ("--bundle", str(tmp_path / "blind"), "--data-dir", str(tmp_path), "--key", VKEY)
     code, out, err = told(capsys, *options, "--max-new-denies", "0")
     assert code == 1
     assert "no decision could be replayed" in err

@@ -150,6 +150,9 @@ def test_the_request_id_comes_back_and_one_that_could_not_is_refused(pdp: Pdp) -
         assert pdp.evaluation({}, **{"x-request-id": ident}).headers["x-request-id"] == ident
         several = {"evaluations": [question()]}
         assert pdp.evaluations(several, **{"x-request-id": ident}).headers["x-request-id"] == ident
+        stranger = {"authorization": "Bearer wrong", "x-request-id": ident}
+        refused = pdp.evaluation(question(), **stranger)
+        assert (refused.status_code, refused.headers["x-request-id"]) == (401, ident)
     assert "x-request-id" not in pdp.evaluation(question()).headers
     assert pdp.evaluation(question(), **{"x-request-id": "x" * 257}).status_code == 400
 

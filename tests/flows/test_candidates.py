@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,14 @@ from changing import Caller, Changing, changing, tool
 from rig import Running, gateway, run, until
 
 from gateway.assembly_policy import close_engine
+from gateway.core.bundles import BundleRefused
 from gateway.core.sharing import among
 from gateway.pdp.report import Reporting
 from tests.cli.rig_cli import Ran, Shell
 from tests.pdp.asking import request
 from tests.pdp.shadowing import NO, YES, Saying, beside
+from tests.trust.bundle_rig import KEY, OTHER, files, good, signed
+from tests.trust.bundle_rig import packed as bundle_of
 
 OPEN = """\
 package tollgate
@@ -168,7 +172,7 @@ def children() -> set[str]:
 def test_a_candidate_beside_is_evaluated_in_a_process_of_its_own_which_ends_with_it(tmp_path: Path) -> None:
     candidate = bundle(tmp_path, "candidate", CLOSED)
     with serving(tmp_path, shadow={"bundle": candidate, "timeout": "20s"}) as (running, _):
-        assert children() == set(), "it is started when it is first asked"
+        until(lambda: len(children()) == 1, what="the start of the candidate's process, before it is first asked")
         Caller(running).call("forecast")
         counted(running, 1)
         assert len(children()) == 1
@@ -262,6 +266,31 @@ def test_a_candidate_decides_for_a_share_of_the_callers_and_the_record_says_whos
         assert found["rollout"]["revision"] in told.out
 
 
+def test_a_signed_bundle_can_be_the_candidate_and_one_of_a_stranger_cannot(tmp_path: Path) -> None:
+    (tmp_path / "mine.jwks.json").write_text(json.dumps({"keys": [KEY.jwk()]}))
+    packed = tmp_path / "candidate.tar.gz"
+    packed.write_bytes(good())  # lets in whom its data call a friend: here nobody
+    trust = {"signers": [{"name": "mine", "jwks": {"file": str(tmp_path / "mine.jwks.json")}}]}
+    with serving(tmp_path) as (running, _):
+        policy = {
+            **running.settings["policy"],
+            "signers": ["mine"],
+            "rollout": {"percent": "100%", "bundle": str(packed)},
+        }
+        running.reload(trust={**running.settings["trust"], **trust}, policy=policy)
+        assert Caller(running).call("forecast") == "denied"
+        revision = running.app.snapshot.revision
+        packed.write_bytes(packed_by(OTHER))
+        with pytest.raises(BundleRefused):
+            running.reload()
+        assert running.app.snapshot.revision == revision
+        assert Caller(running).call("forecast") == "denied"
+
+
+def packed_by(key: Any) -> bytes:
+    return bundle_of(signed(files(), key))
+
+
 def test_a_rollout_that_grows_takes_nobodys_candidate_away(tmp_path: Path) -> None:
     candidate = bundle(tmp_path, "candidate", CLOSED)
     with serving(tmp_path, rollout={"percent": "30%", "bundle": candidate}) as (running, _):
@@ -294,6 +323,8 @@ def test_report_mode_lets_pass_what_policy_denies_and_records_that_it_would_not(
         exchange = next(record["exchange"] for record in running.records() if record["kind"] == "outcome")
         told = tollgate(shell, running, "explain", exchange).out
         assert "would have denied" in told
+        explained = tollgate(shell, running, "explain", listed["exchange"], "--json").json
+        assert (explained["would_deny"], explained["filtered"]["hidden"]) == (1, 0)
 
 
 def test_report_mode_lets_no_fault_of_the_engine_pass(tmp_path: Path) -> None:

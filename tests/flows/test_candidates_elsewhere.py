@@ -76,13 +76,13 @@ def test_cerbos_decides_for_its_share_and_the_record_names_it(tmp_path: Path) ->
 @pytest.mark.parametrize("engine", ["opa", "authzen", "cerbos"])
 def test_an_engine_beside_that_never_answers_delays_nobody(tmp_path: Path, engine: str) -> None:
     with silent() as url:
-        shadow = {"engine": engine, "url": url, "timeout": "200ms", "queue": 3}
+        shadow = {"engine": engine, "url": url, "timeout": "1s", "queue": 1}
         with serving(tmp_path, shadow=shadow) as (running, _):
             caller = Caller(running)
             caller.call("forecast")
             started = time.monotonic()
             assert [caller.call("forecast") for _ in range(10)] == ["ok"] * 10
-            assert time.monotonic() - started < 10 * 0.2, "less than if each had waited for it"
+            assert time.monotonic() - started < 10 * 1.0, "less than if each had waited for it"
             found = counted(running, 11)
             assert (found["same"], found["different"]) == (0, 0)
             assert found["fault"] >= 1

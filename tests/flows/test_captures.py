@@ -212,3 +212,43 @@ def test_what_is_no_bundle_fails_and_says_so(tmp_path: Path, bases: dict[str, st
         found = httpx2.get(place, headers=admin).json()
         assert found["state"] == "failed"
         assert "rule 1" in found["error"]
+
+
+@pytest.mark.parametrize("level", ["none", "shape", "full"])
+def test_the_policy_in_force_flips_nothing_of_what_a_gateway_really_did(
+    tmp_path: Path, bases: dict[str, str], level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tools, lists, agents, models, plain HTTP; what was forwarded, denied, refused before and after the decision."""
+    limits = [{"name": "few", "key": ["subject.id", "route"], "rate": "3/minute"}]
+    with gateway(tmp_path, **routes_to(bases), audit={"capture": level}, limits=limits) as running:
+        url, headers = running.url, {"authorization": f"Bearer {running.issuer.token()}", **ERA}
+        with httpx2.Client(base_url=url, headers=headers) as caller:
+            for method in ("initialize", "tools/list", "nonsense", "ping"):
+                caller.post("/weather", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": {}})
+            for name in ("get_forecast", "delete_station"):
+                call(running, name)
+            caller.post("/concierge", json={"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}})
+            for model in ("small-1", "large-9", "small-1", "small-1"):
+                chat = {"model": model, "messages": [{"role": "user", "content": "Oslo?"}]}
+                caller.post("/openai/v1/chat/completions", json=chat)
+            caller.get("/openai/v1/models")
+            caller.get("/echo/x")
+            caller.request("DELETE", "/echo/x")
+            httpx2.get(f"{url}/echo/x")
+        decided = [
+            record for record in running.records() if record["kind"] in ("intent", "refusal") and "decision" in record
+        ]
+        vkey = running.app.log.vkey
+    assert {record["decision"]["effect"] for record in decided} == {"allow", "deny"}
+    policies = str(Path(__file__).resolve().parent.parent.parent / "policies" / "rego")
+    code, out = told(
+        capsys, "replay", "--bundle", policies, "--data-dir", str(tmp_path / "var"), "--key", vkey, "--json",
+        "--max-new-denies", "0", "--max-new-allows", "0",
+    )  # fmt: skip
+    found = json.loads(out)
+    assert code == 0, found
+    assert found["decisions"] == len(decided)
+    assert found["reworded"] == 0
+    # Without a capture nothing says whether an MCP message that names no object answers a request of the server's.
+    assert set(found["not_replayable_because"]) == ({"not kept: context.direction"} if level == "none" else set())
+    assert found["replayed"] >= len(decided) - 3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,9 +30,16 @@ SHOWN = {**{name: SHAPES[name] for name in PLAIN}, **{name: OPA[name] for name i
 
 @asynccontextmanager
 async def served(
-    folder: Path, play: Callable[[Peer], Awaitable[None]], on_error: str = "deny", **policy: Any
+    folder: Path,
+    play: Callable[[Peer], Awaitable[None]],
+    on_error: str = "deny",
+    *,
+    plays: dict[str, Callable[[Peer], Awaitable[None]]] | None = None,
+    **policy: Any,
 ) -> AsyncIterator[tuple[Running, Server]]:
+    """`play` is the engine's end of a connection, `plays` are the upstream's by path."""
     async with staged() as stage, Server(play) as engine:
+        stage.plays |= plays or {}
         settings = stage.settings(folder, on_error=on_error)
         settings["policy"] = {"engine": "opa", "url": f"http://127.0.0.1:{engine.port}", **policy}
         context = gateway(folder, **settings)
@@ -137,10 +145,11 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
                 questions += 1
                 await peer.send(answer(YES, JSON, status=b"200 OK" if good.is_set() else b"500 Oh"))
 
-        async with served(tmp_path, play, breaker={"failures": 3, "open": "500ms"}) as (gate, _):
+        async with served(tmp_path, play, breaker={"failures": 3, "open": "1s"}) as (gate, _):
             for _ in range(8):
                 assert (await ask(gate)).status_code == 503
             assert questions < 8, "an open breaker asks nothing"
+            assert re.search(r'tollgate_breaker_state\{breaker="policy opa"\} [12]\.0', await exposed(gate))
             rules = {record["decision"]["rule"] for record in await records(gate)}
             assert rules == {"status 500", "breaker_open: status 500"}
             assert len(await records(gate)) == 8
@@ -148,6 +157,7 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while (await ask(gate)).status_code != 200:
                     pass
+            assert 'tollgate_breaker_state{breaker="policy opa"} 0.0' in await exposed(gate)
 
     run(story())
 
@@ -158,7 +168,7 @@ def test_an_engine_that_is_down_is_no_reason_not_to_start_but_not_to_be_ready(tm
             assert (await plane(gate, "/readyz")).status_code == 503
             problems = (await plane(gate, "/api/v1/status")).json()["problems"]
             assert any(text.startswith("policy: opa does not answer") for text in problems), problems
-            [found] = await asyncio.to_thread(doctors_look, gate.app.settings.policy)
+            [found] = await asyncio.to_thread(doctors_look, gate.app.settings)
             assert found.state == "fail"
             assert f"opa at http://127.0.0.1:{server.port}" in found.detail
 
@@ -172,7 +182,7 @@ def test_a_healthy_engine_is_ready_and_its_decisions_are_named_in_the_record(tmp
     async def story() -> None:
         async with served(tmp_path, saying(answer(json.dumps(said).encode(), JSON))) as (gate, _):
             assert (await plane(gate, "/readyz")).status_code == 200
-            [found] = await asyncio.to_thread(doctors_look, gate.app.settings.policy)
+            [found] = await asyncio.to_thread(doctors_look, gate.app.settings)
             assert found.state == "ok"
             assert (await ask(gate)).status_code == 200
             for record in await records(gate):
@@ -195,5 +205,48 @@ def test_a_reload_to_another_engine_leaves_no_connection_to_the_old_one(tmp_path
             await asyncio.to_thread(lambda: gate.reload(policy=policy))
             assert (await ask(gate)).status_code == 403
             await until(lambda: old.open == 0)
+
+    run(story())
+
+
+TOOLS = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": name, "inputSchema": {}} for name in ("a", "b")]}}
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+
+
+@pytest.mark.parametrize(
+    ("on_error", "status", "shown"), [("deny", b"500 Oh", 0), ("allow", b"500 Oh", 2), ("allow", b"200 OK", 0)]
+)
+def test_the_items_of_a_list_follow_the_routes_word_too(
+    tmp_path: Path, on_error: str, status: bytes, shown: int
+) -> None:
+    """What may be called is what is shown, also while the engine fails behind the first question; what policy denies
+    stays hidden."""
+
+    async def story() -> None:
+        questions = 0
+
+        async def play(peer: Peer) -> None:
+            nonlocal questions
+            while True:
+                head, _ = await peer.request()
+                questions += head.startswith(b"POST")
+                first = questions <= 1
+                await peer.send(
+                    answer(YES if first else b'{"result":false}', JSON, status=b"200 OK" if first else status)
+                )
+
+        async def list_tools(peer: Peer) -> None:
+            await peer.send(answer(json.dumps(TOOLS).encode(), JSON))
+
+        async with served(tmp_path, play, on_error, plays={"/mcp": list_tools}) as (gate, _):
+            accept = {"accept": "application/json, text/event-stream"}
+            found = await ask(gate, "/tools", json=LIST, headers=accept)
+            assert len(found.json()["result"]["tools"]) == shown
+            [outcome] = [record for record in await records(gate) if record["kind"] == "outcome"]
+            assert outcome["filtered"] == {"shown": shown, "hidden": 2 - shown}
+            assert outcome.get("failed_open", 0) == shown
+            assert "fail_open" not in outcome["decision"], "the call itself was allowed by policy"
+            counted = 'tollgate_fail_open_total{route="tools"} 2.0' in await exposed(gate)
+            assert counted is (shown == 2)
 
     run(story())

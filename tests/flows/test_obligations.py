@@ -212,6 +212,7 @@ def test_an_agents_task_is_not_seen_whole_by_another_name(tmp_path: Path, bases:
         listed = ask(running, "ListTasks", includeArtifacts=True).json()["result"]
         hook = {"taskPushNotificationConfig": {"url": "http://127.0.0.1:9/x"}}
         pushed = ask(running, "SendMessage", message=message, configuration=hook).json()
+        assert len(intents(running, "a2a.SendMessage")) == 1, "what goes to a webhook is not even forwarded"
         (tmp_path / "all").mkdir()
         running.reload(policy=policy(tmp_path / "all", redact))
         whole = ask(running, "GetTask", id=task["id"]).json()["result"]

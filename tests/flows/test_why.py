@@ -64,6 +64,7 @@ def settings(folder: Path, files: int, sockets: int, weather: str) -> dict[str, 
     for name, port in (("files", files), ("sockets", sockets)):
         found["upstreams"][name] = {"url": f"http://127.0.0.1:{port}", "protocol": "http"}
         found["routes"].append({"name": name, "match": {"path": f"/{name}"}, "upstream": name})
+    found["routes"][0]["capture"] = "full"
     found["limits"] = [{"name": "few", "key": ["subject.id", "resource.id"], "rate": "3/hour", "burst": 3}]
     found["policy"] = {"bundle": str(folder / "policies")}
     return found
@@ -112,6 +113,8 @@ def exchanges(gate: Running) -> dict[str, str]:
         ids["a message"] = json.loads(socket.recv())["error"]["data"]["exchange_id"]
     assert Caller(gate, gate.issuer.token()).names() == []
     ids["a list"] = gate.last("outcome")["exchange"]
+    denied = Caller(gate).ask("tools/call", name="forecast", arguments={"params": {"name": "forbidden"}})
+    ids["captured"] = denied["error"]["data"]["exchange_id"]
     return ids
 
 
@@ -208,7 +211,13 @@ def test_a_message_of_a_socket_is_an_exchange_of_its_own(world: World) -> None:
     assert found["why"]["nearest"][0]["place"] == "input.context.arguments.params.name"
 
 
-ALL = ["allowed", "no rule", "a fault", "unauthenticated", "no route", "limited", "a message", "a list"]
+def test_arguments_that_a_record_keeps_are_what_an_explanation_goes_by(world: World) -> None:
+    record = world.get("captured")["records"][-1]
+    assert record["request"]["capture"]["level"] == "full"
+    assert world.get("captured")["why"]["rule"]["label"] == "bound"
+
+
+ALL = ["allowed", "no rule", "a fault", "unauthenticated", "no route", "limited", "a message", "a list", "captured"]
 
 
 @pytest.mark.parametrize("what", ALL)

@@ -85,3 +85,13 @@ def test_a_record_that_is_odd_is_unusable_and_not_guessed_at(tmp_path: Path) -> 
         found = reader.recorded(3, {**base, **more})
         assert found.unusable, more
         assert found.allow
+
+
+def test_a_decision_of_an_engine_that_failed_is_marked(tmp_path: Path) -> None:
+    reader = DecisionReader(tmp_path)
+    base: dict[str, Any] = {"exchange": "e", "time": "t", "request": {}}
+    denied = {**base, "kind": "refusal", "decision": {"effect": "deny"}, "refusal": {"reason": "policy_unavailable"}}
+    passed = {**base, "kind": "intent", "decision": {"effect": "allow", "fail_open": True}}
+    assert reader.recorded(0, denied).failed
+    assert reader.recorded(0, passed).failed
+    assert not reader.recorded(0, {**denied, "refusal": {"reason": "denied"}}).failed

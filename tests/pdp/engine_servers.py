@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -63,20 +64,25 @@ def opa_server(scratch: Path, *arguments: str, logged: bool = True) -> Iterator[
 
 
 @contextmanager
-def cerbos_server(folder: Path, scratch: Path, **more: Any) -> Iterator[CerbosServer]:
-    """`more` are further sections of Cerbos's configuration."""
+def cerbos_server(
+    folder: Path, scratch: Path, *, tls: tuple[Path, Path] | None = None, **more: Any
+) -> Iterator[CerbosServer]:
+    """`tls`: certificate and key for localhost. `more` are further sections of Cerbos's configuration."""
     http_port, grpc_port = free_ports(2)
-    settings = {
+    settings: dict[str, Any] = {
         "server": {"httpListenAddr": f"127.0.0.1:{http_port}", "grpcListenAddr": f"127.0.0.1:{grpc_port}"},
         "storage": {"driver": "disk", "disk": {"directory": str(folder), "watchForChanges": False}},
         "telemetry": {"disabled": True},
         **more,
     }
+    if tls is not None:
+        settings["server"]["tls"] = {"cert": str(tls[0]), "key": str(tls[1])}
+    base = "https://localhost" if tls is not None else "http://127.0.0.1"
     (scratch / "cerbos.json").write_text(json.dumps(settings))
     log = scratch / "cerbos.log"
     with _process([cerbos(), "server", "--config", str(scratch / "cerbos.json")], log) as process:
-        _ready(process, http_port, "/_cerbos/health", log)
-        yield CerbosServer(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}", log)
+        _ready(process, http_port, "/_cerbos/health", log, tls=tls is not None)
+        yield CerbosServer(f"{base}:{http_port}", f"{base}:{grpc_port}", log)
 
 
 @contextmanager
@@ -103,13 +109,16 @@ def free_ports(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in listeners]
 
 
-def _ready(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
-    until(lambda: process.poll() is not None or _answers(port, path), f"{process.args!r}: {log}")
+def _ready(process: subprocess.Popen[bytes], port: int, path: str, log: Path, *, tls: bool = False) -> None:
+    until(lambda: process.poll() is not None or _answers(port, path, tls), f"{process.args!r}: {log}")
     assert process.poll() is None, log.read_text()[-2000:]
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int, path: str, tls: bool) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_SECONDS)
+    if tls:  # whether it is the right one is not what is asked here
+        unchecked = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("localhost", port, timeout=READY_SECONDS, context=unchecked)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

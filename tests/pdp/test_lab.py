@@ -65,6 +65,11 @@ def test_a_policy_that_would_not_be_served_is_not_tested() -> None:
         run_tests(policy("decision if http.send({})", None, a_test="package t\n\ntest_it := true\n"))
 
 
+def test_a_test_that_nobody_would_run_is_refused() -> None:
+    with pytest.raises(PolicyRefused, match=r"^policy\.rego:5: rule test_it: is a test among what is served"):
+        run_tests(policy("decision := true\n\ntest_it if decision\n"))
+
+
 def test_a_policy_without_tests_has_no_results() -> None:
     assert run_tests(policy("decision := true")).results == ()
 

@@ -6,8 +6,11 @@ Their requests (policies/requests) say in their names what is answered to them.
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,27 @@ def test_every_test_of_a_worked_policy_passes_and_they_reach_every_line(name: st
     assert not report.failed, "\n".join(f"{item.file}:{item.line} {item.name}: {item.said}" for item in report.failed)
     assert (report.todo, report.uncovered, report.coverage) == ((), (), 1.0)
     assert len(report.results) >= 10
+
+
+def test_what_the_readme_of_the_policies_shows_is_what_is_printed() -> None:
+    text = (POLICIES / "README.md").read_text()
+    blocks = re.findall(r"```\n(\$ .*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        for shown in block.split("$ ")[1:]:
+            command, _, printed = shown.partition("\n")
+            environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+            done = subprocess.run(
+                command,
+                shell=True,
+                cwd=POLICIES.parent,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.stdout == printed, done.stderr
 
 
 @pytest.mark.parametrize("name", WORKED)

@@ -13,11 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway import config
 from gateway.assembly_policy import close_engine, make_engine
 from gateway.core.access import AccessRequest
+from gateway.core.canonical import digest
 from gateway.core.exchange import Decision
 from gateway.core.ports import DecisionPoint
 from tests.pdp.asking import run, settled
@@ -193,3 +195,12 @@ def test_a_decision_has_the_name_that_the_engine_gave_it(servers: Any, name: str
     [first, second] = run(asked(servers(name), [CASES["a role that may"][0]] * 2, together=False))
     assert re.fullmatch(r"[0-9a-zA-Z-]{20,40}", first.id)
     assert first.id != second.id
+
+
+@pytest.mark.parametrize("name", ENGINES[1:])
+def test_a_decision_has_the_digest_of_what_was_asked(servers: Any, name: str) -> None:
+    questions = [CASES["a role that may"][0], CASES["an anonymous caller"][0]]
+    wanted = [digest(orjson.dumps(question)) for question in questions]
+    for together in (False, True):
+        found = run(asked(servers(name), questions, together=together))
+        assert [decision.input for decision in found] == wanted

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gateway.core.exchange import Decision
+from gateway.core.exchange import Decision, Obligation
 from gateway.core.pipeline import CONTINUE, Pipeline
 from gateway.core.reasons import Reason, Refusal
+from gateway.core.records import decision_of
 from gateway.stages.decide import Decide
 from tests.stages.exchanges import exchange
 
@@ -42,6 +44,31 @@ def test_an_engines_fault_is_never_an_allow() -> None:
     verdict = Decide()(exchange(engine=engine(Decision(True, "late", "late", "test", "r1", fault=True))))
     assert isinstance(verdict, Refusal)
     assert (verdict.reason, verdict.retry_after) == (Reason.POLICY_UNAVAILABLE, 1)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_record_says_allow_of_a_fault_only_where_it_passed(said: bool) -> None:
+    fault = Decision(said, "late", "late", "test", "r1", obligations=(Obligation("redact"),), fault=True)
+    refused = exchange(engine=engine(fault))
+    assert isinstance(Decide()(refused), Refusal)
+    assert refused.decision is not None
+    assert decision_of(refused.decision)["effect"] == "deny"
+    assert "fail_open" not in decision_of(refused.decision)
+    passed = exchange(engine=engine(fault))
+    passed.route = replace(passed.route, on_error="allow")
+    assert Decide()(passed) is CONTINUE
+    assert passed.decision is not None
+    assert passed.decision.obligations == ()
+    assert (decision_of(passed.decision)["effect"], decision_of(passed.decision)["fail_open"]) == ("allow", True)
+
+
+def test_on_error_lets_no_deny_pass() -> None:
+    for deny in (Decision(False, "no", "r", "test", "r1"), Decision("true", "", "r", "test", "r1")):  # type: ignore[arg-type]
+        given = exchange(engine=engine(deny))
+        given.route = replace(given.route, on_error="allow")
+        verdict = Decide()(given)
+        assert isinstance(verdict, Refusal)
+        assert verdict.reason is Reason.DENIED
 
 
 @pytest.mark.parametrize("value", ["true", 1, [True], None])
