@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from gateway import config
 from gateway.assembly_candidates import of_side
 from gateway.assembly_policy import make_engine
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +177,15 @@ def test_a_secret_is_in_no_text_of_the_engine() -> None:
     engine = make_engine(policy)
     asker = engine._asker  # type: ignore[attr-defined]
     assert "s3cret" not in repr(policy) + repr(engine) + engine.revision + repr(asker._site)
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gateway.pdp.cerbos", None)
+    with pytest.raises(RuntimeError, match=r"install tollgate\[cerbos\]"):
+        make_engine(read({"engine": "cerbos", "url": "http://127.0.0.1:3593"}))
+
+
+def test_nothing_heavy_is_imported_where_it_is_not_configured() -> None:
+    code = "import sys, gateway.app; print([name for name in ('grpc', 'cerbos') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import environ
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from gateway import config
+from gateway.assembly_bundles import candidate_source
 from gateway.assembly_candidates import Arranging
 from gateway.assembly_policy import close_engine, make_engine
 from gateway.assembly_why import decision_in, embedded, known, why_recorded
@@ -39,7 +41,9 @@ Examples:
 @click.command("explain", epilog=_EPILOG)
 @click.argument("exchange_id")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Read the log of this data directory.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="With --data-dir: the policy that decided, a folder.")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="With --data-dir: the policy that decided, folder or .tar.gz."
+)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="The same, as this configuration names it.")
 @admin_options
 @json_option
@@ -80,7 +84,9 @@ def _why(
     """By the policy of that revision alone. Raises PolicyRefused, ConfigError, OSError for one that cannot be read."""
     settings = config.load(file, environ, secrets=False) if file is not None else None
     policy = settings.policy if settings is not None else config.Policy()
-    engine = Arranging(make_engine, None)(policy if bundle is None else replace(policy, bundle=bundle, rollout=None))
+    named = policy if bundle is None else replace(policy, engine="embedded", bundle=bundle, rollout=None)
+    read = partial(make_engine, source=lambda policy: candidate_source(policy.bundle))  # the revision says which it is
+    engine = Arranging(read, None)(named)
     upstreams = {route.name: route.upstream for route in settings.routes} if settings is not None else {}
     try:
         for found in embedded(engine):

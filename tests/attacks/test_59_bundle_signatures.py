@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from rig import gateway
 
 from gateway.core.bundles import BundleRefused
-from gateway.trust.jose import signer
+from gateway.trust.bundle import BundleRules
+from gateway.trust.bundle_signature import BundleSigner
+from gateway.trust.jose import read_jwks, signer
 from tests.flows.pushing import bundle_settings, push
 from tests.trust.bundle_rig import (
     KEY,
+    NOW,
     OTHER,
     POLICY,
     files,
@@ -157,3 +160,11 @@ def test_a_key_that_was_taken_back_puts_nothing_in_force_any_more(tmp_path: Path
         assert (answer.status_code, answer.json()["rule"]) == (422, 5)
         assert running.last("activation")["activation"]["effect"] == "refused"
         assert KEY.kid in kept["signer"] or kept["signer"] == "authors"
+
+
+@pytest.mark.parametrize("time", [{"exp": NOW - 1}, {"nbf": NOW + 1}, {"revoked": True}], ids=str)
+def test_a_key_that_is_not_in_force_vouches_for_nothing(time: dict[str, Any]) -> None:
+    keys = read_jwks(json.dumps({"keys": [KEY.jwk() | time]}).encode())
+    with pytest.raises(BundleRefused) as refused:
+        verified(good(), None, BundleRules([BundleSigner("mine", lambda: keys)], "", [""]))
+    assert refused.value.rule == 5

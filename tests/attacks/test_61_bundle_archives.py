@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import tarfile
 import time
 import tracemalloc
@@ -43,6 +44,11 @@ def zeros(count: int) -> bytes:
     return b"".join([*(made.compress(bytes(1 << 20)) for _ in range(count)), made.flush()])
 
 
+def noise() -> bytes:
+    """What no compression makes smaller."""
+    return random.Random(61).randbytes(PACKED_BYTES + 1024)
+
+
 def many(count: int) -> bytes:
     one = archive([member("a", b"")])[:512]
     return gzip.compress(one * count + bytes(1024))
@@ -56,6 +62,7 @@ CASES: list[tuple[str, Callable[[], bytes], int]] = [
     ("another stream behind it", lambda: good() + good(), 1),
     ("a wrong checksum", lambda: good()[:-8] + bytes(8), 1),
     ("too large as it is", lambda: bytes(PACKED_BYTES + 1), 1),
+    ("too large though it unpacks to little more", lambda: packed(signed(files() | {"x.rego": noise()})), 1),
     ("1000:1", lambda: zeros(UNPACKED_BYTES // (1 << 20) + 1), 1),
     ("a hundred megabytes of zeros", lambda: zeros(128), 1),
     ("not tar", lambda: gzip.compress(b"hello" * 400), 2),

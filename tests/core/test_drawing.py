@@ -137,6 +137,8 @@ REFUSED = Refusal(Reason.UPSTREAM_FAILED, "no")
         {"forwarded_digest": "sha256:02"},
         {"body": None, "body_stream": object()},
         {"refusal": REFUSED},
+        {"decision": replace(ALLOW, id="d-1")},
+        {"decision": replace(ALLOW, fault=True)},
     ],
     ids=", ".join,
 )
