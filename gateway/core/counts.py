@@ -75,6 +75,7 @@ class Counts:
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = Series()
+            self.fail_open.setdefault(key[0], 0)  # an alert needs to see the first one as a change
         seconds = self._clock.monotonic() - exchange.started
         series.duration.observe(seconds)
         refusal, decision = exchange.refusal, exchange.decision

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from gateway.core.exchange import Exchange
+from gateway.telemetry_traces import Traces
 from tests.flows.canned import Said, canned, open_policy, say
 
 UPGRADE = (
@@ -101,14 +102,13 @@ def test_a_judged_message_is_a_span_of_its_own_below_its_socket(
 ) -> None:
     spans: list[tuple[str, str, str, str]] = []
     whole = settings(tmp_path, bases["model"])
-    with gateway(tmp_path, **whole) as running:
-        finished = type(running.app.metrics).finished
 
-        def seen(self: Any, exchange: Exchange) -> None:
-            spans.append((exchange.parent, exchange.trace_id, exchange.span_id, exchange.parent_span_id))
-            finished(self, exchange)
+    def seen(self: Any, exchange: Exchange) -> None:
+        spans.append((exchange.parent, exchange.trace_id, exchange.span_id, exchange.parent_span_id))
 
-        monkeypatch.setattr(type(running.app.metrics), "finished", seen)
+    monkeypatch.setattr(Traces, "finished", seen)
+    collector = {"otlp": {"endpoint": bases["model"], "sample": "100%"}}
+    with gateway(tmp_path, telemetry=collector, **whole) as running:
         address = f"ws://127.0.0.1:{running.app.port}/files/echo"
         with connect(address) as opened:
             for number in range(2):

@@ -77,7 +77,7 @@ class Yes:
 
     name = "yes"
 
-    def prepare(self, requests: Sequence[AccessRequest]) -> Ask:
+    def prepare(self, requests: Sequence[AccessRequest], documents: Sequence[bytes]) -> Ask:
         async def ask(found: Any) -> None:
             found[:] = [Answer(True)] * len(requests)
 
