@@ -40,7 +40,7 @@ KINDS = {  # by kind: the way with, the way without (of names as long), what cal
     "SendMessage": ("/concierge", "/attendant", "a2a"),
 }
 CONNECTIONS = 32
-TURNS = 12  # of each way in a pair; even
+TURNS = 24  # of each way in a pair; even
 CARD: dict[str, Any] = {
     "name": "concierge",
     "description": "Books tables.",
