@@ -89,7 +89,7 @@ def test_the_caller_is_refused_and_one_record_says_why(tmp_path: Path, name: str
             assert record["decision"]["engine"] == "opa"
             assert record["decision"]["rule"].startswith(shape.rule)
             assert "fail_open" not in record["decision"]
-            assert "tollgate_fail_open_total{" not in await exposed(gate)
+            assert 'tollgate_fail_open_total{route="files"} 0.0' in await exposed(gate)
 
     run(story())
 
@@ -104,7 +104,7 @@ def test_on_error_allow_lets_faults_pass_and_only_faults(tmp_path: Path, name: s
                 found = await ask(gate)
                 if not shape.fault:  # the engine answered, and that was no yes
                     assert found.status_code == 403
-                    assert "tollgate_fail_open_total{" not in await exposed(gate)
+                    assert 'tollgate_fail_open_total{route="files"} 0.0' in await exposed(gate)
                     continue
                 assert found.status_code == 200
                 written = await records(gate)
