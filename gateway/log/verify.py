@@ -26,6 +26,7 @@ from gateway.log.verify_records import RecordCheck
 from gateway.log.verify_tree import Problem, TreeCheck
 
 PROBLEMS_SHOWN = 100
+LOOKS = 10  # at a journal that changes as it is read; what is wrong with one at rest is the same twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +150,21 @@ def _journal(directory: Path, note: bytes, size: int, records: RecordCheck) -> t
     journal = directory.parent / "journal"
     if directory.name != "log" or not journal.is_dir():  # a copy elsewhere has no journal of its own
         return 0, []
-    try:
-        start, entries = journal_entries(journal, size)
-    except (Wrong, FileNotFoundError) as wrong:  # a segment that is used again has another name
-        if (
-            directory / "checkpoint"
-        ).read_bytes() != note:  # a gateway is at work: these entries are under a newer checkpoint by now
-            return 0, []
-        return 0, [Problem("journal", str(wrong))]
-    for seq, entry in enumerate(entries, start):
-        records.judge(seq, entry)
-    return len(entries), []
+    said = ""
+    for _ in range(LOOKS):
+        try:
+            start, entries = journal_entries(journal, size)
+        except (Wrong, FileNotFoundError) as wrong:  # a segment that is used again has another name
+            if (directory / "checkpoint").read_bytes() != note:
+                return 0, []  # a gateway is at work: these entries are under a newer checkpoint by now
+            if str(wrong) == said:
+                break
+            said = str(wrong)  # it may have gone on writing between two segments that were read
+            continue
+        for seq, entry in enumerate(entries, start):
+            records.judge(seq, entry)
+        return len(entries), []
+    return 0, [Problem("journal", said)]
 
 
 # Single rows

@@ -21,7 +21,7 @@ from gateway.log.note import Checkpoint, LogKeys, VerifierKey
 from gateway.log.tiles import LogFiles, TileLog
 from gateway.log.tlog import ENTRIES, Edge, tile_path
 from gateway.log.verify import Report, Wrong, directory_keys, report_text, verify
-from gateway.log.verify_read import Growing, edge_root, included, mth, place
+from gateway.log.verify_read import Growing, edge_root, included, journal_entries, mth, place
 from tests.log.log_rig import KEY, NODE, record, run, sequencer, verified, written
 
 VKEY = str(VerifierKey.of(NODE, KEY))
@@ -343,6 +343,25 @@ def test_pending_records_of_the_journal_are_judged_too(tmp_path: Path) -> None:
         await log.close()
 
     run(main)
+
+
+def test_a_journal_that_is_written_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["a gap to 4", "a gap to 9"]
+
+    def moving(directory: Path, size: int) -> tuple[int, list[bytes]]:
+        if said:
+            raise Wrong(said.pop(0))
+        return journal_entries(directory, size)
+
+    written(tmp_path, 3)
+    monkeypatch.setattr("gateway.log.verify.journal_entries", moving)
+    assert verified(tmp_path).ok
+    said[:] = ["a gap to 4", "a gap to 4"]  # it is at rest, and still not whole
+    assert [problem.text for problem in verified(tmp_path).problems] == ["a gap to 4"]
+    said[:] = [f"a gap to {seq}" for seq in range(100)]
+    assert [problem.where for problem in verified(tmp_path).problems] == ["journal"]
 
 
 def test_a_log_without_its_journal_has_nothing_pending(tmp_path: Path) -> None:
