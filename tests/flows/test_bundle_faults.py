@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import gateway
+from rig import gateway, until
 
-from gateway.core.reasons import LogUnavailable, StoreFailed
+from gateway.core.reasons import StoreFailed
+from gateway.log.disk import RealDisk
 from tests.flows.pushing import bundle_settings, post, push
 from tests.trust.bundle_rig import good
 
@@ -19,15 +21,15 @@ def test_an_activation_without_its_record_changes_nothing(tmp_path: Path, monkey
         digest = push(running, good(1)).json()["pushed"]["digest"]
         before = running.app.snapshot
 
-        def full(*_: Any, **__: Any) -> int:
-            raise LogUnavailable("the disk is full")
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "the disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(running.app.log, "submit", full)
+            patched.setattr(RealDisk, "append", full)
             assert post(running, "activate", {"digest": digest}).status_code == 503
         assert running.app.snapshot is before
         assert running.app.bundles.state("tollgate").active == ""
-        assert post(running, "activate", {"digest": digest}).status_code == 200
+        until(lambda: post(running, "activate", {"digest": digest}).status_code == 200)
 
 
 def test_an_activation_that_the_store_does_not_keep_changes_nothing(
