@@ -245,11 +245,12 @@ def test_each_question_leaves_a_record_without_what_it_was_asked_with(pdp: Pdp) 
 
 
 def test_decide_answers_as_the_command_does_and_says_why_when_it_is_asked_to(pdp: Pdp) -> None:
-    denied = pdp.post("/api/v1/decide", question(subject="pid-beth")).json()
+    asked = question(subject="pid-beth", context={"time": "2026-11-22T12:00:00Z"})  # else it is of its own second
+    denied = pdp.post("/api/v1/decide", asked).json()
     assert (denied["decision"], denied["engine"], denied["mode"]) == (False, "embedded", "enforce")
     assert (denied["fault"], "why" in denied) == (False, False)
     assert denied["context"] == {"reason": "this is not yours to do", "rule": "nobody"}
-    told = pdp.post("/api/v1/decide?explain=true", question(subject="pid-beth")).json()
+    told = pdp.post("/api/v1/decide?explain=true", asked).json()
     assert told["why"]["matched"] is False
     assert told["input"] == denied["input"]
     nearest = told["why"]["nearest"][0]
