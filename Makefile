@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make run    the demo: gateway, upstreams and a story told by itself (Ctrl-C stops it)"
 	@echo "make test   installs what the tests need, starts real services on loopback, runs every test"
-	@echo "make fast   the tests that need nothing but Python, under two minutes"
+	@echo "make fast   the tests that need nothing but Python, three minutes on two processors"
 	@echo "make check  format, lint, types, architecture"
 	@echo "make compile  the native build of the hot modules; the image and the bench have it"
 	@echo "make bench  the gateway beside its peers, interleaved; writes bench/results/"

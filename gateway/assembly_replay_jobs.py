@@ -97,9 +97,10 @@ class ChildReplays:
 
     async def _run(self, ident: str, job: _Job, tarball: bytes, options: list[str]) -> None:
         folder = self._data_dir / f"replay-{ident}"
+        laid = asyncio.ensure_future(asyncio.to_thread(_lay, folder, tarball))
         try:
             async with asyncio.timeout(SECONDS):
-                await asyncio.to_thread(_lay, folder, tarball)
+                await asyncio.shield(laid)
                 await self._child(job, folder / "candidate.tar.gz", options)
         except TimeoutError:
             job.state, job.error = "failed", f"it was not over within {SECONDS:.0f} s: take a shorter time, or a sample"
@@ -109,6 +110,7 @@ class ChildReplays:
         except Exception as error:  # noqa: BLE001 (a background job: its failure is what it answers)
             job.state, job.error = "failed", str(error)
         finally:
+            await asyncio.gather(laid, return_exceptions=True)  # a thread cannot be stopped: it would lay it down later
             shutil.rmtree(folder, ignore_errors=True)  # 3
 
     async def _child(self, job: _Job, bundle: Path, options: list[str]) -> None:
