@@ -7,7 +7,7 @@ is the plain one, so that what is off costs nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol as Port
 
@@ -78,6 +78,13 @@ def inner_engines(engine: DecisionPoint) -> tuple[DecisionPoint, ...]:
     return engine.inner if isinstance(engine, Reporting | Rollout | Shadow) else ()
 
 
+def _around(engine: DecisionPoint) -> Iterator[DecisionPoint]:
+    """The engines around the one in force, the outermost first."""
+    while inner := inner_engines(engine):
+        yield engine
+        engine = inner[0]
+
+
 def revisions(engine: DecisionPoint) -> list[str]:
     """Of all that can decide or is compared, the one in force first."""
     inner = inner_engines(engine)
@@ -95,23 +102,20 @@ def deciding(engine: DecisionPoint) -> list[DecisionPoint]:
 def activated(engine: DecisionPoint) -> dict[str, Json]:
     """What the record of an activation says of the policy besides the revision in force."""
     found: dict[str, Json] = {"policy": engine.revision}
-    part = engine
-    while inner := inner_engines(part):
+    for part in _around(engine):
         if isinstance(part, Reporting):
             found["mode"] = "report"
         elif isinstance(part, Shadow):
             found["shadow"] = part.beside.revision
         elif isinstance(part, Rollout):
             found["rollout"] = {"policy": part.candidate.revision, "parts_per_million": round(part.share * 1_000_000)}
-        part = inner[0]
     return found
 
 
 def policy_status(engine: DecisionPoint, comparisons: Comparisons) -> dict[str, Json]:
     """Who decides, for whom, and whether it counts."""
     found: dict[str, Json] = {"engine": engine.name, "revision": engine.revision, "mode": "enforce"}
-    part = engine
-    while inner := inner_engines(part):
+    for part in _around(engine):
         if isinstance(part, Reporting):
             found["mode"] = "report"
         elif isinstance(part, Shadow):
@@ -119,17 +123,11 @@ def policy_status(engine: DecisionPoint, comparisons: Comparisons) -> dict[str, 
         elif isinstance(part, Rollout):
             candidate: dict[str, Json] = {"engine": part.candidate.name, "revision": part.candidate.revision}
             found["rollout"] = {"share": part.share, **candidate}
-        part = inner[0]
     return found
 
 
 def shadow_in(engine: DecisionPoint) -> Shadow | None:
-    while not isinstance(engine, Shadow):
-        inner = inner_engines(engine)
-        if not inner:
-            return None
-        engine = inner[0]
-    return engine
+    return next((part for part in _around(engine) if isinstance(part, Shadow)), None)
 
 
 def shadow_status(shadow: Shadow, comparisons: Comparisons) -> dict[str, Json]:

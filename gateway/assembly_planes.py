@@ -89,6 +89,7 @@ def admin_plane(
     public_url = admin.public_url or f"http://{admin.listen}"
     hosts = LOOPBACK_HOSTS if admin.listen.loopback else frozenset()
     name = urlsplit(public_url).hostname or ""
+    acts = Acts(log, ids, clock)
     plane = Admin(
         door=Door(public_url, hosts | {f"[{name}]" if ":" in name else name}, admin.metrics == "open"),
         access=access,
@@ -99,13 +100,13 @@ def admin_plane(
         metrics=metrics.expose,
         log=log,
         log_folder=settings.data_dir / "log",
-        agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, Acts(log, ids, clock)),
+        agents=Agents(descriptors.registry, descriptors.registry, descriptors.pins, snapshot, acts),
         keys=Keys(keys),
         shadows=shadows,
-        replays=Replays(replays, newest_of(desk.store), Acts(log, ids, clock)),
-        asking=Asking(Questions(snapshot, log, ids, clock), whys, recent, public_url),
+        replays=Replays(replays, newest_of(desk.store), acts),
+        asking=Asking(Questions(snapshot, acts, clock), whys, recent, public_url),
         bundles=Bundles(desk),
-        fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
+        fleet=Fleet(desk, acts.record, clock),
         ids=ids,
         clock=clock,
         version=__version__,

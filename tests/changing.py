@@ -3,19 +3,17 @@ gateway, one request at a time."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import uvicorn
 from mcp import types
 from mcp.server.lowlevel import Server
-from rig import Running, until
+from rig import Running
+
+from tests.serving import serving
 
 MODERN = "2026-07-28"
 META = {
@@ -89,21 +87,9 @@ class Changing:
 def changing() -> Iterator[Changing]:
     """The server on a free port, in a thread of this process."""
     found = Changing()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    app = found.server().streamable_http_app()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    until(lambda: server.started, what="the server's start")
-    found.url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-    try:
+    with serving(found.server().streamable_http_app()) as base:
+        found.url = base + "/mcp"
         yield found
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
 
 
 def pinned(url: str, pin: str, **tools: Any) -> dict[str, Any]:

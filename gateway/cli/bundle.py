@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -45,6 +47,21 @@ Examples:
 """
 
 
+_Command = TypeVar("_Command", bound=Callable[..., int])
+
+
+def _signing_options(command: _Command) -> _Command:
+    """Who signs, and what for; beside --key."""
+    for option in (
+        click.option("--scope", default="", help="What it is signed for, as policy.scope says there."),
+        click.option("--passphrase-file", type=_PATH, help="What the private key is encrypted under."),
+        click.option("--data-dir", type=_PATH, help="Instead of --key: the gateway's own key for bundles."),
+        click.option("--kid", default="", help="The key's name; default its RFC 7638 thumbprint."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group("bundle", epilog=_EPILOG)
 def command() -> None:
     """Policy bundles: build, sign, verify, test, push, activate, rollback, list."""
@@ -59,10 +76,7 @@ def command() -> None:
 @click.option("--not-before", default="", metavar="TIME", help="RFC 3339, as in 2027-01-01T00:00:00Z.")
 @click.option("--expires", default="", metavar="TIME", help="RFC 3339: it is not activated after that.")
 @click.option("--key", type=_PATH, help="Sign with this private key in PEM: Ed25519, P-256, P-384 or RSA.")
-@click.option("--kid", default="", help="The key's name; default its RFC 7638 thumbprint.")
-@click.option("--data-dir", type=_PATH, help="Instead of --key: the gateway's own key for bundles.")
-@click.option("--passphrase-file", type=_PATH, help="What the private key is encrypted under.")
-@click.option("--scope", default="", help="What it is signed for, as policy.scope says there.")
+@_signing_options
 @json_option
 def build_command(
     folder: Path,
@@ -97,10 +111,7 @@ def build_command(
 @click.argument("file", type=_PATH)
 @click.option("-o", "--output", type=_PATH, help="Where to write it; default in place.")
 @click.option("--key", type=_PATH, help="A private key in PEM: Ed25519, P-256, P-384 or RSA.")
-@click.option("--kid", default="", help="Its name; default its RFC 7638 thumbprint.")
-@click.option("--data-dir", type=_PATH, help="Instead of --key: the gateway's own key for bundles.")
-@click.option("--passphrase-file", type=_PATH, help="What the private key is encrypted under.")
-@click.option("--scope", default="", help="What it is signed for, as policy.scope says there.")
+@_signing_options
 @json_option
 def sign_command(
     file: Path,

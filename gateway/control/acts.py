@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 
 from gateway.core.canonical import Json, parse_object
@@ -20,10 +22,14 @@ class Acts:
         self._ids = ids
         self._clock = clock
 
-    async def record(self, request: Request, action: str, about: dict[str, Json]) -> None:
+    async def record(self, request: Request, action: str, about: Mapping[str, Json]) -> None:
         """Returns when the record is durable. Raises LogUnavailable."""
+        await self._log.sequenced(self.submit(request, action, about))
+
+    def submit(self, request: Request, action: str, about: Mapping[str, Json]) -> int:
+        """The same without waiting. Returns the record's seq. Raises LogUnavailable."""
         peer = request.client.host if request.client is not None else ""
-        seq = self._log.submit(
+        return self._log.submit(
             {
                 "kind": "admin",
                 "id": self._ids.new(),
@@ -34,16 +40,23 @@ class Acts:
                 **about,
             }
         )
-        await self._log.sequenced(seq)
 
 
 async def document(request: Request) -> dict[str, Json]:
     """The JSON object in a request's body. Raises Malformed."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Malformed("The body is a JSON object: content-type application/json")
-    body = b""
+    body = await received(request, BODY_BYTES)
+    if len(body) > BODY_BYTES:
+        raise Malformed(f"The body has at most {BODY_BYTES} bytes")
+    return parse_object(body)
+
+
+async def received(request: Request, most: int) -> bytes:
+    """The body; of a longer one `most` bytes and one more, and the rest is not waited for."""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_BYTES:
-            raise Malformed(f"The body has at most {BODY_BYTES} bytes")
-    return parse_object(body)
+        if len(body) > most:
+            break
+    return bytes(body[: most + 1])

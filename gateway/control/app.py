@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route as Way
 
 from gateway.control.access import SESSION_SECONDS, Access
+from gateway.control.acts import received
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.asking import Asking
@@ -145,11 +146,9 @@ class Pages:
     async def log_in(self, request: Request) -> Response:
         if "origin" not in request.headers:
             return problem(403, "A log-in form says its Origin; use a browser, or the token as a bearer token")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _FORM_BYTES:
-                return problem(413, f"The form has at most {_FORM_BYTES} bytes")
+        body = await received(request, _FORM_BYTES)
+        if len(body) > _FORM_BYTES:
+            return problem(413, f"The form has at most {_FORM_BYTES} bytes")
         fields = parse_qs(body.decode("latin-1"), max_num_fields=8)
         return await self._open(request, self._plane.access.open(fields.get("token", [""])[0].strip()))
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Way
 
-from gateway.control.acts import ADMIN, document
+from gateway.control.acts import ADMIN, document, received
 from gateway.control.problem import answer, problem
 from gateway.core.bundles import (
     CONFIGURED,
@@ -37,7 +37,7 @@ from gateway.core.canonical import Json
 from gateway.core.reasons import Malformed
 from gateway.core.records import timestamp
 
-TARBALL_BYTES = 8 * 1024 * 1024 + 1  # one more than is allowed: rule 1 refuses it
+TARBALL_BYTES = 8 * 1024 * 1024  # of a longer one a byte more is taken: rule 1 refuses it
 KINDS = frozenset({"application/gzip", "application/octet-stream", "application/vnd.openpolicyagent.bundles"})
 _CONFIGURED_TAG = "configured"
 
@@ -85,14 +85,8 @@ class Bundles:
         tags = _expected(request) if activate == "true" else None
         if isinstance(tags, Response):
             return tags
-        tarball = b""
-        async for chunk in request.stream():
-            tarball += chunk
-            if len(tarball) > TARBALL_BYTES:
-                tarball = tarball[:TARBALL_BYTES]
-                break  # rule 1 refuses it
         try:
-            kept = await self._desk.push(name, tarball, ADMIN)
+            kept = await self._desk.push(name, await received(request, TARBALL_BYTES), ADMIN)
         except BundleRefused as error:
             return refused(error)
         if tags is not None:
@@ -101,30 +95,21 @@ class Bundles:
         return answer(request, {"name": name, "pushed": kept_document(kept), "state": state_document(state)})
 
     async def activate(self, request: Request) -> Response:
-        name, tags = str(request.path_params["name"]), _expected(request)
-        if isinstance(tags, Response):
-            return tags
-        try:
-            wanted = await document(request)
-        except Malformed as error:
-            return problem(400, str(error))
-        digest = wanted.get("digest")
-        if set(wanted) != {"digest"} or not isinstance(digest, str):
-            return problem(400, "It needs digest, that of a bundle that was pushed")
+        needs = "It needs digest, that of a bundle that was pushed"
+        asked = await _asked(request, needs)
+        if isinstance(asked, Response):
+            return asked
+        name, tags, digest = asked
+        if digest is None:
+            return problem(400, needs)
         return await self._moved(request, name, tags, lambda expected: self._activate(name, digest, expected))
 
     async def rollback(self, request: Request) -> Response:
         """To the bundle before, or to `digest`."""
-        name, tags = str(request.path_params["name"]), _expected(request)
-        if isinstance(tags, Response):
-            return tags
-        try:
-            wanted = await document(request)
-        except Malformed as error:
-            return problem(400, str(error))
-        digest = wanted.get("digest")
-        if not set(wanted) <= {"digest"} or not (digest is None or isinstance(digest, str)):
-            return problem(400, "It may have digest, that of a bundle that is kept, and nothing else")
+        asked = await _asked(request, "It may have digest, that of a bundle that is kept, and nothing else")
+        if isinstance(asked, Response):
+            return asked
+        name, tags, digest = asked
         wanted_digest = CONFIGURED if digest == _CONFIGURED_TAG else digest
         return await self._moved(
             request, name, tags, lambda expected: self._desk.rollback(name, wanted_digest, expected, ADMIN)
@@ -231,6 +216,22 @@ def _event(found: BundleEvent) -> dict[str, Json]:
 
 def _shown(digest: str) -> str:
     return digest or "the configured policy"
+
+
+async def _asked(request: Request, needs: str) -> tuple[str, list[str], str | None] | Response:
+    """Which name is meant, what is expected to be active, and the digest in the body, None for none. `needs` is what a
+    body that says anything else is told."""
+    tags = _expected(request)
+    if isinstance(tags, Response):
+        return tags
+    try:
+        wanted = await document(request)
+    except Malformed as error:
+        return problem(400, str(error))
+    digest = wanted.get("digest")
+    if not set(wanted) <= {"digest"} or not (digest is None or isinstance(digest, str)):
+        return problem(400, needs)
+    return str(request.path_params["name"]), tags, digest
 
 
 def _expected(request: Request) -> list[str] | Response:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Way
 
+from gateway.control.acts import received
 from gateway.control.problem import answer, problem
 from gateway.core.bundles import BundleDesk, BundleState
 from gateway.core.canonical import MAX_INTEGER, Json, digest, parse_answer
@@ -170,11 +171,9 @@ def _wait(prefer: str) -> float:
 
 async def _received(request: Request) -> Json:
     """2. Raises Malformed."""
-    packed = b""
-    async for chunk in request.stream():
-        packed += chunk
-        if len(packed) > PACKED_BYTES:
-            raise Malformed(f"The body has at most {PACKED_BYTES} bytes")
+    packed = await received(request, PACKED_BYTES)
+    if len(packed) > PACKED_BYTES:
+        raise Malformed(f"The body has at most {PACKED_BYTES} bytes")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip"):
         raise Malformed("The content encoding is not gzip")

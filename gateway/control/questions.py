@@ -16,14 +16,13 @@ from typing import Final
 
 from starlette.requests import Request
 
-from gateway.control.acts import ADMIN
+from gateway.control.acts import Acts
 from gateway.core.access import AccessRequest
 from gateway.core.canonical import Json
 from gateway.core.exchange import Decision
-from gateway.core.ids import Ids
-from gateway.core.ports import Clock, RecordLog
+from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed
-from gateway.core.records import decision_of, timestamp
+from gateway.core.records import decision_of
 from gateway.core.snapshot import Snapshot
 
 NAME_CHARACTERS: Final = 1024  # of a type, an id, an action; records repeat them
@@ -32,10 +31,9 @@ _NEEDS: Final = (("subject", ("type", "id")), ("action", ("name",)), ("resource"
 
 
 class Questions:
-    def __init__(self, snapshot: Callable[[], Snapshot], log: RecordLog, ids: Ids, clock: Clock) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot], acts: Acts, clock: Clock) -> None:
         self._snapshot = snapshot
-        self._log = log
-        self._ids = ids
+        self._acts = acts
         self._clock = clock
 
     def question(self, given: Mapping[str, Json], where: str = "") -> dict[str, Json]:
@@ -69,18 +67,7 @@ class Questions:
 
     def record(self, request: Request, action: str, about: Mapping[str, Json]) -> None:
         """Raises LogUnavailable (3)."""
-        peer = request.client.host if request.client is not None else ""
-        self._log.submit(
-            {
-                "kind": "admin",
-                "id": self._ids.new(),
-                "time": timestamp(self._clock.time()),
-                "action": action,
-                "subject": {"id": ADMIN, "type": "admin"},
-                "request": {"method": request.method, "path": request.scope["path"], "peer": peer},
-                **about,
-            }
-        )
+        self._acts.submit(request, action, about)
 
 
 def about(document: Mapping[str, Json], decision: Decision) -> dict[str, Json]:

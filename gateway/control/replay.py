@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Way
 
-from gateway.control.acts import Acts
+from gateway.control.acts import Acts, received
 from gateway.control.problem import answer, problem
 from gateway.core.canonical import digest
 from gateway.core.whatif import ReplayBusy, ReplayJobs
@@ -52,8 +52,8 @@ class Replays:
         if wrong:
             return problem(400, wrong)
         name = asked.pop("bundle", "")
-        tarball = await _body(request)
-        if tarball is None:
+        tarball = await received(request, BUNDLE_BYTES)
+        if len(tarball) > BUNDLE_BYTES:
             return problem(413, f"A bundle has at most {BUNDLE_BYTES} bytes")
         if bool(tarball) == bool(name):
             return problem(400, "It needs a bundle in the body, or ?bundle= with the name of a pushed one, not both")
@@ -107,13 +107,3 @@ def _asked(request: Request) -> tuple[dict[str, str], str]:
             return {}, f"The parameter {name} is not understood"
         asked[name] = value
     return asked, ""
-
-
-async def _body(request: Request) -> bytes | None:
-    """None for one that is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BUNDLE_BYTES:
-            return None
-    return bytes(body)

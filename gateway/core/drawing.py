@@ -173,13 +173,8 @@ class Drawing:
         descriptor = exchange.descriptor
         if descriptor is None:
             return b""
-        if len(descriptor) != 1:
-            return b'"descriptor":{%s},' % b",".join(
-                [self._member(name, descriptor[name]) for name in sorted(descriptor)]
-            )
-        for name, said in descriptor.items():
-            return b'"descriptor":{%s},' % self._member(name, said)
-        return b""
+        members = [self._member(name, descriptor[name]) for name in sorted(descriptor)]
+        return b'"descriptor":{%s},' % b",".join(members)
 
     def _member(self, name: str, said: Json) -> bytes:
         known = self._descriptors.get(id(said))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from gateway.core.canonical import Json
-from gateway.core.records import item_digest
+from gateway.core.records import asked_subject, item_digest
 
 
 def proposals(records: Sequence[Mapping[str, Json]], upstreams: Mapping[str, str]) -> Iterator[dict[str, Json]]:
@@ -43,21 +43,15 @@ def proposals(records: Sequence[Mapping[str, Json]], upstreams: Mapping[str, str
         if direction:
             context["direction"] = direction
         yield {
-            "subject": _subject(subject, issuer if issued else ""),
+            "subject": {
+                "type": subject.get("type"),
+                "id": subject.get("id"),
+                "properties": asked_subject(subject, issuer if issued else ""),
+            },
             "action": {"name": action},
             "resource": _resource(resource, str(joined.get("route", "")), named, item_digest(joined)),
             "context": context,
         }
-
-
-def _subject(subject: Mapping[str, Json], issuer: str) -> Json:
-    properties: dict[str, Json] = {"roles": subject.get("roles", []), "delegated_by": subject.get("delegated_by", [])}
-    for name in ("org", "agent"):
-        if name in subject:
-            properties[name] = subject[name]
-    if issuer:
-        properties["issuer"] = issuer
-    return {"type": subject.get("type"), "id": subject.get("id"), "properties": properties}
 
 
 def _resource(resource: Mapping[str, Json], route: str, upstream: str, item: str) -> Json:

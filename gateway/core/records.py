@@ -95,6 +95,15 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     return record
 
 
+def asked_subject(subject: Mapping[str, Json], issuer: str) -> dict[str, Json]:
+    """The properties with which policy was shown the subject of a record; the issuer is "" where it had none."""
+    found: dict[str, Json] = {"roles": subject.get("roles", []), "delegated_by": subject.get("delegated_by", [])}
+    found |= {name: subject[name] for name in ("org", "agent") if name in subject}
+    if issuer:
+        found["issuer"] = issuer
+    return found
+
+
 def item_digest(record: Mapping[str, Json]) -> str:
     """Which description of the item that is called an intent or a refusal counted, "" for none."""
     descriptor = record.get("descriptor")

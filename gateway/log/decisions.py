@@ -22,7 +22,7 @@ import orjson
 
 from gateway.core.canonical import Json
 from gateway.core.masking import places
-from gateway.core.records import item_digest
+from gateway.core.records import asked_subject, item_digest
 from gateway.core.whatif import EVERYTHING, Recorded
 from gateway.log.entries import EntryReader
 
@@ -136,14 +136,8 @@ def _captured(seq: int, record: dict[str, Any], capture: dict[str, Any]) -> Reco
 def _bare(seq: int, record: dict[str, Any]) -> Recorded:
     """From the record itself (2)."""
     request, resource, subject = record["request"], record["resource"], record["subject"]
-    properties: dict[str, Json] = {
-        "roles": subject.get("roles", []),
-        "delegated_by": subject.get("delegated_by", []),
-    }
-    properties |= {name: subject[name] for name in ("org", "agent") if name in subject}
     kind, _, rest = subject["id"].partition(":")
-    if "/" in rest and kind != "key":
-        properties["issuer"] = rest.partition("/")[0]
+    issuer = rest.partition("/")[0] if "/" in rest and kind != "key" else ""
     below: dict[str, Json] = {"route": record["route"]}
     if item := item_digest(record):
         below["digest"] = item
@@ -168,7 +162,7 @@ def _bare(seq: int, record: dict[str, Any]) -> Recorded:
     if own and (resource["type"] != "endpoint" or not record["action"].startswith("mcp.")):
         known.append(_DIRECTION)  # only messages about a server's own requests have one
     document: dict[str, Json] = {
-        "subject": {"type": subject["type"], "id": subject["id"], "properties": properties},
+        "subject": {"type": subject["type"], "id": subject["id"], "properties": asked_subject(subject, issuer)},
         "action": {"name": record["action"]},
         "resource": {"type": resource["type"], "id": resource["id"], "properties": below},
         "context": context,

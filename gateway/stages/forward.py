@@ -72,7 +72,7 @@ def target(exchange: Exchange) -> str:
     """The upstream's path, what follows the route's own path, and the caller's query, all as they stand: an empty query
     is not the same as none."""
     head = exchange.head
-    path = exchange.upstream.path + head.path[len(exchange.route.path) :]
+    path = exchange.upstream.path + exchange.route.rest(head.path)
     if not path.startswith("/"):
         path = "/" + path
     return path + head.target[len(head.path) :]

@@ -31,13 +31,13 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 FRAMING = HOP_BY_HOP | {b"content-length", b"expect", b"http2-settings"}
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
 _RESPONSE = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + _TEXT + rb")?+\r\n((?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*+)\r\n"
+    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + _TEXT + rb")?+\r\n((?:" + TOKEN + rb":" + _TEXT + rb"\r\n)*+)\r\n"
 )
 _FIELD = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
-_REQUEST = re.compile(_TOKEN + rb" /[\x21-\x7e]*+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": " + _TEXT + rb"\r\n)++\r\n")
+_REQUEST = re.compile(TOKEN + rb" /[\x21-\x7e]*+ HTTP/1\.1\r\n(?:" + TOKEN + rb": " + _TEXT + rb"\r\n)++\r\n")
 _LOOSE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _SECONDS = re.compile(rb"(?:^|[,; \t])timeout=\"?([0-9]{1,6})")

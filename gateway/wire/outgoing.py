@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.core.exchange import Header
-from gateway.wire.http1_head import FRAMING, check_names, encode_head, unsendable
+from gateway.wire.http1_head import FRAMING, TOKEN, check_names, encode_head, unsendable
 from gateway.wire.lines import AS_LETTERS
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
+_NAME = re.compile(TOKEN)
 _NOT_OWN = FRAMING | {b"host"}
 KEPT_NAMES: Final = 64
 
@@ -45,7 +45,7 @@ class Fixed:
             return True
         if name in _NOT_OWN:
             return False
-        if _TOKEN.fullmatch(name) is None:
+        if _NAME.fullmatch(name) is None:
             raise unsendable("a control byte or a malformed name in the request head")
         if len(self._names) < KEPT_NAMES:
             self._names.add(name)

@@ -21,6 +21,7 @@ from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.reads import projector
 from gateway.pdp.remote import Answer, Ask, Found, RemoteEngine, RemoteSettings
 from gateway.pdp.sources import read_folder, source_of
+from tests.core.questions import typed
 from tests.pdp.asking import now, request, settled
 
 ROW = 57
@@ -156,15 +157,6 @@ def changed(rnd: random.Random, document: dict[str, Any], place: tuple[Any, ...]
     else:
         make = (retyped, respelt, reshaped)[turn % 3]
         around[name] = make(rnd, around[name])
-
-
-def typed(item: Any) -> Any:
-    """Two values are the same to a policy only if this is."""
-    if isinstance(item, dict):
-        return "object", tuple(sorted((name, typed(part)) for name, part in item.items()))
-    if isinstance(item, list):
-        return "list", tuple(typed(part) for part in item)
-    return type(item).__name__, repr(item)
 
 
 def keyed(engine: EmbeddedEngine) -> Callable[[dict[str, Any]], bytes]:

@@ -16,7 +16,7 @@ from gateway.core.exchange import Decision
 from gateway.pdp.embedded import EmbeddedEngine, EmbeddedSettings
 from gateway.pdp.reads import projector
 from gateway.pdp.sources import source_of
-from tests.core.questions import heads, question
+from tests.core.questions import heads, question, typed
 from tests.thorough import examples
 
 ROW = 57
@@ -74,15 +74,6 @@ def put(found: dict[str, Any], place: tuple[str, ...], item: Any) -> None:
     for name in place[:-1]:
         at = at.setdefault(name, {})
     at[place[-1]] = item
-
-
-def typed(item: Any) -> Any:
-    """Two values are the same to a policy only if this is: `1`, `1.0` and `True` are not the same in JSON."""
-    if isinstance(item, dict):
-        return "object", tuple(sorted((name, typed(part)) for name, part in item.items()))
-    if isinstance(item, list):
-        return "list", tuple(typed(part) for part in item)
-    return type(item).__name__, repr(item)
 
 
 def engine(text: str, **more: Any) -> EmbeddedEngine:

@@ -226,6 +226,7 @@ async def plane(
 
     desk = Desk(Policies(settings, ring, store, clock), store, log, ids, clock, lambda: "tollgate", swap)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
+    acts = Acts(log, ids, clock)
     app = make_admin(
         Admin(
             door=Door(public_url, frozenset({"127.0.0.1", "localhost", "gw.example"}), metrics_open),
@@ -237,15 +238,13 @@ async def plane(
             metrics=lambda accept: (b"tollgate_x 1\n", "text/plain; version=0.0.4"),
             log=log,
             log_folder=tmp_path / "log",
-            agents=Agents(registry, registry, pins, lambda: current, Acts(log, ids, clock)),
+            agents=Agents(registry, registry, pins, lambda: current, acts),
             keys=Keys(RunningKeys(ring, rotation, "gw-1", lambda: 3600.0)),
-            replays=Replays(replays, {"tollgate": b"pushed"}.get, Acts(log, ids, clock)),
+            replays=Replays(replays, {"tollgate": b"pushed"}.get, acts),
             shadows=Shadows(comparisons, lambda: {"engine": "embedded", "revision": "sha256:b"}),
-            asking=Asking(
-                Questions(lambda: current, log, ids, clock), PolicyWhys(lambda: current), Recent(), public_url
-            ),
+            asking=Asking(Questions(lambda: current, acts, clock), PolicyWhys(lambda: current), Recent(), public_url),
             bundles=BundleApi(desk),
-            fleet=Fleet(desk, Acts(log, ids, clock).record, clock),
+            fleet=Fleet(desk, acts.record, clock),
             ids=ids,
             clock=clock,
             version="0.1.0",

@@ -95,3 +95,12 @@ def question(rnd: random.Random, among: list[Head]) -> AccessRequest:
     )  # fmt: skip
     exchange.asked = call if rnd.random() < 0.7 else call.but()
     return access_request(exchange, call)
+
+
+def typed(item: Any) -> Any:
+    """Two values are the same to a policy only if this is: `1`, `1.0` and `True` are not the same in JSON."""
+    if isinstance(item, dict):
+        return "object", tuple(sorted((name, typed(part)) for name, part in item.items()))
+    if isinstance(item, list):
+        return "list", tuple(typed(part) for part in item)
+    return type(item).__name__, repr(item)

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from gateway.core.access import AccessRequest, access_request
 from gateway.core.excerpt import Excerpts, project, tree_of
 from gateway.core.exchange import Call
-from tests.core.questions import PLACES, SHIPPED, heads, question
+from tests.core.questions import PLACES, SHIPPED, heads, question, typed
 from tests.thorough import examples
-
-
-def typed(item: Any) -> Any:
-    if isinstance(item, dict):
-        return "object", tuple(sorted((name, typed(part)) for name, part in item.items()))
-    if isinstance(item, list):
-        return "list", tuple(typed(part) for part in item)
-    return type(item).__name__, repr(item)
 
 
 def projected(request: AccessRequest, reads: Any) -> Any:

@@ -4,15 +4,12 @@ no ends neither side's session."""
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
 import pytest
-import uvicorn
 from mcp import types
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -21,6 +18,8 @@ from mcp.server.mcpserver import Elicit, Resolve
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 from rig import Running, gateway, run, until
+
+from tests.serving import serving
 
 YES = "package tollgate\n\ndecision := true\n"
 NO = """package tollgate
@@ -67,17 +66,8 @@ def asker() -> Any:
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[str]:
     """The asking server on a free port, in a thread of this process."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    server = uvicorn.Server(uvicorn.Config(asker(), log_level="error", lifespan="on", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    until(lambda: server.started, what="the server's start")
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with serving(asker()) as base:
+        yield base + "/mcp"
 
 
 def settings(folder: Path, upstream: str, policy: str) -> dict[str, Any]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
-from rig import Running, gateway, routes_to, run, until
+from rig import Running, gateway, routes_to, run
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.core.canonical import digest
 from tests.flows.canned import answer, canned
+from tests.serving import serving
 
 HIDDEN = "[redacted]"
 
@@ -48,17 +45,8 @@ def registry() -> Any:
 @pytest.fixture(scope="module")
 def persons() -> Iterator[str]:
     """The registry on a free port, in a thread of this process."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    server = uvicorn.Server(uvicorn.Config(registry(), log_level="error", lifespan="on", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    until(lambda: server.started, what="the server's start")
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with serving(registry()) as base:
+        yield base + "/mcp"
 
 
 def policy(folder: Path, *obligations: dict[str, Any], on: str = "") -> dict[str, Any]:

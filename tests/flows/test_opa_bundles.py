@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from gateway.trust.bundle_build import Plan, build, sign
 from gateway.trust.jose import signer
 from gateway.trust.pem import jwks_of
 from tests.flows.pushing import bundle_settings, push
+from tests.pdp import engine_servers
 from tests.trust.bundle_rig import POLICY, TESTS
 
 FLEET = "t0ken-of-the-fleet-77d2c554f1c9a0be"
@@ -32,10 +31,7 @@ INPUT = {"input": {"subject": {"id": "a"}}}
 
 @pytest.fixture(scope="module")
 def opa() -> str:
-    found = os.environ.get("TOLLGATE_OPA") or shutil.which("opa")
-    if not found:
-        pytest.skip("no OPA here: TOLLGATE_OPA or opa on PATH would name one")
-    return found
+    return engine_servers.opa()
 
 
 class Keys:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.pdp import engine_servers
 from tests.pdp.test_fidelity import DIFFERENCES
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
@@ -18,10 +17,7 @@ FOLDERS = ["rego", *sorted(f"worked/{place.name}" for place in (POLICIES / "work
 
 @pytest.fixture(scope="module")
 def opa() -> str:
-    found = os.environ.get("TOLLGATE_OPA") or shutil.which("opa")
-    if not found:
-        pytest.skip("no OPA here: TOLLGATE_OPA or opa on PATH would name one")
-    return found
+    return engine_servers.opa()
 
 
 def said(*command: str) -> subprocess.CompletedProcess[str]:
