@@ -3,11 +3,11 @@
 One gateway has every upstream twice: a tool reached only by a manifest that somebody trusted signed (`pin: required`)
 and the same without, an agent reached only by its signed card (`card.required`) and the same without. Both ways lead
 through one process, since two processes of the very same gateway differ by several percent; each pair has a gateway
-started anew. It is loaded in turns (A B, B A, A B, ...; the next pair begins with B A); a pair's ratio is the median of
-those of neighbouring turns: other work on the machine slows neighbours alike, or spoils few of them. The interval is
-that of the sign test for the median: it lies between the second lowest and the second highest of nine ratios with a
-confidence of 96.1 %. Everything else is as bench/measure.py has it. `bench/run.sh --descriptors`; results go to
-bench/results/.
+started anew. The load goes along them in slices of some hundred requests (slices.lua), so short that other work on the
+machine slows neighbours alike; a pair's ratio is the median of each slice with, compared to the mean of the two without
+beside it. The interval is that of the sign test for the median: it lies between the second lowest and the second
+highest of nine ratios with a confidence of 96.1 %. Everything else is as bench/measure.py has it.
+`bench/run.sh --descriptors`; results go to bench/results/.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gate import CONFIG, ROOT, Gate
-from measure import HERE, LOAD, MEASURED, Target, free_port, machine, running, wrk
+from measure import HERE, LOAD, MEASURED, Target, free_port, loaded, machine, running, wrk
 from upstream import TOOL
 
 from gateway.trust.cards import sign_card
@@ -40,7 +40,7 @@ KINDS = {  # by kind: the way with, the way without (of names as long), what cal
     "SendMessage": ("/concierge", "/attendant", "a2a"),
 }
 CONNECTIONS = 32
-TURNS = 24  # of each way in a pair; even
+SLICE = 480  # requests that are counted of a slice: about 50 ms
 CARD: dict[str, Any] = {
     "name": "concierge",
     "description": "Books tables.",
@@ -121,31 +121,42 @@ def pair(number: int, work: Path, upstream: int, seconds: int) -> dict[str, dict
     gate = Gate(work, upstream, free_port(), admin, config)
     found: dict[str, dict[str, float]] = {}
     with running(gate.command, gate.port, cpu=MEASURED) as process:
-        ways = {
-            kind: [
-                Target(path[1:], gate.port, call=path, token=gate.token, message=message, process=process)
-                for path in (required, free)
-            ]
-            for kind, (required, free, message) in KINDS.items()
-        }
-        for target in (*ways["tools/call"], *ways["SendMessage"]):
-            wrk(target, CONNECTIONS, 1)
+        for path in [path for required, free, _ in KINDS.values() for path in (required, free)]:
+            message = next(message for *paths, message in KINDS.values() if path in paths)
+            wrk(Target(path[1:], gate.port, call=path, token=gate.token, message=message), CONNECTIONS, 1)
         verified(work, admin)
-        for kind, targets in ways.items():
-            order = targets if number % 2 == 0 else targets[::-1]
-            turns: dict[str, list[float]] = {target.name: [] for target in targets}
-            for target in (order + order[::-1]) * (TURNS // 2):
-                turns[target.name].append(wrk(target, CONNECTIONS, seconds)["cpu_us"])
-            with_us, without_us = (turns[target.name] for target in targets)
-            ratio = statistics.median([one / other for one, other in zip(with_us, without_us, strict=True)])
-            required, free = statistics.median(with_us), statistics.median(without_us)
-            found[kind] = {"with_us": required, "without_us": free, "ratio": ratio}
+        for kind, (required, free, message) in KINDS.items():
+            ways = (required, free) if number % 2 == 0 else (free, required)
+            target = Target(kind, gate.port, call=required, token=gate.token, message=message, process=process)
+            turns = slices(target, ways, seconds)
+            found[kind] = compared(turns if number % 2 == 0 else [(3 - way, spent) for way, spent in turns])
             print(
-                f"pair {number + 1} {kind:12} with {required:.1f} us, without {free:.1f} us,"
-                f" ratio {found[kind]['ratio']:.4f}",
+                f"pair {number + 1} {kind:12} with {found[kind]['with_us']:.1f} us, without"
+                f" {found[kind]['without_us']:.1f} us, ratio {found[kind]['ratio']:.4f} of {len(turns)} slices",
                 file=sys.stderr,
             )
     return found
+
+
+def slices(target: Target, ways: tuple[str, str], seconds: int) -> list[tuple[int, float]]:
+    """Which of the two ways and microseconds of processor time per request, slice after slice."""
+    assert target.process is not None
+    call = {"TARGETS": " ".join(ways), "CALL": str(HERE / "call.lua")}
+    counted = {"PID": str(target.process.pid), "SLICE": str(SLICE)}
+    _, told = loaded(target, CONNECTIONS, seconds, HERE / "slices.lua", call | counted)
+    pairs = [item.split(":") for item in told.split()]
+    return [(int(way), int(spent) / 1e3) for way, spent in pairs]
+
+
+def compared(turns: list[tuple[int, float]]) -> dict[str, float]:
+    """Of the slices in order, 1 with and 2 without."""
+    ratios = [
+        spent / statistics.mean((turns[at - 1][1], turns[at + 1][1]))
+        for at, (way, spent) in enumerate(turns)
+        if way == 1 and 0 < at < len(turns) - 1
+    ]
+    with_us, without_us = (statistics.median(spent for way, spent in turns if way == wanted) for wanted in (1, 2))
+    return {"with_us": with_us, "without_us": without_us, "ratio": statistics.median(ratios), "slices": len(turns)}
 
 
 def interval(ratios: list[float]) -> dict[str, object]:
@@ -163,7 +174,7 @@ def interval(ratios: list[float]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=12)
     parser.add_argument("--out", default="")
     options = parser.parse_args()
     work = HERE / "tmp" / "descriptors"
@@ -181,7 +192,7 @@ def main() -> None:
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "with": "tools: {pin: required}, signed manifest; card: {required: true}, signed card",
         "without": "neither, in the same gateway",
-        "turns": f"{TURNS} of {options.seconds} s for each way, pair and kind; {CONNECTIONS} connections",
+        "slices": f"{SLICE} requests in turn, {options.seconds} s for each pair and kind; {CONNECTIONS} connections",
         "tollgate": Gate(work, upstream, 1, 2).on,
         "results": {
             kind: {

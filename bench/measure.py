@@ -108,22 +108,30 @@ def cpu_seconds(root: int) -> float:
 
 
 def wrk(target: Target, connections: int, seconds: float) -> dict[str, float]:
-    command = [
-        "taskset", "-c", LOAD, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency",
-        "--timeout", "10s", "-s", str(HERE / "call.lua"), f"http://127.0.0.1:{target.port}{target.call}",
-    ]  # fmt: skip
-    env = os.environ | {"TOKEN": target.token, "TARGET": target.call, "MESSAGE": target.message}
     before = cpu_seconds(target.process.pid) if target.process else 0.0
-    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    found, _ = loaded(target, connections, seconds, HERE / "call.lua", {})
     after = cpu_seconds(target.process.pid) if target.process else 0.0
-    found: dict[str, float] = json.loads(out.splitlines()[-1])
-    if found["errors"] or found["wrong"] or not found["requests"]:
-        raise SystemExit(f"{target.name}: answers were wrong: {found}")
     rate = found["requests"] / found["seconds"]
     result = {"per_second": rate, "p50_ms": found["p50_us"] / 1e3, "p99_ms": found["p99_us"] / 1e3}
     if target.process:
         result["cpu_us"] = (after - before) / found["requests"] * 1e6
     return result
+
+
+def loaded(
+    target: Target, connections: int, seconds: float, script: Path, more: dict[str, str]
+) -> tuple[dict[str, float], str]:
+    """What wrk counted, with a script that says so as call.lua does, and the last line of what it said."""
+    command = [
+        "taskset", "-c", LOAD, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency",
+        "--timeout", "10s", "-s", str(script), f"http://127.0.0.1:{target.port}{target.call}",
+    ]  # fmt: skip
+    env = os.environ | {"TOKEN": target.token, "TARGET": target.call, "MESSAGE": target.message} | more
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    found: dict[str, float] = json.loads(next(line for line in reversed(out) if line.startswith("{")))
+    if found["errors"] or found["wrong"] or not found["requests"]:
+        raise SystemExit(f"{target.name}: answers were wrong: {found}")
+    return found, out[-1]
 
 
 def medians(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
