@@ -4,10 +4,10 @@ One gateway has every upstream twice: a tool reached only by a manifest that som
 and the same without, an agent reached only by its signed card (`card.required`) and the same without. Both ways lead
 through one process, since two processes of the very same gateway differ by several percent; each pair has a gateway
 started anew. The load goes along them in slices of some hundred requests (slices.lua), so short that other work on the
-machine slows neighbours alike; a pair's ratio is the median of each slice with, compared to the mean of the two without
-beside it. The interval is that of the sign test for the median: it lies between the second lowest and the second
-highest of nine ratios with a confidence of 96.1 %. Everything else is as bench/measure.py has it.
-`bench/run.sh --descriptors`; results go to bench/results/.
+machine slows neighbours alike; a pair's ratio is the median of those of all neighbours, whichever came first. The
+interval is that of the sign test for the median: it lies between the second lowest and the second highest of nine
+ratios with a confidence of 96.1 %. Everything else is as bench/measure.py has it. `bench/run.sh --descriptors`; results
+go to bench/results/.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 import urllib.request
+from itertools import pairwise
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -150,11 +151,7 @@ def slices(target: Target, ways: tuple[str, str], seconds: int) -> list[tuple[in
 
 def compared(turns: list[tuple[int, float]]) -> dict[str, float]:
     """Of the slices in order, 1 with and 2 without."""
-    ratios = [
-        spent / statistics.mean((turns[at - 1][1], turns[at + 1][1]))
-        for at, (way, spent) in enumerate(turns)
-        if way == 1 and 0 < at < len(turns) - 1
-    ]
+    ratios = [spent / other if way == 1 else other / spent for (way, spent), (_, other) in pairwise(turns)]
     with_us, without_us = (statistics.median(spent for way, spent in turns if way == wanted) for wanted in (1, 2))
     return {"with_us": with_us, "without_us": without_us, "ratio": statistics.median(ratios), "slices": len(turns)}
 
