@@ -1,0 +1,290 @@
+"""The words of the ledger: what one exchange asks of all limits and budgets together, and what it was given.
+
+1. An exchange asks once (`Ask`), for all of its rates, places and charges, and is given all of them or none.
+2. Amounts are whole numbers: micro-dollars for `usd`, else tokens, calls or bytes. No float ever counts money.
+3. A charge is reserved before anything is forwarded and closed once: settled at what it came to, or released.
+4. An account is a budget and the values of its key, in one period. Values are compared as they are.
+Whoever counts (in memory, in the process that owns the counters, in Redis) implements `Counters`; whoever knows what an
+exchange is asks it. Nothing here does I/O or knows the time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Protocol as Port
+
+if TYPE_CHECKING:
+    from gateway.core.exchange import Exchange
+    from gateway.core.reasons import Refusal
+
+UNITS: Final = ("usd", "tokens", "calls", "bytes")
+MICRO: Final = 1_000_000  # micro-dollars of a dollar
+MOST: Final = 2**53 - 1  # the largest amount: Redis's Lua counts in doubles
+
+KeyValues: TypeAlias = "tuple[str | None, ...]"
+"""The values of a key, None for one that the exchange has not (a caller without org): these share an account."""
+
+_DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,18})?")
+
+
+def scale(unit: str) -> int:
+    """How many of the ledger's whole numbers make one of the unit."""
+    return MICRO if unit == "usd" else 1
+
+
+def amount(text: str | int | Decimal, unit: str) -> int:
+    """A decimal number of the unit, rounded up. Raises ValueError for what is none, negative or too large."""
+    if isinstance(text, str) and _DECIMAL.fullmatch(text) is None:
+        raise ValueError(f"{text[:40]!r} is not a decimal number")
+    try:
+        found = int((Decimal(text) * scale(unit)).to_integral_value(ROUND_CEILING))
+    except InvalidOperation:
+        raise ValueError(f"{str(text)[:40]!r} is not a decimal number") from None
+    if not 0 <= found <= MOST:
+        raise ValueError(f"{text} {unit} is not from 0 to {shown(MOST, unit)}")
+    return found
+
+
+def shown(value: int, unit: str) -> str:
+    """The amount as a decimal string of the unit, without trailing zeros: `1.5`, `0`, `-2`."""
+    if unit != "usd":
+        return str(value)
+    sign, rest = ("-", -value) if value < 0 else ("", value)
+    whole, part = divmod(rest, MICRO)
+    return f"{sign}{whole}.{part:06d}".rstrip("0") if part else f"{sign}{whole}"
+
+
+def key_text(values: KeyValues) -> str:
+    """The one spelling of key values: a JSON array, as records, stores and people see it."""
+    return json.dumps(values, ensure_ascii=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One entry of `budgets`. `amount` in the ledger's whole numbers per account and period; `warn_at` per mille of it,
+    ascending; `window` seconds of a rolling period; `carry` per mille of what was left over that is handed to the next
+    period; `anchor` days (month) or hours (day) that a period begins later; `zone` an IANA name."""
+
+    name: str
+    key: tuple[str, ...]
+    unit: str
+    amount: int
+    period: str  # hour | day | month | rolling | total
+    window: int = 0
+    zone: str = "UTC"
+    anchor: int = 0
+    warn_at: tuple[int, ...] = ()
+    unpriced: str = "deny"  # | "allow": counted and recorded
+    carry: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`key` is `key_text`'s spelling; `period` the time its period began, RFC 3339 UTC with seconds, "" for total and
+    rolling ones."""
+
+    budget: str
+    key: str
+    period: str
+
+
+class RateAsk:
+    """One call of a rate: GCRA with `interval` and `capacity`, or at most `most` in a sliding `window`; nanoseconds.
+    Exactly one of `interval` and `window` is not 0. `shadow`: told of, never refused for."""
+
+    __slots__ = ("capacity", "interval", "key", "most", "name", "shadow", "window")
+
+    def __init__(
+        self, name: str, key: str, interval: int, capacity: int, window: int, most: int, shadow: bool
+    ) -> None:
+        self.name: Final = name
+        self.key: Final = key
+        self.interval: Final = interval
+        self.capacity: Final = capacity
+        self.window: Final = window
+        self.most: Final = most
+        self.shadow: Final = shadow
+
+
+class PlaceAsk:
+    """One of `most` calls at the same time, from `take` until the exchange is closed."""
+
+    __slots__ = ("key", "most", "name", "shadow")
+
+    def __init__(self, name: str, key: str, most: int, shadow: bool) -> None:
+        self.name: Final = name
+        self.key: Final = key
+        self.most: Final = most
+        self.shadow: Final = shadow
+
+
+class ChargeAsk:
+    """`amount` of an account that may hold `most` altogether before what was granted. `ends` is epoch seconds when the
+    period is over (0: never), `window` seconds of a rolling one."""
+
+    __slots__ = ("account", "amount", "budget", "ends", "most")
+
+    def __init__(self, budget: Budget, account: Account, amount: int, most: int, ends: int) -> None:
+        self.budget: Final = budget
+        self.account: Final = account
+        self.amount: Final = amount
+        self.most: Final = most
+        self.ends: Final = ends
+
+
+class Ask:
+    """Everything one exchange asks for; `id` is the exchange's, under which it is closed."""
+
+    __slots__ = ("charges", "id", "places", "rates")
+
+    def __init__(
+        self, id: str, rates: Sequence[RateAsk], places: Sequence[PlaceAsk], charges: Sequence[ChargeAsk]
+    ) -> None:
+        self.id: Final = id
+        self.rates: Final = rates
+        self.places: Final = places
+        self.charges: Final = charges
+
+
+class Given:
+    """The answer to an Ask, in its order. `ok` False: nothing was taken, and the numbers say how things stand.
+
+    `rates`: (calls left now, nanoseconds until a call is let through, nanoseconds until all are back) of each; `places`:
+    how many are left; `charges`: how much is left of each account behind this charge (of a refused ask: before it).
+    `exceeded`: the names of limits and budgets, shadow ones too, that this ask was too much for. `marks`: (budget's
+    name, per mille) of the soft marks that this ask was the first to pass, ascending."""
+
+    __slots__ = ("charges", "exceeded", "marks", "ok", "places", "rates")
+
+    def __init__(
+        self,
+        ok: bool,
+        rates: Sequence[tuple[int, int, int]],
+        places: Sequence[int],
+        charges: Sequence[int],
+        exceeded: Sequence[str] = (),
+        marks: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        self.ok: Final = ok
+        self.rates: Final = rates
+        self.places: Final = places
+        self.charges: Final = charges
+        self.exceeded: Final = exceeded
+        self.marks: Final = marks
+
+
+class Charge:
+    """What an exchange holds of one account. `reserved` grows with a stream; `settled` is there once it is closed."""
+
+    __slots__ = ("account", "budget", "reserved", "settled")
+
+    def __init__(self, budget: Budget, account: Account, reserved: int) -> None:
+        self.budget: Final = budget
+        self.account: Final = account
+        self.reserved = reserved
+        self.settled: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fee:
+    """What policy's `charge` obligation takes of every budget of its unit besides what the call itself costs."""
+
+    unit: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How an account stands. `most` is the budget's amount, or what it was set to for this account; `granted` what was
+    added for this period; `left` = most + granted - settled - reserved, below 0 where an upstream took more than it
+    had said."""
+
+    account: Account
+    unit: str
+    most: int
+    granted: int
+    reserved: int
+    settled: int
+
+    @property
+    def left(self) -> int:
+        return self.most + self.granted - self.reserved - self.settled
+
+
+class CountersUnavailable(Exception):
+    """Nobody can say how things stand. `args[0]` says why, without secrets."""
+
+
+class Counters(Port):
+    """Who counts: in memory (ledger/counters.py), in the process that owns them, in Redis. One contract suite
+    (tests/ports/test_counters.py) holds for all."""
+
+    def take(self, ask: Ask) -> Given | Awaitable[Given]:
+        """All of it or none, atomically over every node. Raises CountersUnavailable: nothing was taken, or what was
+        taken under this id comes back by itself. Asking twice under one id is a fault."""
+        ...
+
+    def grow(self, id: str, charges: Sequence[ChargeAsk]) -> Given | Awaitable[Given]:
+        """More of accounts that the id holds already, all or none. Raises CountersUnavailable."""
+        ...
+
+    def close(self, id: str, charges: Sequence[Charge]) -> None:
+        """Gives the id's places back and puts each charge's `settled` in the place of its `reserved`. Once; at once or,
+        where a counter is elsewhere, queued: it gets there also when that is away for a while. Never raises or waits.
+        """
+        ...
+
+    async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
+        """Raises CountersUnavailable."""
+        ...
+
+    async def check(self) -> None:
+        """As core.ports.Checked. Raises CountersUnavailable."""
+        ...
+
+
+class Ledger(Port):
+    """All limits and budgets of a snapshot (ledger/): what an exchange asks for, what it is told, what it came to."""
+
+    def take(self, exchange: Exchange) -> Refusal | None | Awaitable[Refusal | None]:
+        """Puts charges, headers and facts on the exchange; on refusal nothing stays taken."""
+        ...
+
+    def grow(self, exchange: Exchange) -> Refusal | None | Awaitable[Refusal | None]:
+        """A stream has used what `exchange.usage` and its reader say by now: reserves on. A Refusal: it must end."""
+        ...
+
+    def settle(self, exchange: Exchange) -> None:
+        """Closes everything the exchange holds, at what its usage came to; the facts stay on the exchange for its
+        record. Once; never raises or waits."""
+        ...
+
+
+class Pricing(Port):
+    """What calls cost (ledger/prices.py). One immutable revision of the price list; a Snapshot has it."""
+
+    def worst(self, exchange: Exchange) -> Worst:
+        """The most that this call may come to, before it is made."""
+        ...
+
+    def cost(self, exchange: Exchange) -> int | None:
+        """Micro-dollars that the exchange's usage came to, rounded up; None where there is no price for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """What may come of a call. `usd` None: it has no price. `tokens` of input and output. A `stepwise` one is a stream
+    whose output is all seen: its reservation covers the input and the next step, and grows. `assumed`: the bound on its
+    output is the price list's, not the caller's."""
+
+    usd: int | None
+    tokens: int
+    bytes: int
+    stepwise: bool = False
+    assumed: bool = False
