@@ -216,6 +216,53 @@ class Balance:
         return self.most + self.granted - self.reserved - self.settled
 
 
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What an administrator did to an account, as its `admin` record has it; all of it adds up, so that nodes which
+    count together may each tell of their own. `id` is that record's: the same one twice counts once.
+
+    `most`: this amount instead of the budget's for this budget and key from now on, in later periods too; `unset`: the
+    budget's again. `granted`: so much more in this period, until `until` (epoch seconds; 0: until the period ends).
+    `forgiven`: taken off what is settled (a reset forgives what was settled when it was recorded); of a rolling period
+    the oldest first. `ends` as in ChargeAsk, for an account that nobody used yet."""
+
+    id: str
+    budget: Budget
+    account: Account
+    ends: int
+    most: int | None = None
+    unset: bool = False
+    granted: int = 0
+    until: int = 0
+    forgiven: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one log says of an account. `settled` without what was forgiven: below 0 where another node's part was.
+    `most` is what it was set to (None: the budget's), `set_at` when (epoch seconds): of several logs the last counts.
+    `granted` counts until the period ends, `grants` are (amount, until) of those that end before. `slices`, of rolling
+    periods only: (epoch seconds behind the slice, settled in it), oldest first; `settled` is their sum."""
+
+    account: Account
+    settled: int
+    most: int | None = None
+    set_at: float = 0.0
+    granted: int = 0
+    grants: tuple[tuple[int, int], ...] = ()
+    slices: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How accounts stood when everything before `seq` was counted. `held`: what open exchanges had reserved of them
+    (exchange id, account, amount), whose outcomes are not in the log yet."""
+
+    seq: int
+    tallies: tuple[Tally, ...]
+    held: tuple[tuple[str, Account, int], ...]
+
+
 class CountersUnavailable(Exception):
     """Nobody can say how things stand. `args[0]` says why, without secrets."""
 
@@ -243,8 +290,21 @@ class Counters(Port):
         """Raises CountersUnavailable."""
         ...
 
+    async def adjust(self, adjustment: Adjustment) -> None:
+        """Counts it, once for its id; what is reserved stays. Raises CountersUnavailable."""
+        ...
+
     async def check(self) -> None:
         """As core.ports.Checked. Raises CountersUnavailable."""
+        ...
+
+
+class Totals(Port):
+    """What counters are filled from when they begin with nothing (stores/usage.py: the log, summed up)."""
+
+    async def standing(self, wanted: Sequence[tuple[Budget, str]]) -> Standing:
+        """All accounts of each budget in the period that began then (as Account.period has it), with everything that
+        the log had when it was asked. Raises StoreFailed (core/reasons.py)."""
         ...
 
 
