@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GATEWAY = ROOT / "gateway"
-ROOMS = {"stages", "protocols", "wire", "identity", "trust", "pdp", "ledger", "log", "stores", "control"}
+ROOMS = {"stages", "protocols", "wire", "identity", "trust", "pdp", "ledger", "log", "notices", "stores", "control"}
 WIRING = {path.stem for path in (ROOT / "gateway").glob("assembly*.py")}  # what app.py puts together, in parts
 TOP = {"cli", "demo"}
 FILES = sorted(GATEWAY.rglob("*.py"))
@@ -147,7 +147,7 @@ def test_secrets_are_compared_in_constant_time() -> None:
 
 
 CLIENTS = {"httpx", "httpx2", "requests", "aiohttp", "urllib3", "urllib.request", "http.client", "websockets", "ftplib"}
-CLIENTS |= {"smtplib", "hvac", "socks", "pycurl", "opentelemetry.exporter"}
+CLIENTS |= {"smtplib", "hvac", "socks", "pycurl", "opentelemetry.exporter", "apprise"}
 DIALLING = {"open_connection", "create_connection", "open_unix_connection", "create_unix_connection", "sock_connect"}
 DIALLING |= {"connect_ex", "create_datagram_endpoint", "urlopen", "getaddrinfo", "gethostbyname"}
 # Who else may: upstreams are wire's, `cli` speaks to the admin plane, the demo calls itself.
@@ -156,6 +156,8 @@ MAY_DIAL_FOR_ONE_REASON = {
     "trust/fetcher.py": {"getaddrinfo"},
     # One address, the operator's own; nothing that comes back leads anywhere, no redirect, no proxy.
     "trust/vault.py": {"hvac", "requests"},
+    # The operator's own mail server or chat, by a URL that is a secret.
+    "notices/by_apprise.py": {"apprise"},
     "telemetry_traces.py": {"opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", "requests"},
 }
 
