@@ -180,11 +180,16 @@ def _entry(files: LogFiles, seq: int, size: int) -> bytes:
 
 
 def _closing(files: LogFiles, opened: Mapping[str, int], size: int) -> Iterator[dict[str, Json]]:
-    for exchange, seq in sorted(opened.items(), key=lambda item: item[1]):
-        intent = _parse(_entry(files, seq, size), seq)
-        record: dict[str, Json] = {name: intent[name] for name in _KEPT if name in intent}
-        record |= {"exchange": exchange, "intent": seq, "kind": "outcome", "result": "unknown"}
-        yield record
+    for _, seq in sorted(opened.items(), key=lambda item: item[1]):
+        yield closing(_parse(_entry(files, seq, size), seq), seq)
+
+
+def closing(intent: Mapping[str, Any], seq: int) -> dict[str, Json]:
+    """The outcome of an exchange of which nothing is known but its intent (4). Without `id`, `time` and what is the
+    sequencer's."""
+    record: dict[str, Json] = {name: intent[name] for name in _KEPT if name in intent}
+    record |= {"exchange": intent["exchange"], "intent": seq, "kind": "outcome", "result": "unknown"}
+    return record
 
 
 def _close(
