@@ -11,7 +11,7 @@ import os
 from setuptools import setup
 
 COMPILED = """
-core/access core/canonical core/counts core/drawing core/excerpt core/exchange core/ids core/obligations core/pipeline
+core/access core/breaking core/canonical core/counts core/drawing core/excerpt core/exchange core/ids core/obligations core/pipeline
 core/reasons core/records core/redaction core/sse
 stages/capture stages/credentials stages/decide stages/forward stages/fulfil stages/identify stages/kept stages/ledger
 stages/meter stages/record stages/scopes stages/verify
