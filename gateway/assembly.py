@@ -25,6 +25,7 @@ from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
+from gateway.ledger.free import Free
 from gateway.ledger.limits import Limits, LimitSettings
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
@@ -135,7 +136,8 @@ class Assembly:
             cards=self._cards.build(settings, materials.upstreams, materials.signers),
             authenticator=authenticator,
             engine=engine,
-            limiter=limits,
+            ledger=limits,
+            prices=Free(),
             public_url=public_url,
             hosts=_hosts(settings, public_url),
             origins=frozenset(origin(item) for item in settings.origins),
@@ -242,6 +244,9 @@ def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | N
         source=source,
         transparent=found.auth == "transparent",
         resource=found.resource or found.url,
+        on_client_gone=found.on_client_gone,
+        drain_bytes=found.drain_bytes,
+        drain_for=found.drain_for,
     )
 
 
@@ -337,6 +342,8 @@ def refuse_cold(running: config.Settings, wanted: config.Settings) -> None:
         "audit",
         "trusted_proxies",
         "keys",
+        "usage",
+        "alerts",
     )
     changed = [name for name in cold if getattr(running, name) != getattr(wanted, name)]
     if changed:

@@ -24,6 +24,7 @@ from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_policy import POLICY, Policy
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
+from gateway.config_usage import ALERTS, USAGE, Alerts, Usage
 from gateway.config_values import Address, Rate, Secret
 
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
@@ -238,6 +239,14 @@ class Upstream:
     resource: str = option(
         _URL, "", "transparent: what it calls itself, where that is not url", example="https://weather.example/mcp"
     )
+    on_client_gone: str = option(
+        Choice(("cancel", "drain")),
+        "cancel",
+        "drain: an answer whose caller left is read on for its usage",
+        shown="cancel",
+    )
+    drain_bytes: int = option(_SIZE, 1024**2, "drain: at most so much of it", shown="1MiB")
+    drain_for: float = option(_DURATION, 30.0, "drain: at most so long", shown="30s")
     card: Card | None = option(CARD, None, "a2a: its agent card is fetched, verified and kept")
     tools: Tools = option(Of(Tools), Tools(), "mcp: which of its tools are shown and reached")
 
@@ -362,3 +371,5 @@ class Settings:
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
     limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
     audit: Audit = option(AUDIT, Audit(), "the log")
+    usage: Usage = option(USAGE, Usage(), "who is told what was used")
+    alerts: Alerts | None = option(ALERTS, None, "who is told what went wrong, at once and daily")

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from typing import Protocol as Port
 
 if TYPE_CHECKING:
-    from gateway.core.exchange import Exchange
+    from gateway.core.canonical import Json
+    from gateway.core.exchange import Call, Exchange
     from gateway.core.reasons import Refusal
 
 UNITS: Final = ("usd", "tokens", "calls", "bytes")
 MICRO: Final = 1_000_000  # micro-dollars of a dollar
+PARTS: Final = 64  # of a sliding window or rolling period
 MOST: Final = 2**53 - 1  # the largest amount: Redis's Lua counts in doubles
 
 KeyValues: TypeAlias = "tuple[str | None, ...]"
@@ -57,6 +59,16 @@ def shown(value: int, unit: str) -> str:
     sign, rest = ("-", -value) if value < 0 else ("", value)
     whole, part = divmod(rest, MICRO)
     return f"{sign}{whole}.{part:06d}".rstrip("0") if part else f"{sign}{whole}"
+
+
+def part(at: int, window: int) -> int:
+    """Which part of a sliding window or rolling period a time is in; both in the same unit."""
+    return at * PARTS // window
+
+
+def handed_over(budget: Budget, most: int, used: int) -> int:
+    """What the next period begins with besides its own amount. What was granted lapses: so one period back says it."""
+    return min(most, max(0, most - used)) * budget.carry // 1000
 
 
 def key_text(values: KeyValues) -> str:
@@ -95,13 +107,14 @@ class Account:
 
 class RateAsk:
     """One call of a rate: GCRA with `interval` and `capacity`, or at most `most` in a sliding `window`; nanoseconds.
-    Exactly one of `interval` and `window` is not 0. `shadow`: told of, never refused for."""
+    Exactly one of `interval` and `window` is not 0. `shadow`: told of, never refused for.
+
+    What has the same members counts together, `shadow` apart. A sliding window is counted in `PARTS` parts (`part`): a
+    call counts while its part is the current one or one of the `PARTS` before it."""
 
     __slots__ = ("capacity", "interval", "key", "most", "name", "shadow", "window")
 
-    def __init__(
-        self, name: str, key: str, interval: int, capacity: int, window: int, most: int, shadow: bool
-    ) -> None:
+    def __init__(self, name: str, key: str, interval: int, capacity: int, window: int, most: int, shadow: bool) -> None:
         self.name: Final = name
         self.key: Final = key
         self.interval: Final = interval
@@ -112,29 +125,38 @@ class RateAsk:
 
 
 class PlaceAsk:
-    """One of `most` calls at the same time, from `take` until the exchange is closed."""
+    """One of `most` calls at the same time, from `take` until the exchange is closed; counted by `name` and `key`.
+    `held`: the exchange within which this one came up has the place: none is taken, how many are left is told."""
 
-    __slots__ = ("key", "most", "name", "shadow")
+    __slots__ = ("held", "key", "most", "name", "shadow")
 
-    def __init__(self, name: str, key: str, most: int, shadow: bool) -> None:
+    def __init__(self, name: str, key: str, most: int, shadow: bool, held: bool = False) -> None:
         self.name: Final = name
         self.key: Final = key
         self.most: Final = most
         self.shadow: Final = shadow
+        self.held: Final = held
 
 
 class ChargeAsk:
     """`amount` of an account that may hold `most` altogether before what was granted. `ends` is epoch seconds when the
-    period is over (0: never), `window` seconds of a rolling one."""
+    period is over (0: never). It fits when it is not more than what is left: nothing does below 0.
 
-    __slots__ = ("account", "amount", "budget", "ends", "most")
+    `previous`, of a budget with `carry` only: the same account in the period before. Who counts `account` for the first
+    time grants it `carry` per mille of what is left of previous's `most` alone (`handed_over`). What is settled of a
+    rolling account counts in the part (`part`, of epoch seconds and `budget.window`) in which it was closed."""
 
-    def __init__(self, budget: Budget, account: Account, amount: int, most: int, ends: int) -> None:
+    __slots__ = ("account", "amount", "budget", "ends", "most", "previous")
+
+    def __init__(
+        self, budget: Budget, account: Account, amount: int, most: int, ends: int, previous: Account | None = None
+    ) -> None:
         self.budget: Final = budget
         self.account: Final = account
         self.amount: Final = amount
         self.most: Final = most
         self.ends: Final = ends
+        self.previous: Final = previous
 
 
 class Ask:
@@ -154,10 +176,11 @@ class Ask:
 class Given:
     """The answer to an Ask, in its order. `ok` False: nothing was taken, and the numbers say how things stand.
 
-    `rates`: (calls left now, nanoseconds until a call is let through, nanoseconds until all are back) of each; `places`:
-    how many are left; `charges`: how much is left of each account behind this charge (of a refused ask: before it).
-    `exceeded`: the names of limits and budgets, shadow ones too, that this ask was too much for. `marks`: (budget's
-    name, per mille) of the soft marks that this ask was the first to pass, ascending."""
+    `rates`: (calls left now, nanoseconds until a call is let through, nanoseconds until all are back) of each;
+    `places`: how many are left; `charges`: how much is left of each account behind this charge (of a refused ask:
+    before it). `exceeded`: the names of limits and budgets, shadow ones too, that this ask was too much for. `marks`: (budget's
+    name, per mille) of the soft marks that this ask was the first to pass, ascending: what is settled and reserved is
+    that much of the amount and what was granted. A refused ask passes none."""
 
     __slots__ = ("charges", "exceeded", "marks", "ok", "places", "rates")
 
@@ -179,15 +202,17 @@ class Given:
 
 
 class Charge:
-    """What an exchange holds of one account. `reserved` grows with a stream; `settled` is there once it is closed."""
+    """What an exchange holds of one account. `reserved` grows with a stream; `settled` is there once it is closed.
+    `marks`: the soft marks that it was the first to pass."""
 
-    __slots__ = ("account", "budget", "reserved", "settled")
+    __slots__ = ("account", "budget", "marks", "reserved", "settled")
 
     def __init__(self, budget: Budget, account: Account, reserved: int) -> None:
         self.budget: Final = budget
         self.account: Final = account
         self.reserved = reserved
         self.settled: int | None = None
+        self.marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +248,8 @@ class Adjustment:
 
     `most`: this amount instead of the budget's for this budget and key from now on, in later periods too; `unset`: the
     budget's again. `granted`: so much more in this period, until `until` (epoch seconds; 0: until the period ends).
-    `forgiven`: taken off what is settled (a reset forgives what was settled when it was recorded); of a rolling period
-    the oldest first. `ends` as in ChargeAsk, for an account that nobody used yet."""
+    `forgiven`: taken off what is settled (a reset forgives what was settled when it was recorded, in the window of a
+    rolling period). `ends` as in ChargeAsk, for an account that nobody used yet."""
 
     id: str
     budget: Budget
@@ -311,12 +336,20 @@ class Totals(Port):
 class Ledger(Port):
     """All limits and budgets of a snapshot (ledger/): what an exchange asks for, what it is told, what it came to."""
 
-    def take(self, exchange: Exchange) -> Refusal | None | Awaitable[Refusal | None]:
+    @property
+    def budgets(self) -> Sequence[Budget]: ...
+
+    def take(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         """Puts charges, headers and facts on the exchange; on refusal nothing stays taken."""
         ...
 
-    def grow(self, exchange: Exchange) -> Refusal | None | Awaitable[Refusal | None]:
-        """A stream has used what `exchange.usage` and its reader say by now: reserves on. A Refusal: it must end."""
+    def grow(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
+        """A stream has used what `exchange.usage` and its reader say by now: reserves on, ahead of it. Nothing is done
+        while that fits in what is reserved. A Refusal: it does not, what came last must not be sent."""
+        ...
+
+    def remaining(self, exchange: Exchange, call: Call) -> dict[str, Json]:
+        """Policy's `context.budget`: what was left when last heard of, by the budget's name. Never authoritative."""
         ...
 
     def settle(self, exchange: Exchange) -> None:
@@ -328,12 +361,19 @@ class Ledger(Port):
 class Pricing(Port):
     """What calls cost (ledger/prices.py). One immutable revision of the price list; a Snapshot has it."""
 
-    def worst(self, exchange: Exchange) -> Worst:
-        """The most that this call may come to, before it is made."""
+    @property
+    def listed(self) -> bool:
+        """False: there is no price list, `cost` is always None."""
+        ...
+
+    def worst(self, exchange: Exchange, output: int = 0) -> Worst:
+        """The most that this call may come to; of a stepwise one, with so many tokens of output seen, to the end of its
+        next step."""
         ...
 
     def cost(self, exchange: Exchange) -> int | None:
-        """Micro-dollars that the exchange's usage came to, rounded up; None where there is no price for it."""
+        """Micro-dollars that the exchange's usage comes to, rounded up; None where there is no price for it. Whether
+        the call has to be paid for is not asked here (settlement.py)."""
         ...
 
 
@@ -345,6 +385,5 @@ class Worst:
 
     usd: int | None
     tokens: int
-    bytes: int
     stepwise: bool = False
     assumed: bool = False

@@ -6,15 +6,17 @@ that settle can close every one; nothing is acquired that has no field.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from gateway.core.accounts import shown
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
+    from gateway.core.accounts import Charge, Fee, PlaceAsk, Worst
     from gateway.core.obligations import ExtraRate
     from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
     from gateway.core.redaction import Tree
@@ -83,6 +85,7 @@ class Principal:
     audiences: frozenset[str] | None = None
     proof: str = ""
     certificate: str = ""
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,29 +219,63 @@ class Decision:
 
 
 class Usage:
-    """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate."""
+    """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate. Input is
+    all of it, cached parts too; output likewise. `usd` is micro-dollars, None where nothing has to be paid or no price
+    says what; `unpriced`: a budget in usd let it pass without a price."""
 
-    __slots__ = ("bytes_in", "bytes_out", "cached_tokens", "calls", "estimated", "input_tokens", "output_tokens")
+    __slots__ = (
+        "audio_tokens", "bytes_in", "bytes_out", "cache_write_tokens", "cached_tokens", "calls", "estimated",
+        "image_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "unpriced", "usd",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.cached_tokens: int | None = None
+        self.cache_write_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.image_tokens: int | None = None
+        self.audio_tokens: int | None = None
         self.calls = 1
         self.bytes_in = 0
         self.bytes_out = 0
+        self.usd: int | None = None
         self.estimated = False
+        self.unpriced = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether no tokens were counted."""
+        return (
+            self.input_tokens is None
+            and self.output_tokens is None
+            and self.cached_tokens is None
+            and self.cache_write_tokens is None
+            and self.reasoning_tokens is None
+            and self.image_tokens is None
+            and self.audio_tokens is None
+        )
 
     def record(self) -> dict[str, Json]:
         found: dict[str, Json] = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "calls": self.calls}
-        if self.input_tokens is not None:
-            found["input_tokens"] = self.input_tokens
-        if self.output_tokens is not None:
-            found["output_tokens"] = self.output_tokens
-        if self.cached_tokens is not None:
-            found["cached_tokens"] = self.cached_tokens
+        counts = (
+            ("input_tokens", self.input_tokens),
+            ("output_tokens", self.output_tokens),
+            ("cached_tokens", self.cached_tokens),
+            ("cache_write_tokens", self.cache_write_tokens),
+            ("reasoning_tokens", self.reasoning_tokens),
+            ("image_tokens", self.image_tokens),
+            ("audio_tokens", self.audio_tokens),
+        )
+        for name, count in counts:
+            if count is not None:
+                found[name] = count
+        if self.usd is not None:
+            found["usd"] = shown(self.usd, "usd")
         if self.estimated:
             found["estimated"] = True
+        if self.unpriced:
+            found["unpriced"] = True
         return found
 
 
@@ -307,7 +344,12 @@ class Exchange:
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
-        self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
+        self.places: Sequence[PlaceAsk] = ()  # it runs in, until it is settled
+        self.held: Sequence[Any] = ()  # those of the exchange within which this one came up: it runs in them
+        self.fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
+        self.worst: Worst | None = None  # what was reckoned with, where that was asked
+        self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
+        self.sent = False  # whether a byte of it may have reached the upstream
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
@@ -318,6 +360,7 @@ class Exchange:
         self.reader: UsageReader | None = None
         self.usage = Usage()
         self.revoked = False  # the caller's credential ended while the answer was still flowing
+        self.left = False  # the caller has gone, and its answer is read on for what it says of its usage
         self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
         self.status, self.hidden = 0, 0  # what the caller was answered; in how many places policy hid something of it
         self.request_digest = ""  # of the bytes received; known at the end for streamed bodies

@@ -295,6 +295,11 @@ class Protocol(Port):
         """Status, headers (content-type, no content-length) and body of a refusal in the caller's own form."""
         ...
 
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """The events that end a stream of events which may not go on, as a client of this protocol understands them;
+        b"" where it has no such words: then the answer is cut."""
+        ...
+
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         """The judged body with the arguments and the bound on tokens that policy sets, None where it says that
         already; a Refusal where this call has no place for them. What it does not touch keeps its bytes."""
@@ -364,14 +369,6 @@ class Checked(Port):
     async def check(self) -> None:
         """Returns when it answered; cheap, and never in the event loop's way. Raises what is wrong: StoreFailed,
         EngineFault. May hang: who asks has a deadline."""
-        ...
-
-
-class Limiter(Port):
-    """All limits of an exchange in one all-or-nothing call (ledger/)."""
-
-    def take(self, exchange: Exchange) -> Refusal | None:
-        """Puts permits, headers and facts on the exchange; on refusal nothing stays taken."""
         ...
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.core.accounts import Ledger, Pricing
     from gateway.core.descriptors import AgentCards, DescriptorCheck
     from gateway.core.exchange import Head, Header
-    from gateway.core.ports import Authenticator, DecisionPoint, Limiter, UpstreamCredentials
+    from gateway.core.ports import Authenticator, DecisionPoint, UpstreamCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Upstream:
     `credentials` are headers set on every forwarded request; their values are secrets (never printed: repr is off).
     `source` gives them where they are not fixed; two upstreams that differ in it alone share their connections.
     `transparent`: it asks its callers itself, so their Authorization is for it; `resource` is what it calls itself.
+    `on_client_gone`: what becomes of an answer whose caller has left: `cancel` ends it; `drain` reads it on for what it
+    says of its usage, at most `drain_bytes` and `drain_for` seconds more.
     """
 
     name: str
@@ -59,6 +62,9 @@ class Upstream:
     transparent: bool = False
     resource: str = ""
     socket: str = ""  # the path of a socket file to connect to, instead of host and port
+    on_client_gone: str = field(default="cancel", compare=False)  # as the next two, nothing of the connections
+    drain_bytes: int = field(default=1024 * 1024, compare=False)
+    drain_for: float = field(default=30.0, compare=False)
 
     @property
     def origin(self) -> str:
@@ -158,7 +164,7 @@ def _hostname(authority: str) -> str:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
-    """One revision of routes, upstreams, trust, policy and limits. `revision` names it in activation records.
+    """One revision of routes, upstreams, trust, policy, limits and prices. `revision` names it in activation records.
 
     Weakly referable, so that its engine can be closed when the last exchange that pinned it is over."""
 
@@ -167,7 +173,8 @@ class Snapshot:
     upstreams: Mapping[str, Upstream]
     authenticator: Authenticator
     engine: DecisionPoint
-    limiter: Limiter
+    ledger: Ledger
+    prices: Pricing
     public_url: str
     hosts: frozenset[str]  # accepted Host names, lower case, without port
     origins: frozenset[str]  # accepted browser origins besides the gateway's own

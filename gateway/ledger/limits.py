@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+from gateway.core.accounts import Budget
 from gateway.core.canonical import Json
-from gateway.core.exchange import Exchange, Header
+from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.obligations import ExtraRate
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
@@ -200,6 +201,19 @@ class Limits:
             rate.state = rates.get(rate.settings, rate.state)
         for limit in self._concurrency:
             limit.counts = counts.get((limit.name, limit.settings.key), limit.counts)
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        return ()
+
+    def grow(self, exchange: Exchange) -> Refusal | None:
+        return None
+
+    def remaining(self, exchange: Exchange, call: Call) -> dict[str, Json]:
+        return {}
+
+    def settle(self, exchange: Exchange) -> None:
+        return None
 
     def take(self, exchange: Exchange) -> Refusal | None:
         rates, policy = self._rates, self._policy

@@ -39,6 +39,7 @@ class Forward:
         started = self._clock.monotonic()
         try:
             if head.websocket:
+                exchange.sent = True
                 await self._connect(exchange, target(exchange))
                 return CONTINUE
             if call.listing == "skills" and (found := kept(exchange)) is not None:
@@ -46,6 +47,7 @@ class Forward:
                     return found
                 exchange.answer = found
                 return CONTINUE
+            exchange.sent = True  # until it is known that nothing was
             exchange.answer = answer = await self._targets.client(upstream).send(
                 head.method,
                 target(exchange),
@@ -56,10 +58,11 @@ class Forward:
                 stream=call.stream,
             )
         except UpstreamFailed as error:
+            exchange.sent = error.sent
             exchange.result = "timeout" if error.timeout else "upstream_gone"
             return upstream_refusal(upstream.name, error, self._pseudonym)
         except Spoiled as spoiled:  # the body's last piece was held back: the upstream has no whole request
-            exchange.result = "error"
+            exchange.result, exchange.sent = "error", False
             return spoiled.refusal
         if answer.status == 401 and upstream.source is not None:
             upstream.source.rejected(exchange)

@@ -167,6 +167,7 @@ class _Talk:
         child.result = "client_gone"  # until it is known better
         refusal = await self._sockets.admit(child)
         if refusal is None:
+            child.sent = True
             return Forward(self._sent)
         child.status = refusal.http_status
         text = self._messages.refuse_message(child, refusal)

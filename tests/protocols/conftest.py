@@ -118,8 +118,8 @@ class Wire:
         nobody: Any = None
         snapshot = Snapshot(
             revision="1", routes=RouteTable((chosen,)), upstreams={"up": upstream}, authenticator=nobody, engine=nobody,
-            limiter=nobody, public_url=PUBLIC_URL, hosts=frozenset(), origins=frozenset(), policy_headers=(),
-            judged_body_bytes=4096, body_bytes=1 << 20, cards={"up": self.cards},
+            ledger=nobody, prices=nobody, public_url=PUBLIC_URL, hosts=frozenset(), origins=frozenset(),
+            policy_headers=(), judged_body_bytes=4096, body_bytes=1 << 20, cards={"up": self.cards},
         )  # fmt: skip
         exchange = Exchange(EXCHANGE_ID, 0.0, 0.0, head, snapshot, chosen, upstream, protocol)
         exchange.principal = Principal(principal, "user")
