@@ -114,7 +114,8 @@ class Drawing:
                 found.subject,
                 self._time(now),
                 found.trace,
-                b'"address":%s,' % self._string(address) if address else b"",
+                (b'"address":%s,' % self._string(address) if address else b"")
+                + (b'"attempts":%d,' % exchange.attempts if exchange.attempts > 1 else b""),
                 b'"ms":%d,' % int(ms) if ms is not None else b"",
                 self._string(exchange.upstream.name),
                 max(0, int((now - exchange.time) * 1_000_000)),

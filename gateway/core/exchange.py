@@ -17,6 +17,7 @@ from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
     from gateway.core.accounts import Charge, Fee, PlaceAsk, Worst
+    from gateway.core.breaking import Trial
     from gateway.core.obligations import ExtraRate
     from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
     from gateway.core.redaction import Tree
@@ -220,12 +221,15 @@ class Decision:
 
 class Usage:
     """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate. Input is
-    all of it, cached parts too; output likewise. `usd` is micro-dollars, None where nothing has to be paid or no price
-    says what; `unpriced`: a budget in usd let it pass without a price."""
+    all of it, cached parts too; output likewise. `cache_write_1h_tokens` are among those written to a cache; pictures
+    and sound are counted apart as input and as output. `tier` is the service tier that the vendor billed, `reported`
+    what the answer itself says that it cost, in micro-dollars as `usd` is, which is None where nothing has to be
+    paid or no price says what; `unpriced`: a budget in usd let it pass without a price."""
 
     __slots__ = (
-        "audio_tokens", "bytes_in", "bytes_out", "cache_write_tokens", "cached_tokens", "calls", "estimated",
-        "image_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "unpriced", "usd",
+        "audio_output_tokens", "audio_tokens", "bytes_in", "bytes_out", "cache_write_1h_tokens", "cache_write_tokens",
+        "cached_tokens", "calls", "estimated", "image_output_tokens", "image_tokens", "input_tokens", "output_tokens",
+        "reasoning_tokens", "reported", "tier", "unpriced", "usd",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -236,25 +240,22 @@ class Usage:
         self.reasoning_tokens: int | None = None
         self.image_tokens: int | None = None
         self.audio_tokens: int | None = None
+        self.cache_write_1h_tokens: int | None = None
+        self.image_output_tokens: int | None = None
+        self.audio_output_tokens: int | None = None
+        self.tier = ""
         self.calls = 1
         self.bytes_in = 0
         self.bytes_out = 0
         self.usd: int | None = None
+        self.reported: int | None = None
         self.estimated = False
         self.unpriced = False
 
     @property
     def plain(self) -> bool:
-        """Whether no tokens were counted."""
-        return (
-            self.input_tokens is None
-            and self.output_tokens is None
-            and self.cached_tokens is None
-            and self.cache_write_tokens is None
-            and self.reasoning_tokens is None
-            and self.image_tokens is None
-            and self.audio_tokens is None
-        )
+        """Whether no tokens were counted and nothing was reported: all that is counted besides is part of tokens."""
+        return self.input_tokens is None and self.output_tokens is None and self.reported is None
 
     def record(self) -> dict[str, Json]:
         found: dict[str, Json] = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "calls": self.calls}
@@ -266,12 +267,19 @@ class Usage:
             ("reasoning_tokens", self.reasoning_tokens),
             ("image_tokens", self.image_tokens),
             ("audio_tokens", self.audio_tokens),
+            ("cache_write_1h_tokens", self.cache_write_1h_tokens),
+            ("image_output_tokens", self.image_output_tokens),
+            ("audio_output_tokens", self.audio_output_tokens),
         )
         for name, count in counts:
             if count is not None:
                 found[name] = count
+        if self.tier:
+            found["tier"] = self.tier
         if self.usd is not None:
             found["usd"] = shown(self.usd, "usd")
+        if self.reported is not None:
+            found["reported"] = shown(self.reported, "usd")
         if self.estimated:
             found["estimated"] = True
         if self.unpriced:
@@ -350,6 +358,9 @@ class Exchange:
         self.worst: Worst | None = None  # what was reckoned with, where that was asked
         self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
         self.sent = False  # whether a byte of it may have reached the upstream
+        self.trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
+        self.address = ""  # the authority it goes to, where the upstream has several
+        self.attempts = 1  # how often it was sent, or tried to
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None

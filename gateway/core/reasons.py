@@ -36,6 +36,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     POLICY_UNAVAILABLE = "policy_unavailable"
     AUDIT_UNAVAILABLE = "audit_unavailable"
+    BREAKER_OPEN = "breaker_open"
     OVERLOADED = "overloaded"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -73,6 +74,7 @@ TABLE: Mapping[Reason, Shown] = {
     Reason.TOO_LARGE: Shown(413, 413, -32600, "The request is too large"),
     Reason.POLICY_UNAVAILABLE: Shown(503, 200, -31503, "The policy engine cannot answer"),
     Reason.AUDIT_UNAVAILABLE: Shown(503, 200, -31503, "The audit log cannot be written"),
+    Reason.BREAKER_OPEN: Shown(503, 200, -31503, "The upstream fails and is left alone for now"),
     Reason.OVERLOADED: Shown(503, 200, -31503, "The gateway is at its capacity"),
     Reason.UPSTREAM_FAILED: Shown(502, 502, -31502, "The upstream failed"),
     Reason.UPSTREAM_TIMEOUT: Shown(504, 504, -31504, "The upstream did not answer in time"),

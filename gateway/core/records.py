@@ -97,6 +97,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         upstream: dict[str, Json] = {"name": exchange.upstream.name}
         if exchange.upstream_address:
             upstream["address"] = exchange.upstream_address
+        if exchange.attempts > 1:
+            upstream["attempts"] = exchange.attempts
         if exchange.upstream_ms is not None:
             upstream["ms"] = int(exchange.upstream_ms)
         record["upstream"] = upstream

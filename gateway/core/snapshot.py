@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.core.attempts import BalanceSettings, RetrySettings
+
 if TYPE_CHECKING:
     from gateway.core.accounts import Ledger, Pricing
+    from gateway.core.breaking import BreakerSettings
     from gateway.core.descriptors import AgentCards, DescriptorCheck
     from gateway.core.exchange import Head, Header
     from gateway.core.ports import Authenticator, DecisionPoint, UpstreamCredentials
@@ -45,6 +48,7 @@ class Upstream:
     `transparent`: it asks its callers itself, so their Authorization is for it; `resource` is what it calls itself.
     `on_client_gone`: what becomes of an answer whose caller has left: `cancel` ends it; `drain` reads it on for what it
     says of its usage, at most `drain_bytes` and `drain_for` seconds more.
+    `members`: where it has several addresses, the same upstream at each of them, the first of which it is itself.
     """
 
     name: str
@@ -65,6 +69,10 @@ class Upstream:
     on_client_gone: str = field(default="cancel", compare=False)  # as the next two, nothing of the connections
     drain_bytes: int = field(default=1024 * 1024, compare=False)
     drain_for: float = field(default=30.0, compare=False)
+    breaker: BreakerSettings | None = field(default=None, compare=False)
+    retries: RetrySettings | None = field(default=None, compare=False)
+    balance: BalanceSettings = field(default=BalanceSettings(), compare=False)
+    members: tuple[Upstream, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def origin(self) -> str:

@@ -40,7 +40,7 @@ class Place:
 class Visit:
     """The `Chosen` port."""
 
-    __slots__ = ("_open", "_pool", "_place", "upstream")
+    __slots__ = ("_open", "_place", "_pool", "upstream")
 
     def __init__(self, pool: Pool, place: Place) -> None:
         self._pool: Final = pool
@@ -203,9 +203,7 @@ class AddressBook:
                 state = "unhealthy" if place.sick else "ejected" if now < place.until else "in"
                 wait = max(0.0, place.until - now)
                 why = place.why if place.out(now) else ""
-                found.append(
-                    AddressStanding(pool.name, place.upstream.authority, state, place.in_flight, why, wait)
-                )
+                found.append(AddressStanding(pool.name, place.upstream.authority, state, place.in_flight, why, wait))
         return found
 
     def _pool(self, upstream: Upstream) -> Pool:

@@ -30,6 +30,7 @@ from gateway.protocols.jsonrpc import refusal_data
 from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
 from gateway.protocols.llm_models import ModelList
 from gateway.protocols.llm_usage import reader
+from gateway.protocols.llm_words import last_words
 from gateway.protocols.media import JSON, is_json, media_type, not_json, untyped
 from gateway.protocols.problem import dump, refusal_headers
 from gateway.protocols.rewritten import describe_anew, must_be_plain
@@ -42,6 +43,7 @@ _PASSING = frozenset(
     {Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.POLICY_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}
     | {
         Reason.IDENTITY_UNAVAILABLE,
+        Reason.BREAKER_OPEN,
         Reason.CLIENT_TIMEOUT,
         Reason.UPSTREAM_FAILED,
         Reason.UPSTREAM_TIMEOUT,
@@ -109,6 +111,10 @@ class Llm:
         if refusal.reason not in _PASSING:
             headers.append((b"x-should-retry", b"false"))
         return status, headers, dump(self._vendor.error(status, refusal.text, refusal_data(exchange, refusal)))
+
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        error = self._vendor.error(refusal.http_status, refusal.text, refusal_data(exchange, refusal))
+        return last_words(exchange.call.context.get("api"), error)
 
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return llm_bounds.rewrite(exchange, duties)
