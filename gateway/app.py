@@ -20,6 +20,7 @@ from gateway.assembly_capture import make_capture
 from gateway.assembly_cards import make_cards
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
+from gateway.assembly_notices import Notices, notice_gauges
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, record_index, traces
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
@@ -138,7 +139,7 @@ class App:
         self.access = admin_access(settings.admin, self.clock)
         self.comparisons = Comparisons(self.clock.time)
         gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.comparisons)
-        self.metrics = Metrics(self.clock, gauges.all())
+        self.metrics = Metrics(self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices)])
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
@@ -168,6 +169,10 @@ class App:
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
             listener=self.index.committed, observe_append=self.metrics.counts.appended,
+        )  # fmt: skip
+        self.notices = Notices(
+            settings, fetcher=self.fetcher, ring=self.ring, node=self.node, published=self.log.published.size,
+            ids=self.ids, clock=self.clock,
         )  # fmt: skip
         self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
@@ -222,6 +227,7 @@ class App:
             ("readiness", self.readiness.watch()),
             ("shadow", self.comparisons.watch()),
             ("noise", every(1.0, self._flush_noise)),
+            *self.notices.jobs(),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
 
@@ -298,6 +304,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.replays.aclose()
+        self.notices.close()
         self.noise.flush()
         self.wallet.close()
         await self.resources.aclose()

@@ -43,6 +43,7 @@ from gateway.config_types import (
     Upstream,
     UpstreamTls,
 )
+from gateway.config_usage import AlertDigest, Alerts, UsageEvents
 from gateway.config_values import DURATION, Address, Rate, Secret, parse_duration
 from gateway.config_yaml import FILE_LIMIT_BYTES, ConfigError, Node, Place, Problem, override, read_plain, read_text
 from gateway.core.canonical import Json
@@ -51,6 +52,8 @@ __all__ = [
     "DURATION",
     "Address",
     "Admin",
+    "AlertDigest",
+    "Alerts",
     "ApiKeys",
     "Audit",
     "AuthzenKeys",
@@ -97,6 +100,7 @@ __all__ = [
     "Trust",
     "Upstream",
     "UpstreamTls",
+    "UsageEvents",
     "Vault",
     "json_schema",
     "load",

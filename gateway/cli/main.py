@@ -43,6 +43,7 @@ _KNOWN: Final = {
     "PolicyRefused": USAGE,
     "ApiKeyError": USAGE,
     "TokenRefused": USAGE,
+    "CannotTell": USAGE,
     "OriginMismatch": USAGE,
     "DemoRefused": USAGE,
     "KeyRingError": FAILED,
