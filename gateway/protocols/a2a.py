@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
+from gateway.core import sse
 from gateway.core.canonical import Json, parse_object
 from gateway.core.descriptors import ORIGINAL_CARD_PATH
 from gateway.core.exchange import Call, Exchange, Head, Header
@@ -90,6 +91,11 @@ class A2a:
         if binding(exchange) == RPC:
             return a2a_errors.rpc(exchange, refusal)
         return a2a_errors.http(exchange, refusal)
+
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """JSON-RPC: the response that is an error; HTTP+JSON: an `error` event with the body of a refusal."""
+        _, _, body = self.refuse(exchange, refusal)
+        return sse.encode(body, name="" if binding(exchange) == RPC else "error")
 
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return set_arguments(exchange, duties, ("params",) if exchange.call.era == RPC else ())

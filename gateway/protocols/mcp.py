@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.core import sse
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Exchange, Handle, Head, Header
@@ -112,6 +113,12 @@ class Mcp:
             if refusal.reason is Reason.SESSION_UNKNOWN and refusal.rule == TASK:
                 return self._no_task(exchange, asked, headers)
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
+
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """The response to the open request; a session's own stream (GET) has none, and is opened again."""
+        if exchange.head.method != "POST" or not exchange.call.reply:
+            return b""
+        return sse.encode(jsonrpc.refusal_body(exchange, refusal), name="message")
 
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         """Also refused where a `Mcp-Param-*` header of the caller's repeats an argument that is set to something else:

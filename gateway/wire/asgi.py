@@ -28,8 +28,10 @@ from gateway.core.reasons import (
 )
 from gateway.core.snapshot import Route, Snapshot
 from gateway.wire.answers import Answers
+from gateway.wire.cycle import LEFT
 from gateway.wire.door import GOING_DOWN
 from gateway.wire.front_answer import LEAVING, PROXY
+from gateway.wire.left import Left
 from gateway.wire.origins import preflight, shared
 from gateway.wire.upload import upload
 from gateway.wire.ways import Way, Ways, traced
@@ -113,6 +115,14 @@ class Gateway:
             )
 
     async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
+        if exchange.upstream.on_client_gone == "drain":
+            with Left(exchange) as left:
+                scope[LEFT] = left.goes_on
+                await self._asked(exchange, way, scope, receive, send)
+            return
+        await self._asked(exchange, way, scope, receive, send)
+
+    async def _asked(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = way.refusal
         try:
             if refusal is None:
@@ -129,6 +139,8 @@ class Gateway:
 
     def _failed(self, exchange: Exchange, error: Exception) -> Refusal | None:
         """What the caller is told instead of an answer; None where one has begun: it is cut, the record says why."""
+        if isinstance(error, Withheld) and error.refusal is exchange.refusal and exchange.status:
+            return None  # a stream that had to end, and could not say why in its own words
         if exchange.answer is None or not isinstance(error, Malformed | StoreFailed | UpstreamFailed):
             refusal = self._pipeline.faulted(exchange, "request" if exchange.answer is None else "answer", error)
             return None if exchange.status else refusal
