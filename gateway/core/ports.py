@@ -61,7 +61,7 @@ class Authenticator(Port):
         """The principal, or `unauthenticated`, `identity_unavailable`, `malformed`. Never raises for input."""
         ...
 
-    def once(self, exchange: Exchange, principal: Principal) -> Refusal | None:
+    def once(self, exchange: Exchange, principal: Principal) -> Refusal | Awaitable[Refusal | None] | None:
         """Asked once per exchange, of a principal with a `proof`: whether that proof is new, and fits the body."""
         ...
 
