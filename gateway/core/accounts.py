@@ -109,10 +109,10 @@ class RateAsk:
     """One call of a rate: GCRA with `interval` and `capacity`, or at most `most` in a sliding `window`; nanoseconds.
     Exactly one of `interval` and `window` is not 0. `shadow`: told of, never refused for.
 
-    What has the same members counts together, `shadow` apart. A sliding window is counted in `PARTS` parts (`part`): a
+    What has the same members counts together, whatever `shadow` says: `counter` names it, and `key`. A sliding window is counted in `PARTS` parts (`part`): a
     call counts while its part is the current one or one of the `PARTS` before it."""
 
-    __slots__ = ("capacity", "interval", "key", "most", "name", "shadow", "window")
+    __slots__ = ("capacity", "counter", "interval", "key", "most", "name", "shadow", "window")
 
     def __init__(self, name: str, key: str, interval: int, capacity: int, window: int, most: int, shadow: bool) -> None:
         self.name: Final = name
@@ -122,6 +122,7 @@ class RateAsk:
         self.window: Final = window
         self.most: Final = most
         self.shadow: Final = shadow
+        self.counter: Final = f"{name}/{interval}/{capacity}/{window}/{most}"
 
 
 class PlaceAsk:
@@ -178,7 +179,8 @@ class Given:
 
     `rates`: (calls left now, nanoseconds until a call is let through, nanoseconds until all are back) of each;
     `places`: how many are left; `charges`: how much is left of each account behind this charge (of a refused ask:
-    before it). `exceeded`: the names of limits and budgets, shadow ones too, that this ask was too much for. `marks`: (budget's
+    before it). A rate or place that is exceeded in shadow is not taken, and told as it stood before.
+    `exceeded`: the names of limits and budgets, shadow ones too, that this ask was too much for. `marks`: (budget's
     name, per mille) of the soft marks that this ask was the first to pass, ascending: what is settled and reserved is
     that much of the amount and what was granted. A refused ask passes none."""
 
@@ -280,12 +282,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How accounts stood when everything before `seq` was counted. `held`: what open exchanges had reserved of them
-    (exchange id, account, amount), whose outcomes are not in the log yet."""
+    """How accounts stood when everything before `seq` was counted. What open exchanges hold is not in it."""
 
     seq: int
     tallies: tuple[Tally, ...]
-    held: tuple[tuple[str, Account, int], ...]
 
 
 class CountersUnavailable(Exception):
@@ -371,6 +371,10 @@ class Pricing(Port):
         next step."""
         ...
 
+    def reads(self, exchange: Exchange) -> bool:
+        """Whether what the answer says of its own cost counts for this call."""
+        ...
+
     def cost(self, exchange: Exchange) -> int | None:
         """Micro-dollars that the exchange's usage comes to, rounded up; None where there is no price for it. Whether
         the call has to be paid for is not asked here (settlement.py)."""
@@ -387,3 +391,5 @@ class Worst:
     tokens: int
     stepwise: bool = False
     assumed: bool = False
+    input: int = 0  # tokens of it alone
+    output: int = 0  # the bound on a call's output; 0 where a stepwise one has none
