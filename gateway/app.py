@@ -16,12 +16,12 @@ from gateway import config
 from gateway.assembly import Assembly, Materials, refuse_cold
 from gateway.assembly_bundles import Commit, Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
-from gateway.assembly_capture import make_capture
 from gateway.assembly_cards import make_cards
+from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_notices import Notices, notice_gauges
-from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, record_index, traces
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, traces
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
@@ -42,11 +42,10 @@ from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
-from gateway.protocols.redacted import redacting
 from gateway.stages.capture import CaptureInput
 from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
-from gateway.stages.forward import Forward, target
+from gateway.stages.forward import Forward
 from gateway.stages.fulfil import Fulfil
 from gateway.stages.identify import Identify
 from gateway.stages.ledger import Ledger
@@ -58,9 +57,7 @@ from gateway.stores.bundles import SqliteBundles
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
-from gateway.wire.answers import Answers
-from gateway.wire.asgi import Gateway
-from gateway.wire.headers import AnswerHeaders, outgoing, request_headers
+from gateway.wire.headers import outgoing
 from gateway.wire.protected_resource import ProtectedResources
 from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
@@ -121,6 +118,22 @@ def build_protocols(descriptors: Descriptors) -> dict[str, Protocol]:
         "anthropic": Llm(ANTHROPIC),
         "http": Http(),
     }
+
+
+def make_front(parts: DataParts) -> Front:
+    """The data plane of this process, the gateway's only one or a worker. Raises CannotListen."""
+
+    def pipeline(capture: CaptureInput, sockets: Sockets) -> Pipeline:
+        return build_pipeline(
+            parts.log, capture, parts.clients, sockets, parts.handles, parts.descriptors, parts.observer, parts.ids,
+            parts.clock,
+        )  # fmt: skip
+
+    def messages(capture: CaptureInput) -> Pipeline:
+        verify, fulfil = Verify(parts.descriptors.checks), Fulfil(parts.handles)
+        return build_message_pipeline(parts.log, capture, verify, fulfil, parts.observer, parts.ids, parts.clock)
+
+    return data_front(parts, build_protocols(parts.descriptors), pipeline, messages)
 
 
 class App:
@@ -347,57 +360,25 @@ class App:
         }
 
     def _make_front(self) -> Front:
-        kept = make_capture(self.settings)
-        capture, self.comparisons.keep = CaptureInput(kept), kept.of
         traces = [self.traces] if self.traces is not None else []
-        observer: Observer = Observers(self.metrics.counts, self.whys.recent, *traces)
-        answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
-        protocols = build_protocols(self.descriptors)
-        answers = Answers(
-            targets=self.clients,
-            request_headers=request_headers,
-            answer_headers=answer_headers,
-            target=target,
-            redact=redacting,
-            streams=self.streams,
-            handles=self.handles,
-            log=self.log,
-            ids=self.ids,
-            clock=self.clock,
+        return make_front(
+            DataParts(
+                settings=self.settings,
+                snapshot=lambda: self.snapshot,
+                log=self.log,
+                handles=self.handles,
+                descriptors=self.descriptors,
+                clients=self.clients,
+                resources=self.resources,
+                relays=self.relays,
+                streams=self.streams,
+                comparisons=self.comparisons,
+                observer=Observers(self.metrics.counts, self.whys.recent, *traces),
+                noise=self.noise,
+                ids=self.ids,
+                clock=self.clock,
+            )
         )
-        verify, fulfil = Verify(self.descriptors.checks), Fulfil(self.handles)
-        sockets = Sockets(
-            relays=self.relays,
-            messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
-            request_headers=request_headers,
-            answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, capture, verify, fulfil, observer, self.ids, self.clock),
-            current=lambda: self.snapshot,
-            streams=self.streams,
-            ids=self.ids,
-            clock=self.clock,
-        )
-        gateway = Gateway(
-            current=lambda: self.snapshot,
-            pipeline=build_pipeline(
-                self.log,
-                capture,
-                self.clients,
-                sockets,
-                self.handles,
-                self.descriptors,
-                observer,
-                self.ids,
-                self.clock,
-            ),
-            protocols=protocols,
-            answers=answers,
-            sockets=sockets,
-            metadata=self.resources.document,
-            ids=self.ids,
-            clock=self.clock,
-        )
-        return data_plane(gateway, self.settings, self.noise, self.clock)
 
     def _make_admin(self) -> Front:
         return admin_plane(
@@ -425,6 +406,22 @@ class App:
         if self.assembly.api_keys is not None:
             await asyncio.to_thread(self.assembly.api_keys.poll)
         await asyncio.to_thread(self.wallet.poll)
+        await self._reprice()
+
+    async def _reprice(self) -> None:
+        """The same configuration over a price list that was written anew; one that cannot be used changes nothing."""
+        async with self._reloading:
+            try:
+                materials = await in_thread(self.assembly.with_prices, self.settings)
+            except (config.ConfigError, OSError) as error:
+                self._activation("refused", f"prices: {error}")
+                return
+            if materials is None or self._stopped:
+                return
+            candidate = self.assembly.build(self.settings, self.port, materials)
+            await self.engines.start(candidate.snapshot)
+            self.snapshot = self.assembly.keep(candidate)
+            self._activation("accepted", "prices")
 
     async def _flush_noise(self) -> None:
         self.noise.flush()

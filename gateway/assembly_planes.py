@@ -48,14 +48,14 @@ from gateway.wire.server import Front, FrontLimits, server_tls
 from gateway.wire.upstream import Clients
 
 
-def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock: Clock) -> Front:
-    """Raises CannotListen for TLS files that cannot be used."""
+def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock: Clock, share: int) -> Front:
+    """One of `share` that listen together. Raises CannotListen for TLS files that cannot be used."""
     tls = settings.tls
     return Front(
         gateway,
         host=settings.listen.host,
         port=settings.listen.port,
-        limits=_limits(settings),
+        limits=_limits(settings, share),
         events=events,
         clock=clock,
         tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
@@ -183,7 +183,8 @@ class Gauges:
         return [((name,), float(count)) for name, count in self._clients().in_flight().items()]
 
 
-def _limits(settings: config.Settings) -> FrontLimits:
+def _limits(settings: config.Settings, share: int) -> FrontLimits:
+    """What a listener admits of all; connections reach each of several alike."""
     front = settings.front
     return FrontLimits(
         header_bytes=front.header_bytes,
@@ -192,8 +193,8 @@ def _limits(settings: config.Settings) -> FrontLimits:
         head_timeout=front.head_timeout,
         body_timeout=front.body_timeout,
         keepalive=front.keepalive,
-        half_open_per_peer=front.half_open_per_peer,
-        connections=front.connections,
-        exchanges=front.exchanges,
+        half_open_per_peer=-(-front.half_open_per_peer // share),
+        connections=-(-front.connections // share),
+        exchanges=-(-front.exchanges // share),
         trusted_proxies=settings.trusted_proxies,
     )
