@@ -42,7 +42,7 @@ class MemoryCounters:
 
     def __init__(self, clock: Clock, keys_limit: int = KEYS_LIMIT) -> None:
         self._clock: Final = clock
-        self._began: Final = clock.time() - clock.monotonic()
+        self._began: float | None = None  # epoch seconds of monotonic zero, as it was when an account was first asked
         self._keys_limit: Final = keys_limit
         self._rates: dict[str, Arrivals] = {}
         self._windows: dict[str, Windows] = {}
@@ -79,7 +79,7 @@ class MemoryCounters:
                 refused = refused or not place.shadow
         standings: list[Standing | None] = []
         if ask.charges:
-            seconds = int(self._began + now / _SECOND)
+            seconds = self._seconds()
             if not self._asked(ask.charges, standings, exceeded, seconds):
                 refused = True
         else:
@@ -189,7 +189,10 @@ class MemoryCounters:
         return places, reserved
 
     def _seconds(self) -> int:
-        return int(self._began + self._clock.monotonic())  # 2
+        monotonic = self._clock.monotonic()
+        if self._began is None:
+            self._began = self._clock.time() - monotonic
+        return int(self._began + monotonic)  # 2
 
     def _arrivals(self, rate: RateAsk) -> Arrivals:
         found = self._rates.get(rate.counter)
