@@ -17,6 +17,7 @@ from gateway import config
 from gateway.assembly_callers import CallerMaterials, Callers
 from gateway.assembly_candidates import revisions
 from gateway.assembly_cards import Cards, trusted_signers
+from gateway.assembly_prices import PriceFile
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Header
 from gateway.core.ports import Clock, DecisionPoint, UpstreamCredentials
@@ -25,8 +26,8 @@ from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
-from gateway.ledger.free import Free
 from gateway.ledger.limits import Limits, LimitSettings
+from gateway.ledger.prices import PriceTable
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
 from gateway.trust.signers import TrustedSigner
@@ -46,6 +47,7 @@ class Materials:
     api_keys: ApiKeys | None
     callers: CallerMaterials
     signers: tuple[TrustedSigner, ...]
+    prices: PriceFile
 
     @property
     def watched(self) -> list[FileKeys | UrlKeys]:
@@ -109,12 +111,20 @@ class Assembly:
             api_keys=self._keys(settings.trust.api_keys),
             callers=self._callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
+            prices=PriceFile(settings.prices),
         )
 
     def with_policy(self, settings: config.Settings) -> Materials:
         """Those in force over another policy. As `read`."""
         kept = self._kept or self.read(settings)
         return replace(kept, engine=self._engine(settings.policy))
+
+    def with_prices(self, settings: config.Settings) -> Materials | None:
+        """Those in force over the price list as it is now, None where that has not changed. As `read`."""
+        kept = self._kept
+        if kept is None or not kept.prices.changed():
+            return None
+        return replace(kept, prices=PriceFile(settings.prices))
 
     def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
         """`port` is the data plane's real one (it may have been asked for as 0). Without materials, from those in
@@ -130,14 +140,14 @@ class Assembly:
         possession = self._callers.possession(settings, materials.callers, challenges, public_url)
         authenticator = Caller(bearer, keys, challenges, self._clock, possession)
         snapshot = Snapshot(
-            revision=revision(settings, engine),
+            revision=revision(settings, engine, materials.prices.table),
             routes=RouteTable(routes),
             upstreams=materials.upstreams,
             cards=self._cards.build(settings, materials.upstreams, materials.signers),
             authenticator=authenticator,
             engine=engine,
             ledger=limits,
-            prices=Free(),
+            prices=materials.prices.table,
             public_url=public_url,
             hosts=_hosts(settings, public_url),
             origins=frozenset(origin(item) for item in settings.origins),
@@ -207,9 +217,10 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
-def revision(settings: config.Settings, engine: DecisionPoint) -> str:
-    """Names what is in force: the configuration without its secrets, and the policy."""
-    return digest("\n".join([repr(settings), *revisions(engine)]).encode())
+def revision(settings: config.Settings, engine: DecisionPoint, prices: PriceTable) -> str:
+    """Names what is in force: the configuration without its secrets, the policy, the price list."""
+    listed = [prices.revision] if prices.listed else []
+    return digest("\n".join([repr(settings), *revisions(engine), *listed]).encode())
 
 
 def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
@@ -271,7 +282,27 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
         capture=found.capture or settings.audit.capture,
+        priority=found.priority,
+        places=_places(found.priority, settings),
+        lateness=_lateness(found.priority, settings),
     )
+
+
+def _places(priority: str, settings: config.Settings) -> int:
+    """What of the front's places a class may fill: the others' are kept for those before it, if there are any."""
+    front = settings.front
+    if priority == "sheddable":
+        return max(1, int(front.exchanges * front.shed.sheddable))
+    critical = any(route.priority == "critical" for route in settings.routes)
+    return max(1, int(front.exchanges * front.shed.normal)) if priority == "normal" and critical else 0
+
+
+def _lateness(priority: str, settings: config.Settings) -> float:
+    late = settings.front.shed.late
+    if priority == "sheddable":
+        return late
+    critical = any(route.priority == "critical" for route in settings.routes)
+    return 4 * late if priority == "normal" and critical else 0.0
 
 
 def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:

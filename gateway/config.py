@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.config_audit import Audit, Checkpoint, Mask
+from gateway.config_breakers import Balance, Breaker, Health, Retries
 from gateway.config_callers import CallerDescriptor, Dpop, Signature
 from gateway.config_cards import Card
 from gateway.config_checks import check
@@ -21,6 +22,19 @@ from gateway.config_engines import AuthzenKeys, CerbosKeys, EngineBreaker, Engin
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
 from gateway.config_policy import Policy, Rollout, Shadow
+from gateway.config_prices import (
+    AgentPrice,
+    FreeOfCharge,
+    HttpPrice,
+    ModelPrice,
+    PriceList,
+    Service,
+    Tier,
+    ToolPrice,
+    prices_schema,
+    read_prices,
+    seconds,
+)
 from gateway.config_reference import reference
 from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
@@ -35,6 +49,7 @@ from gateway.config_types import (
     Otlp,
     Route,
     Settings,
+    Shed,
     Stores,
     Telemetry,
     Timeouts,
@@ -50,13 +65,17 @@ from gateway.core.canonical import Json
 
 __all__ = [
     "DURATION",
+    "FILE_LIMIT_BYTES",
     "Address",
     "Admin",
+    "AgentPrice",
     "AlertDigest",
     "Alerts",
     "ApiKeys",
     "Audit",
     "AuthzenKeys",
+    "Balance",
+    "Breaker",
     "CallerDescriptor",
     "Card",
     "CerbosKeys",
@@ -69,32 +88,42 @@ __all__ = [
     "EngineBreaker",
     "EngineTls",
     "Fetch",
+    "FreeOfCharge",
     "Front",
+    "Health",
+    "HttpPrice",
     "Issuer",
     "Jwks",
     "Keys",
     "Limit",
     "Mask",
     "Match",
+    "ModelPrice",
     "OpenVault",
     "Otlp",
     "PerCaller",
     "Place",
     "Policy",
+    "PriceList",
     "Problem",
     "Rate",
+    "Retries",
     "Rollout",
     "Route",
     "Secret",
+    "Service",
     "Settings",
     "Shadow",
+    "Shed",
     "Signature",
     "Signer",
     "Stores",
     "Telemetry",
+    "Tier",
     "Timeouts",
     "Tls",
     "TokenExchange",
+    "ToolPrice",
     "Tools",
     "Transit",
     "Trust",
@@ -105,9 +134,12 @@ __all__ = [
     "json_schema",
     "load",
     "parse_duration",
+    "prices_schema",
     "read",
     "read_plain",
+    "read_prices",
     "reference",
+    "seconds",
 ]
 
 
@@ -192,6 +224,10 @@ def _completed(settings: Settings) -> Settings:
         public_url=settings.public_url or _url(settings.listen, tls),
         admin=replace(admin, public_url=admin.public_url or _url(admin.listen, tls and not admin.listen.loopback)),
         routes=tuple(routes),
+        upstreams={
+            name: replace(found, url=found.urls[0]) if found.urls and not found.url else found
+            for name, found in settings.upstreams.items()
+        },
     )
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from gateway import config_values as values
 from gateway.config_audit import AUDIT, CAPTURES, Audit
+from gateway.config_breakers import BALANCE, BREAKER, RETRIES, Balance, Breaker, Retries
 from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
 from gateway.config_cards import CARD, Card
 from gateway.config_credentials import Credentials, credentials_wrong
@@ -46,6 +47,15 @@ def _one_of(*names: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Shed:
+    """Only where a route's priority is not normal: whom overload turns away first."""
+
+    sheddable: float = option(_PERCENT, 0.5, "of front.exchanges, open: then sheddable calls are 503", shown="50%")
+    normal: float = option(_PERCENT, 0.9, "likewise normal ones: the rest is for critical ones", shown="90%")
+    late: float = option(_DURATION, 0.1, "the loop is so late: sheddable are 503; four times it: normal", shown="100ms")
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """Caps of the data plane's listener; sizes in bytes, times in seconds."""
 
@@ -59,6 +69,7 @@ class Front:
     half_open_per_peer: int = option(Whole(1, 100_000), 64, "connections of one peer without a whole head", shown="64")
     connections: int = option(Whole(1, 1_000_000), 4096, "open connections; more are refused", shown="4096")
     exchanges: int = option(Whole(1, 1_000_000), 1024, "exchanges at the same time; more are 503", shown="1024")
+    shed: Shed = option(Of(Shed), Shed(), "before that, by the priority of routes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +224,16 @@ PROTOCOLS = ("mcp", "a2a", "openai", "anthropic", "http")
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    LATER: ClassVar[Mapping[str, str]] = {
-        "retries": "retries are",
-        "breaker": "circuit breakers are",
-    }
+    """Exactly one of `url` and `urls`; with `urls`, `url` is the first of them once the file was read."""
 
     url: str = option(
-        _BASE_URL, why="where calls go; the rest of the caller's path is appended", shown="http://127.0.0.1:9001/mcp"
+        _BASE_URL, "", "where calls go; the rest of the caller's path is appended", shown="http://127.0.0.1:9001/mcp"
+    )
+    urls: tuple[str, ...] = option(
+        ListOf(_BASE_URL, 1),
+        (),
+        "instead: several addresses of one service; they differ in host and port",
+        example="[http://10.0.0.1:9001/mcp, http://10.0.0.2:9001/mcp]",
     )
     protocol: str = option(
         Choice(PROTOCOLS), why="mcp, a2a, openai, anthropic or http (plain, SSE, WebSocket)", shown="mcp"
@@ -227,6 +241,9 @@ class Upstream:
     http: str = option(Choice(("1.1", "2")), "1.1", "HTTP version spoken to it, in quotes", shown='"1.1"')
     tls: UpstreamTls | None = option(Of(UpstreamTls), None, "for https upstreams")
     timeouts: Timeouts = option(Of(Timeouts), Timeouts(), "each ends in 502 or 504 and a record")
+    retries: Retries | None = option(RETRIES, None, "what is sent again before a caller hears of it")
+    breaker: Breaker | None = option(BREAKER, None, "while it fails nobody waits for it: 503 at once")
+    balance: Balance = option(BALANCE, Balance(), "how calls are spread over urls")
     credentials: Credentials | None = option(
         Of(Credentials, credentials_wrong), None, "ours to it, exactly one way; the caller's never reaches it"
     )
@@ -278,6 +295,9 @@ class Route:
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
     )
+    priority: str = option(
+        Choice(("critical", "normal", "sheddable")), "normal", "who goes first when there is too much", shown="normal"
+    )
     capture: str | None = option(
         CAPTURES, None, "none, shape or full on this route; default audit.capture", example="shape"
     )
@@ -323,7 +343,6 @@ class Settings:
 
     LATER: ClassVar[Mapping[str, str]] = {
         "budgets": "budgets are",
-        "prices": "prices are",
         "sso": "single sign-on is",
     }
 
@@ -370,6 +389,9 @@ class Settings:
     )
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
     limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
+    prices: Path | None = option(
+        _PATH, None, "the price list, a file of its own, read again when it changes", example="config/prices.yaml"
+    )
     audit: Audit = option(AUDIT, Audit(), "the log")
     usage: Usage = option(USAGE, Usage(), "who is told what was used")
     alerts: Alerts | None = option(ALERTS, None, "who is told what went wrong, at once and daily")

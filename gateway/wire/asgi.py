@@ -28,6 +28,7 @@ from gateway.core.reasons import (
 )
 from gateway.core.snapshot import Route, Snapshot
 from gateway.wire.answers import Answers
+from gateway.wire.crowd import Crowd
 from gateway.wire.cycle import LEFT
 from gateway.wire.door import GOING_DOWN
 from gateway.wire.front_answer import LEAVING, PROXY
@@ -69,6 +70,7 @@ class Gateway:
         self._sockets = sockets
         self._ids = ids
         self._clock = clock
+        self._crowd = Crowd(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["extensions"]["tollgate.head"]
@@ -85,11 +87,12 @@ class Gateway:
             await _reply(send, 204, preflight(exchange), b"")  # the gateway's own answer: nothing was asked of anybody
             return
         exchange.fault = "unfinished"
+        shed = self._crowd.enter(way.route)
         try:
             if head.websocket:
-                await self._websocket(exchange, way.refusal, receive, send)
+                await self._websocket(exchange, way.refusal or shed, receive, send)
             else:
-                await self._http(exchange, way, scope, receive, send)
+                await self._http(exchange, way, shed, scope, receive, send)
             if exchange.fault == "unfinished":
                 exchange.fault = ""
         except asyncio.CancelledError as error:
@@ -98,6 +101,8 @@ class Gateway:
             self._pipeline.faulted(exchange, "answer", fault)
             raise  # the front ends the connection; what was sent cannot be taken back
         finally:
+            if shed is None:
+                self._crowd.leave()
             await self._close(exchange)
 
     def _cut(self, exchange: Exchange, by_us: bool) -> None:
@@ -114,17 +119,25 @@ class Gateway:
                 else Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
             )
 
-    async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(
+        self, exchange: Exchange, way: Way, shed: Refusal | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if exchange.upstream.on_client_gone == "drain":
             with Left(exchange) as left:
                 scope[LEFT] = left.goes_on
-                await self._asked(exchange, way, scope, receive, send)
+                await self._asked(exchange, way, shed, scope, receive, send)
             return
-        await self._asked(exchange, way, scope, receive, send)
+        await self._asked(exchange, way, shed, scope, receive, send)
 
-    async def _asked(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _asked(
+        self, exchange: Exchange, way: Way, shed: Refusal | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         refusal = way.refusal
         try:
+            if refusal is None and shed is not None:
+                if way.reads is True and way.length is not None and way.length <= UNASKED_BYTES:
+                    await self._read(exchange, way, scope, receive)  # a message is refused under its own id
+                refusal = shed
             if refusal is None:
                 await self._read(exchange, way, scope, receive)
                 refusal = await self._pipeline.admit(exchange)
