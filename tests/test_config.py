@@ -117,7 +117,6 @@ def test_an_http_version_without_quotes_says_that_quotes_are_missing() -> None:
     ("text", "key"),
     [
         ("budgets: []", "budgets"),
-        ("prices: prices.yaml", "prices"),
         ("sso: {}", "sso"),
         ("events: nats://127.0.0.1", "events"),
         ("stores: {counters: redis://127.0.0.1}", "stores.counters"),

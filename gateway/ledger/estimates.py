@@ -1,12 +1,13 @@
 """What a call may use at most, told from its request alone, before anything is forwarded.
 
-1. Input is the body's bytes by the price's `bytes_per_token`, rounded up. An inline picture counts as `image_tokens`, not
-   by its bytes; token ids are counted one by one. 2. What the body only names (an earlier response, a conversation, a
-   stored file, a tool that the vendor runs) brings input that nobody can see here: with such a reference it is the
-   model's whole window, where the price says how large that is. 3. Output is the caller's bound in whatever spelling (of
-   several the largest), never beyond the model's own; without one the model's own, else `MOST_OUTPUT_TOKENS`; that many
-   for each choice that is asked for. 4. A bound of a type that servers read in two ways is none.
-It errs upwards, and never reads a word of what is asked beyond how long it is.
+1. Input is the body's bytes by the price's `bytes_per_token`, rounded up. An inline picture counts as `image_tokens`,
+   not by its bytes; token ids are counted one by one.
+2. What the body only names (an earlier response, a conversation, a stored file, a tool that the vendor runs) brings
+   input that nobody can see here: with such a reference it is the model's whole window, where the price list says it.
+3. Output is the caller's bound in whatever spelling (of several the largest), never beyond the model's own; without
+   one the model's own, else `MOST_OUTPUT_TOKENS`; that many for each choice that is asked for.
+4. A bound of a type that servers read in two ways is none.
+It errs upwards, and never looks at a word of what is asked beyond how long it is.
 """
 
 from __future__ import annotations
@@ -23,12 +24,6 @@ IMAGE_TOKENS: Final = 4096  # of one picture: what large ones come to with the u
 MOST_OUTPUT_TOKENS: Final = 16_384  # where neither the caller nor the price list says
 MOST_TOKENS: Final = 10**12
 
-_CHARGED: Final = frozenset(
-    {
-        "llm.chat", "llm.embeddings", "mcp.tools/call", "mcp.resources/read", "mcp.prompts/get", "a2a.SendMessage",
-        "a2a.SendStreamingMessage", "ws.message",
-    }
-)  # fmt: skip
 _BOUNDS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CHOICES: Final = ("n", "best_of")
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,9})(\.[0-9]*)?\s*")
@@ -37,11 +32,6 @@ _NAMED: Final = ("previous_response_id", "conversation", "prompt", "mcp_servers"
 # Tools that run at the vendor's, whose results are input that is paid for.
 _HOSTED: Final = ("web_search", "web_fetch", "file_search", "code_interpreter", "code_execution", "mcp", "tool_search")
 _STORED: Final = (b'"file_id"', b'"file_url"', b'"file"', b'"document"')
-
-
-def charged(call: Call) -> bool:
-    """Whether this call takes of budgets in dollars, tokens and calls. Lists, openings, notifications do not."""
-    return call.action in _CHARGED or call.action.startswith("http.")
 
 
 def sent_bytes(exchange: Exchange) -> bytes:
@@ -157,7 +147,7 @@ def _pictures(arguments: Mapping[str, Json]) -> tuple[int, int]:
 def _longest(part: Mapping[str, Json]) -> int:
     """The length of a picture's own text: its data or its address."""
     best = 0
-    waiting: list[Json] = [part]
+    waiting: list[Json] = [dict(part)]
     for _ in range(8):
         if not waiting:
             break

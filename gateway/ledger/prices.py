@@ -22,7 +22,8 @@ from typing import Final
 
 from gateway.core.accounts import MOST, Worst
 from gateway.core.exchange import Call, Exchange, Usage
-from gateway.ledger.estimates import Reach, charged, input_tokens, output_tokens, sent_bytes
+from gateway.core.settlement import charged
+from gateway.ledger.estimates import Reach, input_tokens, output_tokens, sent_bytes
 
 STEP_TOKENS: Final = 1024  # of output, by which a stream's reservation grows
 KNOWN_NAMES: Final = 4096  # that are remembered: callers may make up names of models
@@ -168,16 +169,17 @@ class PriceTable:
     """The price list in force; implements core.accounts.Pricing. Without rows nothing has a price, and tokens are
     estimated as ever. `revision` names what it was read from."""
 
-    __slots__ = ("_known", "revision", "rows")
+    __slots__ = ("_known", "listed", "revision", "rows")
 
     def __init__(self, rows: Sequence[Row] = (), revision: str = "") -> None:
         self.rows: Final = tuple(rows)
+        self.listed: Final = bool(revision)
         self.revision: Final = revision
         self._known: dict[tuple[str, str, str], Sequence[Row]] = {}
 
     def worst(self, exchange: Exchange, output: int = 0) -> Worst:
         call = exchange.call
-        if not charged(call):
+        if not charged(call.action):
             return _NOTHING
         row = self.row(exchange, call)
         if not call.action.startswith("llm."):
@@ -203,7 +205,7 @@ class PriceTable:
 
     def cost(self, exchange: Exchange) -> int | None:
         call, usage = exchange.call, exchange.usage
-        if not charged(call):
+        if not charged(call.action):
             return 0
         row = self.row(exchange, call)
         if row is None:
@@ -217,7 +219,7 @@ class PriceTable:
 
     def reads(self, exchange: Exchange) -> bool:
         call = exchange.call
-        if not self.rows or not charged(call):
+        if not self.listed or not charged(call.action):
             return False
         row = self.row(exchange, call)
         return row is not None and row.reported is not None
