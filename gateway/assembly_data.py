@@ -6,6 +6,7 @@ its workers. The rule: whatever a request needs is in `DataParts`, so that a wor
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from gateway import config
 from gateway.assembly_capture import make_capture
 from gateway.assembly_planes import data_plane
 from gateway.assembly_trust import Descriptors
+from gateway.assembly_upstreams import Upkeep
 from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Clock, Handles, Observer, Protocol, RecordLog
@@ -37,7 +39,8 @@ from gateway.wire.upstream import Clients
 
 @dataclass(frozen=True, slots=True)
 class DataParts:
-    """What a data plane stands on. `share`: how many processes serve it together."""
+    """What a data plane stands on. `share`: how many processes serve it together, each on `sockets` of its
+    own."""
 
     settings: config.Settings
     snapshot: Callable[[], Snapshot]
@@ -45,6 +48,7 @@ class DataParts:
     handles: Handles
     descriptors: Descriptors
     clients: Clients
+    upkeep: Upkeep
     resources: ProtectedResources
     relays: WebSockets
     streams: Streams
@@ -54,6 +58,7 @@ class DataParts:
     ids: Ids
     clock: Clock
     share: int = 1
+    sockets: tuple[socket.socket, ...] = ()
 
 
 def data_front(
@@ -99,4 +104,4 @@ def data_front(
         ids=parts.ids,
         clock=parts.clock,
     )
-    return data_plane(gateway, parts.settings, parts.noise, parts.clock, parts.share)
+    return data_plane(gateway, parts.settings, parts.noise, parts.clock, parts.share, parts.sockets)

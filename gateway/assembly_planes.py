@@ -6,7 +6,8 @@ gives it a door. It starts nothing, and knows no policy: it only reads the confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from gateway.assembly_candidates import deciding, shadow_gauges
 from gateway.assembly_engines import breakers
 from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
+from gateway.assembly_upstreams import Upkeep
 from gateway.control.access import Access, TokenRefused, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
@@ -48,8 +50,16 @@ from gateway.wire.server import Front, FrontLimits, server_tls
 from gateway.wire.upstream import Clients
 
 
-def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock: Clock, share: int) -> Front:
-    """One of `share` that listen together. Raises CannotListen for TLS files that cannot be used."""
+def data_plane(
+    gateway: Gateway,
+    settings: config.Settings,
+    events: Noise,
+    clock: Clock,
+    share: int,
+    sockets: Sequence[socket.socket],
+) -> Front:
+    """One of `share` that listen together, on `sockets` where it does not open the port itself. Raises CannotListen for
+    TLS files that cannot be used."""
     tls = settings.tls
     return Front(
         gateway,
@@ -60,6 +70,7 @@ def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock
         clock=clock,
         tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
         ws_message_bytes=settings.front.judged_body_bytes,
+        sockets=sockets,
     )
 
 
@@ -153,18 +164,21 @@ class Gauges:
         log: Callable[[], Sequencer],
         snapshot: Callable[[], Snapshot],
         clients: Callable[[], Clients],
+        upkeep: Upkeep,
         comparisons: Comparisons,
     ) -> None:
         self._log = log
         self._snapshot = snapshot
         self._clients = clients
+        self._upkeep = upkeep
         self._comparisons = comparisons
 
     def all(self) -> list[Gauge]:
         return [
             Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
             Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
-            Gauge("tollgate_breaker_state", "0 closed, 1 half-open, 2 open.", ("breaker",), self._breakers),
+            Gauge("tollgate_breaker_state", "0 closed, 1 half-open, 2 open.", ("breaker", "upstream"), self._breakers),
+            *self._upkeep.gauges(),
             *shadow_gauges(self._comparisons),
             Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
         ]
@@ -174,7 +188,7 @@ class Gauges:
 
     def _breakers(self) -> Iterable[tuple[tuple[str, ...], float]]:
         found = breakers(self._snapshot().engine)
-        return [((name,), number) for name, number in found.items()]
+        return [*(((name, ""), number) for name, number in found.items()), *self._upkeep.states()]
 
     def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((engine.revision,), 1.0) for engine in deciding(self._snapshot().engine)]
