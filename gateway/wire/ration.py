@@ -44,7 +44,7 @@ class Ration:
     async def let(self, data: bytes, more: bool) -> tuple[bytes, Refusal | None]:
         """What of it may be sent now, and why nothing behind it may. `more` False: nothing else comes."""
         exchange = self._exchange
-        reader, usage, ledger = exchange.reader, exchange.usage, exchange.snapshot.ledger
+        reader, usage = exchange.reader, exchange.usage
         passed: list[bytes] = []
         refusal: Refusal | None = None
         for piece in self._pieces(data, more):
@@ -52,8 +52,7 @@ class Ration:
                 reader.feed(piece)
             sent = 0 if exchange.left else len(piece)
             usage.bytes_out += sent
-            asked = ledger.grow(exchange)
-            refusal = asked if asked is None or isinstance(asked, Refusal) else await asked
+            refusal = await grown(exchange)
             if refusal is not None:
                 usage.bytes_out -= sent  # 2
                 break
@@ -86,11 +85,16 @@ class Ration:
         return found
 
 
+async def grown(exchange: Exchange) -> Refusal | None:
+    """Asks the ledger for what was counted by now; None where there is room for it."""
+    asked = exchange.snapshot.ledger.grow(exchange)
+    return asked if asked is None or isinstance(asked, Refusal) else await asked
+
+
 async def within(exchange: Exchange, size: int) -> Refusal | None:
     """Whether an answer that is judged as a whole may be this long by now; nothing of it was sent."""
     exchange.usage.bytes_out = size
-    asked = exchange.snapshot.ledger.grow(exchange)
-    refusal = asked if asked is None or isinstance(asked, Refusal) else await asked
+    refusal = await grown(exchange)
     if refusal is not None:
         exchange.usage.bytes_out = 0
     return refusal
