@@ -43,6 +43,7 @@ from gateway.log.noise import Noise
 from gateway.log.writer import Sequencer
 from gateway.pdp.shadow import Comparisons
 from gateway.stores.records import RecordIndex
+from gateway.stores.usage import UsageBook
 from gateway.telemetry import Gauge, Metrics
 from gateway.telemetry_traces import Traces, otlp_exporter
 from gateway.wire.asgi import Gateway
@@ -136,6 +137,21 @@ def admin_plane(
 def record_index(data_dir: Path, committed: Callable[[], int]) -> RecordIndex:
     """The index over the log of this data directory. `committed`: how many records there are by now."""
     return RecordIndex(data_dir / "records.sqlite", EntryReader(data_dir / "log"), committed)
+
+
+def usage_book(data_dir: Path, clock: Clock, committed: Callable[[], int]) -> UsageBook:
+    """The book of usage over the log of this data directory; `committed` as for the index."""
+    return UsageBook(data_dir / "usage.sqlite", EntryReader(data_dir / "log"), clock, committed)
+
+
+def telling(*listeners: Callable[[list[tuple[int, bytes]]], None]) -> Callable[[list[tuple[int, bytes]]], None]:
+    """The log's one listener, who tells all of them; each only queues."""
+
+    def told(entries: list[tuple[int, bytes]]) -> None:
+        for listener in listeners:
+            listener(entries)
+
+    return told
 
 
 def admin_access(settings: config.Admin, clock: Clock) -> Access:

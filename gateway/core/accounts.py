@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UNITS: Final = ("usd", "tokens", "calls", "bytes")
 MICRO: Final = 1_000_000  # micro-dollars of a dollar
+STEP_TOKENS: Final = 1024  # of output, by which the reservation of a stepwise stream grows
 PARTS: Final = 64  # of a sliding window or rolling period
 MOST: Final = 2**53 - 1  # the largest amount: Redis's Lua counts in doubles
 
@@ -282,10 +283,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How accounts stood when everything before `seq` was counted. What open exchanges hold is not in it."""
+    """How accounts stood when everything before `seq` was counted. What open exchanges hold is not in it. `adjusted`:
+    the ids of the adjustments of these budgets that are in it, in whatever period."""
 
     seq: int
     tallies: tuple[Tally, ...]
+    adjusted: tuple[str, ...] = ()
 
 
 class CountersUnavailable(Exception):

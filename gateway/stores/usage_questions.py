@@ -31,6 +31,7 @@ _ADJUSTED: Final = (
     "SELECT key, period, moment, most, unset, granted, until, forgiven FROM adjustments "
     "WHERE budget = ? AND unit = ? ORDER BY seq"
 )
+_ADJUSTED_IDS: Final = "SELECT id FROM adjustments WHERE budget = ? AND unit = ? ORDER BY seq"
 _SLICES: Final = "SELECT key, ends, settled FROM slices WHERE budget = ? AND unit = ? AND ends > ? ORDER BY key, ends"
 _KEYS: Final = """
 SELECT key FROM settled WHERE budget = :budget AND unit = :unit AND period = :period
@@ -53,7 +54,9 @@ class Questions:
     def standing(self, wanted: Sequence[tuple[Budget, str]], now: float) -> Standing:
         with self._moment():
             tallies = [tally for budget, period in wanted for tally in self._tallies(budget, period, now)]
-            return Standing(self._seq(), tuple(tallies))
+            names = dict.fromkeys((budget.name, budget.unit) for budget, _ in wanted)
+            known = [ident for of in names for (ident,) in self._database.execute(_ADJUSTED_IDS, of)]
+            return Standing(self._seq(), tuple(tallies), tuple(known))
 
     def tally(self, budget: Budget, period: str, key: str, now: float) -> Tally:
         with self._moment():

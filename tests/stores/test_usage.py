@@ -171,7 +171,9 @@ def test_adjustments_are_told_apart_from_what_was_settled(book: UsageBook, log: 
     book.committed([log.adjusted("top-up", ORG_MONTH, ["acme"], granted="5")])
     book.committed([log.adjusted("grant", ORG_MONTH, ["acme"], granted="7", until=int(NOON) + 60)])
     book.committed([log.adjusted("reset", ORG_MONTH, ["acme"], forgiven="4"), log.outcome("2", "1")])
-    [tally] = standing(book, (ORG_MONTH, MONTH)).tallies
+    found = standing(book, (ORG_MONTH, MONTH), (CALLS, ""))
+    [tally] = found.tallies
+    assert found.adjusted == tuple(f"{seq:036d}" for seq in (1, 2, 3, 4))
     assert (tally.settled, tally.most, tally.granted) == (1_000_000, 120_000_000, 5_000_000)
     assert tally.grants == ((7_000_000, int(NOON) + 60),)
     clock.now += 60
