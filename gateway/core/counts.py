@@ -7,7 +7,8 @@ The rule: a few additions each time and nothing that grows with traffic; whoever
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gateway.core.exchange import Exchange
 from gateway.core.ports import Clock, Observer
@@ -36,6 +37,15 @@ class Histogram:
     def observe(self, seconds: float) -> None:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
+
+    def said(self) -> list[float]:
+        return [self.total, *self.counts]
+
+    def add(self, said: list[float]) -> None:
+        """What another process observed."""
+        self.total += said[0]
+        for place, count in enumerate(said[1:]):
+            self.counts[place] += int(count)
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts as Prometheus wants them."""
@@ -98,6 +108,33 @@ class Counts:
             opened = exchange.failed_open + int(decision.fault and decision.allow)
             if opened:
                 self.fail_open[route] = self.fail_open.get(route, 0) + opened
+
+    def said(self) -> dict[str, Any]:
+        """All of it as JSON, for `add`."""
+        series = [
+            [*key, one.duration.said(), one.overhead.said(), [[*name, count] for name, count in one.outcomes.items()]]
+            for key, one in self.series.items()
+        ]
+        decisions = {engine: one.said() for engine, one in self.decisions.items()}
+        return {
+            "series": series, "decisions": decisions, "fail_open": self.fail_open, "would_deny": self.would_deny,
+            "append": self.append.said(),
+        }  # fmt: skip
+
+    def add(self, said: Mapping[str, Any]) -> None:
+        """What another process counted."""
+        for route, protocol, duration, overhead, outcomes in said["series"]:
+            one = self.series.setdefault((route, protocol), Series())
+            one.duration.add(duration)
+            one.overhead.add(overhead)
+            for outcome, reason, count in outcomes:
+                one.outcomes[outcome, reason] = one.outcomes.get((outcome, reason), 0) + count
+        for engine, found in said["decisions"].items():
+            self.decisions.setdefault(engine, Histogram(DECISION_BOUNDS)).add(found)
+        for name, mine in (("fail_open", self.fail_open), ("would_deny", self.would_deny)):
+            for route, count in said[name].items():
+                mine[route] = mine.get(route, 0) + count
+        self.append.add(said["append"])
 
     def appended(self, seconds: float) -> None:
         """How long a group commit of the log took. Any thread."""

@@ -20,8 +20,8 @@ Asked: TypeAlias = "Callable[[bytes], bytes | Awaitable[bytes]]"
 # A worker tells its owner:
 RECORD: Final = b"r"  # of the log; its number is the worker's own, from 1 on
 CLOSE: Final = b"c"  # what an exchange held, and what it came to
-USED: Final = b"t"  # a handle was asked for: it is young again
 METERS: Final = b"m"  # what the worker counted since it began
+STALE: Final = b"s"  # an upstream says that a list of its changed
 
 # A worker asks its owner:
 TAKE: Final = b"T"
@@ -33,7 +33,7 @@ BIND: Final = b"N"
 OWNER: Final = b"O"
 FORGET: Final = b"F"
 SAVE: Final = b"S"  # descriptors
-LEARN: Final = b"L"  # a list of an upstream that is other than what was known of it
+LEARN: Final = b"L"  # a list of an upstream that is not what was known of it
 LISTED: Final = b"I"  # the owner's own listing of an upstream, which may have to come first
 ONCE: Final = b"U"  # whether a proof or a nonce is used for the first time
 
