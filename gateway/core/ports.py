@@ -275,6 +275,11 @@ class UsageReader(Port):
 
     def feed(self, chunk: bytes) -> None: ...
 
+    def seen(self) -> int:
+        """Tokens of output that went by until now, as far as they are seen: at least one for each piece of it. Asked
+        only where a stepwise stream has to be paid for."""
+        ...
+
     def finish(self, usage: Usage) -> None: ...
 
 

@@ -29,7 +29,7 @@ from gateway.protocols import http, llm_bounds, messages
 from gateway.protocols.jsonrpc import refusal_data
 from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
 from gateway.protocols.llm_models import ModelList
-from gateway.protocols.llm_usage import reader
+from gateway.protocols.llm_usage import estimate, reader
 from gateway.protocols.llm_words import last_words
 from gateway.protocols.media import JSON, is_json, media_type, not_json, untyped
 from gateway.protocols.problem import dump, refusal_headers
@@ -146,7 +146,10 @@ class Llm:
                 kind = value
             elif name == b"content-encoding":
                 coding = value.decode("latin-1").strip().lower()
-        return reader(kind, coding, len(exchange.body or b""))
+        api = exchange.call.context.get("api")
+        worst, body = exchange.worst, exchange.body
+        asked = worst.input if worst is not None else estimate(len(body) if body is not None else 0)
+        return reader(kind, coding, asked, api if isinstance(api, str) else "")
 
     def classify_message(self, exchange: Exchange, message: str | bytes) -> Call | Refusal | None:
         return messages.classify(exchange, message, http.canonical_path(exchange.head.path))
