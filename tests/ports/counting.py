@@ -23,6 +23,8 @@ from gateway.core.accounts import (
     key_text,
 )
 from gateway.ledger.counters import MemoryCounters
+from tests.stores.redis_server import node as redis_node
+from tests.stores.redis_server import server as redis_server
 
 SECOND = 1_000_000_000
 Backend: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Counters]]
@@ -41,7 +43,14 @@ async def memory(folder: Path) -> AsyncIterator[Counters]:
     yield MemoryCounters(RealClock())
 
 
-BACKENDS: dict[str, Backend] = {"memory": memory}
+@asynccontextmanager
+async def strict_redis(folder: Path) -> AsyncIterator[Counters]:
+    with redis_server() as found:
+        async with redis_node(found.at()) as gateway:
+            yield gateway.counters
+
+
+BACKENDS: dict[str, Backend] = {"memory": memory, "redis": strict_redis}
 
 
 async def taken(counters: Counters, ask: Ask) -> Given:
