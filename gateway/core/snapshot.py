@@ -78,6 +78,10 @@ class Upstream:
     def origin(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
+    def means(self, other: Upstream) -> bool:
+        """Whether that is this one, or this one at another of its addresses."""
+        return self == other or other in self.members
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

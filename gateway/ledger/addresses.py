@@ -120,6 +120,9 @@ class Pool:
         self._leave(place, f"{place.failed} failed calls in a row")
         place.failed = 0
 
+    def members(self) -> list[Upstream]:
+        return [place.upstream for place in self.places]
+
     def healthy(self, authority: str, well: bool, why: str) -> None:
         """What its health was found to be."""
         for place in self.places:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from gateway.core import records
 from gateway.core.access import ask
+from gateway.core.attempts import lives_at, place
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
 from gateway.core.obligations import mark
@@ -44,21 +45,36 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 class Binding:
     """The handles of one exchange: what its answer mints belongs to its caller (ruling 13). `marks`: the answer is
-    redacted, and what it mints is marked as that first."""
+    redacted, and what it mints is marked as that first. `address`: where it lives, of an upstream that has several."""
 
-    __slots__ = ("_handles", "_marks", "_route", "_subject", "_upstream")
+    __slots__ = ("_address", "_handles", "_marks", "_route", "_subject", "_upstream")
 
-    def __init__(self, handles: Handles, route: str, subject: str, upstream: str, marks: bool) -> None:
+    def __init__(
+        self, handles: Handles, route: str, subject: str, upstream: str, marks: bool, address: str = ""
+    ) -> None:
         self._handles = handles
         self._route = route
         self._subject = subject
         self._upstream = upstream
         self._marks = marks
+        self._address = address
 
     async def __call__(self, handle: Handle) -> None:
         if self._marks:
             await self._handles.bind(mark(handle), route=self._route, subject=self._subject, upstream=self._upstream)
         await self._handles.bind(handle, route=self._route, subject=self._subject, upstream=self._upstream)
+        if self._address:
+            await self._settle_down(handle)
+
+    async def _settle_down(self, handle: Handle) -> None:
+        """Whoever names it is sent to this address from now on (attempts.py)."""
+        home, wanted = lives_at(handle), place(self._address, self._subject)
+        known = await self._handles.owner(home, route=self._route, upstream=self._upstream)
+        if known == wanted:
+            return
+        if known is not None:  # where it was before has left the configuration
+            await self._handles.forget(home, route=self._route, upstream=self._upstream)
+        await self._handles.bind(home, route=self._route, subject=wanted, upstream=self._upstream)
 
     async def owner(self, handle: Handle) -> str | None:
         return await self._handles.owner(handle, route=self._route, upstream=self._upstream)
@@ -230,12 +246,21 @@ class Answers:
     def _bind(self, exchange: Exchange) -> Binding:
         if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
-        marks = exchange.hides is not None
-        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name, marks)
+        return Binding(
+            self._handles,
+            exchange.route.name,
+            exchange.principal.id,
+            exchange.upstream.name,
+            exchange.hides is not None,
+            exchange.address,
+        )
 
     async def _forget(self, exchange: Exchange) -> None:
         for handle in exchange.call.handles:
             await self._handles.forget(handle, route=exchange.route.name, upstream=exchange.upstream.name)
+            if exchange.address:
+                home = lives_at(handle)
+                await self._handles.forget(home, route=exchange.route.name, upstream=exchange.upstream.name)
 
     async def _post(self, exchange: Exchange, message: bytes) -> None:
         """Answers the upstream's own request in the caller's session; what it says to that is not for anybody."""

@@ -111,12 +111,7 @@ class Sockets:
         snapshot, ident = self._current(), self._ids.new()
         route = snapshot.routes.match(parent.head.authority, parent.head.path)
         upstream = snapshot.upstreams.get(route.upstream) if route is not None else None
-        if (
-            route is None
-            or route.name != parent.route.name
-            or upstream is None
-            or not upstream.means(parent.upstream)
-        ):
+        if route is None or route.name != parent.route.name or upstream is None or not upstream.means(parent.upstream):
             asked = Refusal(
                 Reason.ROUTE_UNKNOWN, "This route was taken away, or led elsewhere, while the socket was open"
             )
@@ -137,7 +132,7 @@ class Sockets:
             span_id=ident.replace("-", "")[16:],
             parent_span_id=parent.span_id,
         )
-        child.held = parent.permits
+        child.held = parent.places
         return child
 
     async def admit(self, exchange: Exchange) -> Refusal | None:

@@ -114,6 +114,7 @@ class Gate:
             targets=self.upstream,
             connect=NOBODY,
             headers=lambda exchange: list(exchange.call.headers),
+            attempts=NOBODY,
             clock=Clock(),
             pseudonym="tollgate",
         )
