@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Coroutine
 from functools import partial
+from random import SystemRandom
 from typing import Any
 
 from gateway import config
@@ -19,15 +20,18 @@ from gateway.assembly_candidates import Arranging, policy_status, shadows_of, wa
 from gateway.assembly_cards import make_cards
 from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
+from gateway.assembly_ledger import Ledgers
 from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
 from gateway.assembly_notices import Notices, notice_gauges
-from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, traces
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, telling, traces, usage_book
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
+from gateway.assembly_upstreams import Upkeep
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
 from gateway.control.readiness import Readiness
+from gateway.core.accounts import Counters
 from gateway.core.canonical import Json
 from gateway.core.counts import Observers
 from gateway.core.drawing import Drawing
@@ -35,6 +39,7 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot
+from gateway.ledger.counters import MemoryCounters
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
 from gateway.pdp.sources import PolicySource
@@ -42,6 +47,7 @@ from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
+from gateway.stages.breaker import Breaker
 from gateway.stages.capture import CaptureInput
 from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
@@ -54,6 +60,7 @@ from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
 from gateway.stores.bundles import SqliteBundles
+from gateway.stores.held import HeldBreakers
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
@@ -70,6 +77,7 @@ def build_pipeline(
     log: RecordLog,
     capture: CaptureInput,
     clients: Clients,
+    upkeep: Upkeep,
     sockets: Sockets,
     handles: Handles,
     descriptors: Descriptors,
@@ -88,9 +96,10 @@ def build_pipeline(
             Decide(),
             Fulfil(handles),
             Ledger(),
+            Breaker(upkeep.breakers),
             Credentials(),
             RecordIntent(log, drawing, ids, clock),
-            Forward(clients, sockets.connect, outgoing, clock, "tollgate"),
+            Forward(clients, sockets.connect, outgoing, upkeep.attempts(handles), clock, "tollgate"),
         ),
         settle=(
             Meter(observer),
@@ -125,8 +134,8 @@ def make_front(parts: DataParts) -> Front:
 
     def pipeline(capture: CaptureInput, sockets: Sockets) -> Pipeline:
         return build_pipeline(
-            parts.log, capture, parts.clients, sockets, parts.handles, parts.descriptors, parts.observer, parts.ids,
-            parts.clock,
+            parts.log, capture, parts.clients, parts.upkeep, sockets, parts.handles, parts.descriptors, parts.observer,
+            parts.ids, parts.clock,
         )  # fmt: skip
 
     def messages(capture: CaptureInput) -> Pipeline:
@@ -151,7 +160,8 @@ class App:
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.comparisons = Comparisons(self.clock.time)
-        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.comparisons)
+        self.upkeep = Upkeep(lambda: self.log, lambda: self.clients, self.ids, self.clock, SystemRandom().random)
+        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.upkeep, self.comparisons)
         self.metrics = Metrics(self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices)])
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
@@ -162,6 +172,7 @@ class App:
         )
         self.bundles = SqliteBundles(settings.data_dir / "bundles.sqlite")
         self.policies = Policies(settings, self.ring, self.bundles, self.clock)
+        self.counters: Counters = MemoryCounters(self.clock)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
@@ -170,18 +181,22 @@ class App:
             published=self.ring.jwks,
             source=self.wallet.source,
             cards=self.cards,
+            ledgers=Ledgers(self.counters, self.clock),
         )
         self.whys = PolicyWhys(lambda: self.snapshot)
         self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
+        self.held = HeldBreakers(settings.data_dir / "breakers.json")
+        self.upkeep.adopt(self.snapshot.upstreams.values(), self.held.read())
         self.resources = ProtectedResources(self.clients)
         self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.index = record_index(settings.data_dir, lambda: self.log.size + self.log.unsequenced)
+        self.book = usage_book(settings.data_dir, self.clock, lambda: self.log.size + self.log.unsequenced)
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
-            listener=self.index.committed, observe_append=self.metrics.counts.appended,
+            listener=telling(self.index.committed, self.book.committed), observe_append=self.metrics.counts.appended,
         )  # fmt: skip
         self.notices = Notices(
             settings, fetcher=self.fetcher, ring=self.ring, node=self.node, published=self.log.published.size,
@@ -220,6 +235,7 @@ class App:
         """Serves. The log is there before the first request can be."""
         self.log.start(asyncio.get_running_loop())
         self.index.start()
+        self.book.start()
         await self.engines.start(self.snapshot)
         await self._front.start()
         if self.settings.listen.port == 0 and not self.settings.public_url:
@@ -239,6 +255,7 @@ class App:
             ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
             ("shadow", self.comparisons.watch()),
+            ("health", self.upkeep.health.watch()),
             ("noise", every(1.0, self._flush_noise)),
             *self.notices.jobs(),
         )
@@ -285,6 +302,7 @@ class App:
                 raise
             self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
             self.wallet.keep(self.snapshot.upstreams.values())
+            self.upkeep.adopt(self.snapshot.upstreams.values())
             self.fetcher.adopt(*rules)
             self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
             self.settings = settings
@@ -326,6 +344,7 @@ class App:
         await self.clients.aclose()
         await self.log.close()
         self.index.close()
+        self.book.close()
         self.bundles.close()
         self.handles.close()
         await self.engines.aclose()
@@ -345,6 +364,7 @@ class App:
             "policy": self.snapshot.engine,
             "sessions and tasks": self.handles,
             "index of records": self.index,
+            "book of usage": self.book,
             "descriptors": self.descriptors.registry,
         }
 
@@ -369,6 +389,7 @@ class App:
                 handles=self.handles,
                 descriptors=self.descriptors,
                 clients=self.clients,
+                upkeep=self.upkeep,
                 resources=self.resources,
                 relays=self.relays,
                 streams=self.streams,

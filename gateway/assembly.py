@@ -1,7 +1,7 @@
 """From the configuration to a Snapshot: one verified revision of routes, upstreams, trust, policy and limits.
 
 Called at the start and at each reload; whatever is wrong raises here, before anything is swapped. What outlives a
-snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key. What
+snapshot (key sources, API keys, whoever counts) is in `Assembly`, so that a reload forgets no count and no key. What
 takes long, compiling the policy and reading files, is `read`, in a thread while the running snapshot serves; `build`
 follows in the event loop and touches no state; `keep` once nothing can refuse the new snapshot any more.
 """
@@ -17,16 +17,16 @@ from gateway import config
 from gateway.assembly_callers import CallerMaterials, Callers
 from gateway.assembly_candidates import revisions
 from gateway.assembly_cards import Cards, trusted_signers
+from gateway.assembly_ledger import Ledgers
 from gateway.assembly_prices import PriceFile
+from gateway.assembly_upstreams import make_upstream
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Header
 from gateway.core.ports import Clock, DecisionPoint, UpstreamCredentials
-from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstream, UpstreamTls
+from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
-from gateway.ledger.limits import Limits, LimitSettings
 from gateway.ledger.prices import PriceTable
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
@@ -61,7 +61,6 @@ class Candidate:
     """A snapshot that is not in force yet, and what it stands on."""
 
     snapshot: Snapshot
-    limits: Limits
     materials: Materials
 
 
@@ -80,6 +79,7 @@ class Assembly:
         published: Callable[[], dict[str, Json]],
         source: Callable[[str, config.Credentials | None, config.Vault | None], UpstreamCredentials | None],
         cards: Cards,
+        ledgers: Ledgers,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -88,8 +88,8 @@ class Assembly:
         self._published = published
         self._source_for = source
         self._cards = cards
+        self._ledgers = ledgers
         self._callers = Callers(cards.named, cards.registry, clock)
-        self._limits: Limits | None = None
         self._kept: Materials | None = None
 
     @property
@@ -104,7 +104,7 @@ class Assembly:
         return Materials(
             engine=self._engine(settings.policy),
             upstreams={
-                name: _upstream(name, found, self._source_for(name, found.credentials, settings.vault))
+                name: make_upstream(name, found, self._source_for(name, found.credentials, settings.vault))
                 for name, found in settings.upstreams.items()
             },
             sources=[self._source(found.jwks) for found in settings.trust.issuers],
@@ -133,7 +133,6 @@ class Assembly:
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
         challenges = Challenges(public_url)
         routes = tuple(_route(found, settings, challenges) for found in settings.routes)
-        limits = Limits([_limit(found) for found in settings.limits], self._clock)
         issuers = list(zip(map(_issuer, settings.trust.issuers), materials.sources, strict=True))
         keys, engine = materials.api_keys, materials.engine
         bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
@@ -146,7 +145,7 @@ class Assembly:
             cards=self._cards.build(settings, materials.upstreams, materials.signers),
             authenticator=authenticator,
             engine=engine,
-            ledger=limits,
+            ledger=self._ledgers.build(settings),
             prices=materials.prices.table,
             public_url=public_url,
             hosts=_hosts(settings, public_url),
@@ -158,7 +157,7 @@ class Assembly:
             own_origin=origin(public_url),
             callers=self._callers.descriptors(settings, materials.callers, materials.signers),
         )
-        return Candidate(snapshot, limits, materials)
+        return Candidate(snapshot, materials)
 
     @property
     def signers(self) -> tuple[TrustedSigner, ...]:
@@ -170,9 +169,6 @@ class Assembly:
         self._kept = found.materials
         self._sources.keep(found.materials.watched)
         self._cards.keep()
-        if self._limits is not None:
-            found.limits.carry(self._limits)
-        self._limits = found.limits
         return found.snapshot
 
     def drop(self) -> None:
@@ -221,44 +217,6 @@ def revision(settings: config.Settings, engine: DecisionPoint, prices: PriceTabl
     """Names what is in force: the configuration without its secrets, the policy, the price list."""
     listed = [prices.revision] if prices.listed else []
     return digest("\n".join([repr(settings), *revisions(engine), *listed]).encode())
-
-
-def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
-    parts = urlsplit(found.url)
-    times = found.timeouts
-    tls = found.tls
-    credentials: tuple[Header, ...] = ()
-    if found.credentials is not None and found.credentials.value is not None:
-        value = found.credentials.value.reveal()
-        scheme = found.credentials.scheme
-        text = f"{scheme} {value}" if scheme else value
-        credentials = ((found.credentials.header.lower().encode(), text.encode()),)
-    return Upstream(
-        name=name,
-        protocol=found.protocol,
-        scheme=parts.scheme,
-        host=(parts.hostname or ""),
-        port=parts.port or (443 if parts.scheme == "https" else 80),
-        authority=parts.netloc,
-        path=parts.path.removesuffix("/") if parts.path == "/" else parts.path,
-        http=found.http,
-        timeouts=Timeouts(times.connect, times.response, times.idle, times.stream_idle),
-        tls=UpstreamTls(
-            ca=str(tls.ca) if tls.ca else None,
-            cert=str(tls.cert) if tls.cert else None,
-            key=str(tls.key) if tls.key else None,
-            server_name=tls.server_name,
-        )
-        if tls is not None
-        else UpstreamTls(),
-        credentials=credentials,
-        source=source,
-        transparent=found.auth == "transparent",
-        resource=found.resource or found.url,
-        on_client_gone=found.on_client_gone,
-        drain_bytes=found.drain_bytes,
-        drain_for=found.drain_for,
-    )
 
 
 def _route(found: config.Route, settings: config.Settings, challenges: Challenges) -> Route:
@@ -318,12 +276,6 @@ def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
     if scopes:
         found["scopes_supported"] = list(scopes)
     return found
-
-
-def _limit(found: config.Limit) -> LimitSettings:
-    if found.rate is None:
-        return LimitSettings(found.name, found.key, concurrent=found.concurrent)
-    return LimitSettings(found.name, found.key, rate=found.rate.count, window=found.rate.seconds, burst=found.burst)
 
 
 def _issuer(found: config.Issuer) -> IssuerSettings:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from gateway.core.accounts import shown
+from gateway.core.accounts import MOST, shown
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
@@ -352,11 +352,13 @@ class Exchange:
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
-        self.places: Sequence[PlaceAsk] = ()  # it runs in, until it is settled
-        self.held: Sequence[Any] = ()  # those of the exchange within which this one came up: it runs in them
+        self.places: list[PlaceAsk] = []  # it runs in, until it is settled
+        self.held: list[PlaceAsk] = []  # those of the exchange within which this one came up: it runs in them
         self.fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
         self.worst: Worst | None = None  # what was reckoned with, where that was asked
         self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
+        self.room_tokens, self.room_bytes = MOST, MOST  # of its answer, until which the ledger need not be asked again
+        self.last_step = False  # no more could be had for it: what is reserved must do
         self.sent = False  # whether a byte of it may have reached the upstream
         self.trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
         self.address = ""  # the authority it goes to, where the upstream has several

@@ -19,6 +19,7 @@ from gateway.ledger.rates import Arrivals, Window, Windows
 from gateway.ledger.standings import BudgetStandings, Standing
 
 KEYS_LIMIT: Final = 100_000  # per limit or budget and period: about 20 MB
+RATES: Final = 256  # different ones, above which those at rest are forgotten
 ADJUSTMENTS: Final = 10_000  # whose ids are remembered
 _SECOND: Final = 1_000_000_000
 
@@ -160,25 +161,6 @@ class MemoryCounters:
     async def check(self) -> None:
         return None
 
-    def rests(self, counter: str) -> bool:
-        """Whether a rate can be forgotten: nobody would notice."""
-        now = int(self._clock.monotonic() * _SECOND)
-        if counter in self._rates:
-            return self._rates[counter].rests(now)
-        return counter not in self._windows or self._windows[counter].rests(now)
-
-    def keep(self, counters: Iterable[str], policy: str) -> None:
-        """After a reload: rates that nobody asks any more and that are at rest are forgotten. Names that begin with
-        `policy` are rates that a policy asks for."""
-        wanted = set(counters)
-        for known in [*self._rates, *self._windows]:
-            if known not in wanted and not known.startswith(policy) and self.rests(known):
-                self._rates.pop(known, None)
-                self._windows.pop(known, None)
-
-    def forget(self, counter: str) -> None:
-        self._rates.pop(counter, None)
-
     def held(self) -> tuple[int, int]:
         """How many places are taken, how much of all accounts is reserved: nothing when nothing is open."""
         places = sum([sum(counts.values()) for counts in self._places.values()])
@@ -197,12 +179,18 @@ class MemoryCounters:
     def _arrivals(self, rate: RateAsk) -> Arrivals:
         found = self._rates.get(rate.counter)
         if found is None:
+            if len(self._rates) >= RATES:  # reloads and policies brought many: those at rest are like new ones
+                now = int(self._clock.monotonic() * _SECOND)
+                self._rates = {name: known for name, known in self._rates.items() if not known.rests(now)}
             found = self._rates[rate.counter] = Arrivals(rate.capacity, self._keys_limit)
         return found
 
     def _sliding(self, rate: RateAsk) -> Windows:
         found = self._windows.get(rate.counter)
         if found is None:
+            if len(self._windows) >= RATES:
+                now = int(self._clock.monotonic() * _SECOND)
+                self._windows = {name: known for name, known in self._windows.items() if not known.rests(now)}
             found = self._windows[rate.counter] = Windows(rate.window, self._keys_limit)
         return found
 

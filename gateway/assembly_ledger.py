@@ -1,0 +1,32 @@
+"""From the configuration's limits and budgets to the ledger of a snapshot.
+
+What counts (`counters`) and what ledgers have in common outlives every snapshot, so that a reload forgets no count.
+"""
+
+from __future__ import annotations
+
+from gateway import config
+from gateway.core.accounts import Counters
+from gateway.core.ports import Clock
+from gateway.ledger.ledger import Asking, Memory
+from gateway.ledger.limits import LimitSettings
+
+
+class Ledgers:
+    """Makes the ledger of each snapshot."""
+
+    def __init__(self, counters: Counters, clock: Clock) -> None:
+        self.counters = counters
+        self._clock = clock
+        self._memory = Memory()
+
+    def build(self, settings: config.Settings) -> Asking:
+        """Raises ValueError for what makes no sense."""
+        limits = [_limit(found) for found in settings.limits]
+        return Asking(limits, (), self.counters, self._clock, self._memory)
+
+
+def _limit(found: config.Limit) -> LimitSettings:
+    if found.rate is None:
+        return LimitSettings(found.name, found.key, concurrent=found.concurrent)
+    return LimitSettings(found.name, found.key, rate=found.rate.count, window=found.rate.seconds, burst=found.burst)
