@@ -240,6 +240,7 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
         capture=found.capture or settings.audit.capture,
+        include_usage=found.include_usage,
         priority=found.priority,
         places=_places(found.priority, settings),
         lateness=_lateness(found.priority, settings),

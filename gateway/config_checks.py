@@ -150,6 +150,8 @@ def _routes(settings: Settings, at: Reading) -> None:
             continue
         if upstream.protocol != "http" and route.body == "opaque":  # 5
             at.at(f"{key}.body", f"opaque on a route to {upstream.protocol}", "its messages must be read to be judged")
+        if upstream.protocol != "openai" and route.include_usage != "as_asked":  # 5
+            at.at(f"{key}.include_usage", f"inject on a route to {upstream.protocol}", "it is for openai")
         looks = _DENIES.get(upstream.protocol, ("error",))
         if route.deny_as not in looks:
             what = f"{route.deny_as} on a route to {upstream.protocol}, which cannot say it"

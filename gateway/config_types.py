@@ -301,6 +301,12 @@ class Route:
     capture: str | None = option(
         CAPTURES, None, "none, shape or full on this route; default audit.capture", example="shape"
     )
+    include_usage: str = option(
+        Choice(("as_asked", "inject")),
+        "as_asked",
+        "inject: openai: chat streams are asked for their usage",
+        shown="as_asked",
+    )
     scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
     descriptor: str = option(
         Choice(("optional", "required")), "optional", "required: callers must present their own", shown="optional"

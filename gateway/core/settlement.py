@@ -80,7 +80,7 @@ def _tokens(exchange: Exchange) -> int:
     usage = exchange.usage
     if usage.input_tokens is not None or usage.output_tokens is not None:
         return (usage.input_tokens or 0) + (usage.output_tokens or 0)
-    if exchange.call.metered and exchange.worst is not None:
+    if exchange.call.metered and exchange.worst is not None and exchange.worst.tokens:
         usage.estimated = True
         return exchange.worst.tokens  # 4
     return 0

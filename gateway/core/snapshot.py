@@ -109,6 +109,7 @@ class Route:
     descriptor: str = "optional"  # | "required": of the caller's own
     on_error: str = "deny"  # | "allow": what happens while the policy engine fails
     capture: str = "none"  # | "shape" | "full": what records keep of a decision's input
+    include_usage: str = "as_asked"  # | "inject": of chat streams, whose callers do not see it
     priority: str = "normal"  # | "critical" | "sheddable"
     places: int = 0  # open exchanges of the gateway at which this class is turned away; 0: never
     lateness: float = 0.0  # seconds that the loop is late, likewise

@@ -44,6 +44,7 @@ from gateway.protocols.a2a_operations import (
 )
 from gateway.protocols.arguments import set_arguments
 from gateway.protocols.media import JSON, media_type, not_json, untyped
+from gateway.protocols.reported_cost import reported
 from gateway.protocols.rewritten import describe_anew, must_be_plain
 
 RPC: Final = "JSONRPC"  # `Call.era` and context.binding
@@ -133,7 +134,7 @@ class A2a:
         return kind(exchange, bind, enveloped=enveloped)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
-        return None
+        return reported(exchange, answer)
 
 
 def binding(exchange: Exchange) -> str:
@@ -199,6 +200,7 @@ def _call(
         era=era,
         listing="skills" if operation.card else "tasks" if operation.tasks else "",
         judged=anew or operation.message,
+        metered=operation.message,
         idempotent=operation.reads,
         stream=operation.stream,
         handles=handles(operation, params),

@@ -28,6 +28,7 @@ from gateway.core.snapshot import Route
 from gateway.protocols import http, llm_bounds, messages
 from gateway.protocols.jsonrpc import refusal_data
 from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
+from gateway.protocols.llm_include import Swallowed, included, including, wanted
 from gateway.protocols.llm_models import ModelList
 from gateway.protocols.llm_usage import estimate, reader
 from gateway.protocols.llm_words import last_words
@@ -129,11 +130,18 @@ class Llm:
         call = exchange.call
         if not call.judged or not 200 <= answer.status < 300:
             return None
+        streamed = any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers)
+        if included(call, exchange.route):
+            if not streamed:
+                return None
+            must_be_plain(answer.headers)
+            answer.headers[:] = [item for item in answer.headers if item[0] != b"content-length"]
+            return Swallowed(exchange)
         must_be_plain(answer.headers)
         if call.listing == "models":
             describe_anew(answer.headers)
             return ModelList(exchange, ask)
-        if any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers):
+        if streamed:
             return KeptEvents(exchange, bind)
         return KeptAnswer(exchange, bind, RESPONSE if call.resource_type == "model" else CONVERSATION)
 
@@ -189,6 +197,7 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
         handles = named(arguments) if operation.kept else ()
     except Malformed as error:
         return Refusal(Reason.MALFORMED, str(error), rule="handle")
+    asks = wanted(exchange.route, operation.api, arguments)
     return Call(
         operation.action,
         "model",
@@ -198,8 +207,9 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
         context={"api": operation.api},
         metered=operation.metered,
         stream=arguments.get("stream") is True,
-        judged=operation.kept and operation.metered and arguments.get("store") is not False,
+        judged=asks or (operation.kept and operation.metered and arguments.get("store") is not False),
         handles=handles,
+        body=including(body) if asks else None,
     )
 
 

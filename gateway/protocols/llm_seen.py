@@ -30,17 +30,19 @@ _DRAFT: Final = b"partial_image"  # a picture as it comes into being: its tokens
 class Seen:
     """The count of one stream."""
 
-    __slots__ = ("_mark", "_text", "tokens")
+    __slots__ = ("_after", "_mark", "_text", "tokens")
 
     def __init__(self, api: str) -> None:
         self._mark, self._text = _OF_API.get(api, _CHAT)
+        self._after = self._mark == b'"delta"'  # the others mark an event by its type, which may follow the text
         self.tokens = 0
 
     def event(self, event: bytes) -> None:
-        if event.find(self._mark) < 0:
+        at = event.find(self._mark)
+        if at < 0:
             return
         found = 0
-        for text in self._text.findall(event):
+        for text in self._text.findall(event, at if self._after else 0):
             length = len(text)
             if text.find(b"\\u") >= 0:
                 length -= 3 * text.count(b"\\u")

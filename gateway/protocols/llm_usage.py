@@ -74,6 +74,9 @@ class EventUsage:
 
     def _events(self, data: bytes) -> None:
         """Whole events, one by one."""
+        if len(data) <= EVENT_BYTES and data.find(b"\n\n") == len(data) - 2 and data.find(b"\r") < 0:
+            self._event(data)  # what nearly every chunk is
+            return
         start = 0
         for found in BLANK.finditer(data):
             event = data[start : found.end()] if start or found.end() < len(data) else data

@@ -46,6 +46,7 @@ from gateway.protocols.mcp_methods import (
 )
 from gateway.protocols.mcp_pending import Pending
 from gateway.protocols.media import JSON, media_type, not_json
+from gateway.protocols.reported_cost import reported
 
 UNSUPPORTED_VERSION = -32022
 RESOURCE_NOT_FOUND = -32002  # legacy only; the modern era says invalid params
@@ -142,7 +143,7 @@ class Mcp:
         return await mcp_answers.reader(exchange, answer, ask, bind, self._pending, self._listings)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
-        return None
+        return reported(exchange, answer)
 
     def _no_task(self, exchange: Exchange, asked: Call, headers: list[Header]) -> tuple[int, list[Header], bytes]:
         """What the upstream would say of a task it does not have. Never a 404 for a session's task: to an older client
@@ -235,6 +236,7 @@ def _call(
         era=era,
         listing=method.listing,
         judged=True,
+        metered=method.metered,
         idempotent=method.idempotent,
         stream=method.stream,
         handles=handles,
