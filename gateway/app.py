@@ -28,6 +28,7 @@ from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
 from gateway.assembly_upstreams import Upkeep
+from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
 from gateway.control.readiness import Readiness
@@ -210,6 +211,7 @@ class App:
             self.policies, self.bundles, self.log, self.ids, self.clock,
             lambda: own_name(self.settings), self._swap_policy,
         )  # fmt: skip
+        self.accounts = RunningAccounts(lambda: self.settings, lambda: self.snapshot, self.counters, self.clock)
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
@@ -257,6 +259,7 @@ class App:
             ("shadow", self.comparisons.watch()),
             ("health", self.upkeep.health.watch()),
             ("noise", every(1.0, self._flush_noise)),
+            ("adjustments", every(1.0, self.accounts.retell)),
             *self.notices.jobs(),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
@@ -413,6 +416,8 @@ class App:
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
             replays=self.replays,
             desk=self.desk,
+            accounts=self.accounts,
+            book=self.book,
             shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
             whys=self.whys,
             recent=self.whys.recent,

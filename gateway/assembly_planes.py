@@ -18,11 +18,13 @@ from gateway.assembly_engines import breakers
 from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
 from gateway.assembly_upstreams import Upkeep
+from gateway.assembly_usage import RunningAccounts
 from gateway.control.access import Access, TokenRefused, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
@@ -31,6 +33,7 @@ from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.usage import Usage
 from gateway.core.bundles import BundleDesk
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -88,6 +91,8 @@ def admin_plane(
     shadows: Shadows,
     replays: ChildReplays,
     desk: BundleDesk,
+    accounts: RunningAccounts,
+    book: UsageBook,
     whys: Whys,
     recent: Recent,
     metrics: Metrics,
@@ -119,6 +124,8 @@ def admin_plane(
         asking=Asking(Questions(snapshot, acts, clock), whys, recent, public_url),
         bundles=Bundles(desk),
         fleet=Fleet(desk, acts.record, clock),
+        budgets=Budgets(accounts, book, acts, ids, clock),
+        usage=Usage(book),
         ids=ids,
         clock=clock,
         version=__version__,

@@ -18,6 +18,7 @@ from starlette.routing import Route as Way
 
 from gateway.control.agents import Agents
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
@@ -26,6 +27,7 @@ from gateway.control.openapi import FILTERS, description
 from gateway.control.problem import answer, problem
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.usage import Usage
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, RecordQuery, Records
 from gateway.core.snapshot import Route, Snapshot, Upstream
@@ -51,6 +53,8 @@ class Api:
         asking: Asking,
         bundles: Bundles,
         fleet: Fleet,
+        budgets: Budgets,
+        usage: Usage,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -65,6 +69,8 @@ class Api:
         self._asking = asking
         self._bundles = bundles
         self._fleet = fleet
+        self._budgets = budgets
+        self._usage = usage
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -86,6 +92,8 @@ class Api:
             *self._asking.ways(),
             *self._bundles.ways(),
             *self._fleet.ways(),
+            *self._budgets.ways(),
+            *self._usage.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gateway.control import (
     openapi_agents,
     openapi_asking,
+    openapi_budgets,
     openapi_bundles,
     openapi_keys,
     openapi_replay,
@@ -44,6 +45,7 @@ def description(version: str, server: str) -> dict[str, Json]:
                 **_schemas(),
                 **openapi_agents.schemas(),
                 **openapi_asking.schemas(),
+                **openapi_budgets.schemas(),
                 **openapi_bundles.schemas(),
                 **openapi_keys.schemas(),
                 **openapi_shadow.schemas(),
@@ -60,6 +62,7 @@ def description(version: str, server: str) -> dict[str, Json]:
             **_paths(),
             **openapi_agents.paths(),
             **openapi_asking.paths(),
+            **openapi_budgets.paths(),
             **openapi_bundles.paths(),
             **openapi_keys.paths(),
             **openapi_shadow.paths(),

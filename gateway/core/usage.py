@@ -6,11 +6,13 @@ that closed the exchange. Money is micro-dollars here; whoever shows it makes a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from typing import Protocol as Port
 
-from gateway.core.accounts import Budget, Tally
+from gateway.core.accounts import Account, Adjustment, Balance, Budget, Tally
+from gateway.core.canonical import Json
 
 DIMENSIONS: Final = (
     "org", "team", "agent", "subject", "upstream", "model", "tool", "resource", "type", "action", "day", "month",
@@ -78,6 +80,37 @@ class Adjusted:
     until: int
     forgiven: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A budget's running period: `period` as Account.period has it, and epoch seconds; `ends` 0: never."""
+
+    period: str
+    begins: int
+    ends: int
+
+
+class AccountDesk(Port):
+    """The budgets in force and who counts them, for whoever administers them (assembly_usage.py)."""
+
+    @property
+    def budgets(self) -> Sequence[Budget]: ...
+
+    @property
+    def limits(self) -> list[dict[str, Json]]:
+        """The limits in force, as they are shown."""
+        ...
+
+    def running(self, budget: Budget) -> Running: ...
+
+    async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
+        """Raises CountersUnavailable."""
+        ...
+
+    async def adjust(self, adjustment: Adjustment) -> bool:
+        """False: nobody could be told of it now; it is told of again until somebody can. Its record is there."""
+        ...
 
 
 class Usages(Port):
