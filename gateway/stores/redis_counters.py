@@ -223,6 +223,16 @@ class RedisCounters:
                 return
 
     @property
+    def slow(self) -> bool:
+        """Somebody has waited in vain, and no answer came since."""
+        return self._slow
+
+    @property
+    def why(self) -> str:
+        """Why nobody is let through; "" when all is well."""
+        return self._why
+
+    @property
     def connected(self) -> bool:
         return self._link is not None
 

@@ -28,6 +28,7 @@ from gateway.stores.redis_telling import BATCH, match, tell
 from gateway.stores.redis_wire import Link, Server, Word
 
 BEAT_SECONDS = 2.0
+ALIVE_SECONDS = 7  # behind its last beat
 LATELY_SECONDS = 15
 JOIN_SECONDS = 0.1
 
@@ -58,9 +59,10 @@ class Reconciling:
         self._names: Final = counters.names
         self._standing: Final = standing
         self._session: Final = Session(servers, SCRIPTS, counters.names.state, self._opened, self._closed, chance)
+        self._instance: Final = f"{chance():.17f}"
         self._begun = False
         self._run_id = ""
-        self._peers: list[str] = []
+        self.peers: set[str] = set()  # who was here lately, as of the last beat
         self._task: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self.reconciled = asyncio.Event()
@@ -68,20 +70,28 @@ class Reconciling:
     def start(self) -> None:
         self._task = asyncio.create_task(self._session.run(), name="counters")
 
+    def pause(self) -> None:
+        """Ends the connection; `start` makes another one."""
+        tasks, self._task = (self._task, self._beat), None
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        self._closed("the counters are at rest", True)
+
     async def aclose(self) -> None:
-        """What is dirty is told first, where that can be done at once."""
+        """Redis has heard of everything that was closed, where it is there."""
         tasks = [task for task in (self._beat, self._task) if task is not None]
         await self._counters.drained()
-        for task in tasks:
-            task.cancel()
+        self.pause()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _opened(self, link: Link, run_id: str) -> None:
         counters, names = self._counters, self._names
         await self._begin()  # 1
-        hello = await link.ask("EVALSHA", _HELLO, 2, names.state, names.nodes, names.node)
+        first = 1 if not self._run_id else 0
+        hello = await link.ask("EVALSHA", _HELLO, 1, names.state, names.node, self._instance, first, ALIVE_SECONDS)
         if not isinstance(hello, list):
-            raise CountersUnavailable("Redis answered something else than a greeting")
+            raise CountersUnavailable(f"another gateway counts under the name {names.node}")
         generation, epoch = int(hello[0]), hello[1].decode()
         counters.tick(hello[2] + hello[3] / 1e6)
         session: tuple[Word, ...] = (names.node, generation, run_id)
@@ -116,7 +126,7 @@ class Reconciling:
     async def _join(self, link: Link, session: Sequence[Word]) -> None:
         names, said = self._names, False
         while True:
-            words = (*session, LATELY_SECONDS, *self._peers)
+            words = (*session, LATELY_SECONDS, *self.peers)
             found = await link.ask("EVALSHA", _JOIN, 2, names.state, names.nodes, *words)
             if not isinstance(found, list):
                 raise CountersUnavailable("another connection counts under this node's name")
@@ -139,7 +149,7 @@ class Reconciling:
                     link.end("Redis was emptied, or another connection counts under this node's name")
                     return
                 counters.tick(found[1] + found[2] / 1e6)
-                self._peers = [name.decode() for name in found[3]]
+                self.peers = {name.decode() for name in found[3]}
                 turns += 1
                 if turns % 10 == 0:
                     await self._keep(link, session)

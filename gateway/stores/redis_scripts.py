@@ -95,7 +95,7 @@ local function release(opened, id)
   local held = call('HGET', opened, id)
   if not held then return end
   for key, amount in string.gmatch(held, '([^\\n]+)\\n(%d+)') do
-    call('HINCRBY', key, 'r', -tonumber(amount))
+    call('HINCRBY', key, 'r', 0 - tonumber(amount))  -- not -0, which is no integer
   end
   call('HDEL', opened, id)
 end

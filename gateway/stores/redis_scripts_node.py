@@ -9,11 +9,15 @@ from typing import Final
 
 from gateway.stores.redis_scripts import NEWEST, PRELUDE
 
-# KEYS state nodes; ARGV node. A new connection of the node: its generation, the epoch, the time.
+# KEYS state; ARGV node instance first alive. A new connection of the node: its generation, the epoch, the time. A process
+# that was here before (first 0) does not come back while another of its name is alive, which beat in the last seconds.
 HELLO: Final = """
+local now = redis.call('TIME')
+local f = redis.call('HMGET', KEYS[1], 'who:' .. ARGV[1], 'at:' .. ARGV[1])
+if ARGV[3] == '0' and f[1] and f[1] ~= ARGV[2] and tonumber(now[1]) - tonumber(f[2]) < tonumber(ARGV[4]) then return 0 end
+redis.call('HSET', KEYS[1], 'who:' .. ARGV[1], ARGV[2], 'at:' .. ARGV[1], now[1])
 local gen = redis.call('HINCRBY', KEYS[1], 'gen:' .. ARGV[1], 1)
-local time = redis.call('TIME')
-return {gen, redis.call('HGET', KEYS[1], 'epoch') or '', tonumber(time[1]), tonumber(time[2])}
+return {gen, redis.call('HGET', KEYS[1], 'epoch') or '', tonumber(now[1]), tonumber(now[2])}
 """
 
 # KEYS state open; ARGV node gen ids...: what memory has. Releases all others; answers which of the ids are not here.
@@ -162,6 +166,7 @@ BEAT: Final = (
 local time = call('TIME')
 local now = tonumber(time[1])
 call('ZADD', KEYS[2], now, ARGV[1])
+call('HSET', KEYS[1], 'at:' .. ARGV[1], now)
 call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 691200)
 return {call('HGET', KEYS[1], 'epoch') or '', now, tonumber(time[2]),
   call('ZRANGEBYSCORE', KEYS[2], now - tonumber(ARGV[3]), '+inf')}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -126,7 +127,7 @@ class Node:
         self, servers: Sequence[Server], name: str, wait: float, log: Log | None = None, clock: Clock | None = None
     ) -> None:
         self.counters = RedisCounters(Names("tollgate", name), clock or RealClock(), wait)
-        self.keeping = Reconciling(self.counters, servers, lambda: 0.5, (log or Log()).standing)
+        self.keeping = Reconciling(self.counters, servers, random.random, (log or Log()).standing)
 
     async def there(self, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
