@@ -177,7 +177,7 @@ def _at(name: str, url: str, found: config.Upstream, source: UpstreamCredentials
         drain_for=found.drain_for,
         breaker=_breaker(found.breaker),
         retries=_retries(found.retries),
-        balance=_balance(found.balance),
+        balance=_balance(found.balance or config.Balance()),
     )
 
 

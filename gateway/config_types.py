@@ -243,7 +243,7 @@ class Upstream:
     timeouts: Timeouts = option(Of(Timeouts), Timeouts(), "each ends in 502 or 504 and a record")
     retries: Retries | None = option(RETRIES, None, "what is sent again before a caller hears of it")
     breaker: Breaker | None = option(BREAKER, None, "while it fails nobody waits for it: 503 at once")
-    balance: Balance = option(BALANCE, Balance(), "how calls are spread over urls")
+    balance: Balance | None = option(BALANCE, None, "how calls are spread over urls")
     credentials: Credentials | None = option(
         Of(Credentials, credentials_wrong), None, "ours to it, exactly one way; the caller's never reaches it"
     )
