@@ -1,0 +1,171 @@
+"""An upstream at several addresses, each a process of its own: how calls are spread, who is left out, and what stays
+where it began."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rig import Running, gateway, until
+
+from tests.flows.canned import say
+from tests.flows.replicas import replicas
+from tests.flows.test_upstreams_failing import get, settings
+
+EVENLY = {"by": "round_robin"}
+
+
+def who(running: Running, calls: int) -> Counter[str]:
+    return Counter(get(running).json()["who"] for _ in range(calls))
+
+
+def rpc(running: Running, method: str, params: dict[str, Any], *headers: str) -> Any:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    accept = "Accept: application/json, text/event-stream"
+    return say(running.app.port, "POST /files", "Content-Type: application/json", accept, *headers, body=body)
+
+
+def opened(running: Running) -> str:
+    client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    session = rpc(running, "initialize", client).value("mcp-session-id")
+    assert session
+    return str(session)
+
+
+def called(running: Running, session: str) -> Any:
+    return rpc(running, "tools/call", {"name": "who", "arguments": {}}, f"Mcp-Session-Id: {session}")
+
+
+def answered(said: Any) -> dict[str, Any]:
+    return dict(json.loads(said.json()["result"]["content"][0]["text"]))
+
+
+def states(running: Running) -> dict[str, str]:
+    return {item.address: item.state for item in running.app.upkeep.addresses.standing()}
+
+
+def test_calls_go_round_and_each_address_is_called_by_its_own_name(tmp_path: Path) -> None:
+    with replicas("a", "b", "c") as found, gateway(tmp_path, **settings(tmp_path, *found, balance=EVENLY)) as running:
+        assert who(running, 12) == {"a": 4, "b": 4, "c": 4}
+        said = get(running).json()
+        assert said["host"] == next(item.address for item in found if item.name == said["who"])
+        assert running.last("outcome")["upstream"]["address"] == said["host"]
+        assert running.app.clients.in_flight()["files"] == 0
+
+
+def test_a_call_goes_where_the_least_is_under_way(tmp_path: Path) -> None:
+    with replicas("a", "b") as (a, b), gateway(tmp_path, **settings(tmp_path, a, b)) as running:
+        a.behaves("hang")
+        with socket.create_connection(("127.0.0.1", running.app.port)) as waiting:
+            while a.asked == 0:
+                waiting.sendall(b"GET /files/x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                until(lambda: a.asked == 1 or running.app.status()["exchanges"] == 0, what="the call that waits")
+            assert who(running, 6) == {"b": 6}
+            a.behaves("well")
+
+
+def test_nobody_hears_of_an_address_that_dies_and_it_is_asked_again_when_it_is_back(tmp_path: Path) -> None:
+    balance = {**EVENLY, "failures": 2, "eject": "2s", "eject_most": "2s"}
+    with replicas("a", "b") as (a, b), gateway(tmp_path, **settings(tmp_path, a, b, balance=balance)) as running:
+        assert who(running, 4) == {"a": 2, "b": 2}
+        a.kill()
+        # What could not be sent anywhere goes elsewhere, whatever it is.
+        said = [say(running.app.port, f"{method} /files/x", body=b"") for method in ("GET", "POST") * 4]
+        assert {item.status for item in said} == {200}
+        assert {item.json()["who"] for item in said} == {"b"}
+        assert states(running) == {a.address: "ejected", b.address: "in"}
+        ejected = next(record for record in running.records() if record.get("action") == "address.eject")
+        assert ejected["address"] == {"upstream": "files", "address": a.address, "why": "2 failed calls in a row"}
+        outcomes = [record["upstream"] for record in running.records() if record["kind"] == "outcome"]
+        assert sum(1 for item in outcomes if item.get("attempts") == 2) == 2, "behind its ejection nobody tries it"
+        a.start()
+        until(lambda: who(running, 2)["a"] == 1, what="its return")
+        assert "address.readmit" in [record.get("action") for record in running.records()]
+
+
+def test_the_last_address_is_never_left_out(tmp_path: Path) -> None:
+    balance = {**EVENLY, "failures": 1, "eject": "1h", "eject_most": "1h"}
+    with replicas("a", "b") as (a, b), gateway(tmp_path, **settings(tmp_path, a, b, balance=balance)) as running:
+        a.kill()
+        b.kill()
+        assert [get(running).status for _ in range(4)] == [502] * 4
+        assert sorted(states(running).values()) == ["ejected", "in"]
+        a.start()
+        b.start()
+        assert get(running).status == 200
+
+
+def test_what_may_have_arrived_at_one_address_is_not_sent_to_another(tmp_path: Path) -> None:
+    retries = {"attempts": 2, "budget": "100%", "pause": "1ms"}
+    with replicas("a", "b") as (a, b):
+        wanted = settings(tmp_path, a, b, balance=EVENLY, retries=retries)
+        with gateway(tmp_path, **wanted) as running:
+            a.behaves("drop")
+            b.behaves("drop")
+            assert say(running.app.port, "POST /files/x", body=b"{}").status == 502
+            assert a.asked + b.asked == 1
+            b.behaves("well")
+            before = b.asked
+            # An idempotent call is sent again, and elsewhere.
+            assert {get(running).json()["who"] for _ in range(4)} == {"b"}
+            assert b.asked == before + 4
+
+
+def test_a_session_stays_where_it_began_also_over_a_restart(tmp_path: Path) -> None:
+    with replicas("a", "b", "c") as found:
+        wanted = settings(
+            tmp_path, *found, path="/mcp", protocol="mcp", tools={"pin": "none"}, balance=EVENLY,
+            retries={"attempts": 3, "budget": "100%", "least": 10, "pause": "1ms"},
+        )  # fmt: skip
+        with gateway(tmp_path, **wanted) as running:
+            sessions = [opened(running) for _ in range(6)]
+            assert {session[0] for session in sessions} == {"a", "b", "c"}
+            for session in sessions * 2:
+                told = answered(called(running, session))
+                assert (told["who"], told["session"]) == (session[0], session)
+        with gateway(tmp_path, **wanted) as running:
+            assert [answered(called(running, session))["who"] for session in sessions] == [item[0] for item in sessions]
+            gone = next(item for item in found if item.name == "b")
+            gone.kill()
+            away = next(session for session in sessions if session[0] == "b")
+            assert called(running, away).status == 502, "nobody else knows this session"
+            assert answered(called(running, sessions[0]))["who"] == sessions[0][0] or sessions[0][0] == "b"
+
+
+def test_a_session_of_when_the_upstream_had_one_address_stays_there(tmp_path: Path) -> None:
+    with replicas("a", "b") as (a, b):
+        more = {"path": "/mcp", "protocol": "mcp", "tools": {"pin": "none"}}
+        with gateway(tmp_path, **settings(tmp_path, a, **more)) as running:
+            session = opened(running)
+            changed = settings(tmp_path, a, b, balance=EVENLY, **more)
+            running.reload(upstreams=changed["upstreams"])
+            assert [answered(called(running, session))["who"] for _ in range(4)] == ["a"] * 4
+
+
+def test_an_address_that_says_it_is_not_well_is_left_out_until_it_is(tmp_path: Path) -> None:
+    health = {"path": "/healthz", "every": "50ms", "failures": 2}
+    with replicas("a", "b") as (a, b):
+        wanted = settings(tmp_path, a, b, balance={**EVENLY, "health": health})
+        with gateway(tmp_path, **wanted) as running:
+            until(lambda: a.told()["health"] > 0 and b.told()["health"] > 0, what="a look at both")
+            a.behaves("sick")
+            until(lambda: states(running)[a.address] == "unhealthy", what="its being left out")
+            assert who(running, 4) == {"b": 4}
+            a.behaves("well")
+            until(lambda: states(running)[a.address] == "in", what="its return")
+            assert who(running, 4) == {"a": 2, "b": 2}
+            records = [record for record in running.records() if "address" in record]
+            assert [record["action"] for record in records] == ["address.eject", "address.readmit"]
+            assert records[0]["address"]["why"] == "its health: status 500"
+
+
+def test_an_address_that_leaves_the_configuration_is_asked_no_more(tmp_path: Path) -> None:
+    with replicas("a", "b") as (a, b), gateway(tmp_path, **settings(tmp_path, a, b, balance=EVENLY)) as running:
+        assert who(running, 4) == {"a": 2, "b": 2}
+        running.reload(upstreams=settings(tmp_path, b)["upstreams"])
+        assert who(running, 4) == {"b": 4}
+        running.reload(upstreams=settings(tmp_path, b, a, balance=EVENLY)["upstreams"])
+        assert who(running, 4) == {"a": 2, "b": 2}
