@@ -13,9 +13,11 @@ from pathlib import Path
 
 from gateway.config_audit import Audit, Checkpoint, Mask
 from gateway.config_breakers import Balance, Breaker, Health, Retries
+from gateway.config_budgets import Budget, Limit
 from gateway.config_callers import CallerDescriptor, Dpop, Signature
 from gateway.config_cards import Card
 from gateway.config_checks import check
+from gateway.config_counters import Counters, RedisUrl
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
 from gateway.config_engines import AuthzenKeys, CerbosKeys, EngineBreaker, EngineTls
@@ -44,7 +46,6 @@ from gateway.config_types import (
     Fetch,
     Front,
     Issuer,
-    Limit,
     Match,
     Otlp,
     Route,
@@ -76,6 +77,7 @@ __all__ = [
     "AuthzenKeys",
     "Balance",
     "Breaker",
+    "Budget",
     "CallerDescriptor",
     "Card",
     "CerbosKeys",
@@ -83,6 +85,7 @@ __all__ = [
     "Claim",
     "ClientCredentials",
     "ConfigError",
+    "Counters",
     "Credentials",
     "Dpop",
     "EngineBreaker",
@@ -107,6 +110,7 @@ __all__ = [
     "PriceList",
     "Problem",
     "Rate",
+    "RedisUrl",
     "Retries",
     "Rollout",
     "Route",

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gateway import config_values as values
 from gateway.config_audit import AUDIT, CAPTURES, Audit
 from gateway.config_breakers import BALANCE, BREAKER, RETRIES, Balance, Breaker, Retries
+from gateway.config_budgets import BUDGETS, LIMITS, Budget, Limit
 from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
 from gateway.config_cards import CARD, Card
+from gateway.config_counters import COUNTERS, Counters
 from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, Vault
@@ -26,7 +28,7 @@ from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_policy import POLICY, Policy
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
 from gateway.config_usage import ALERTS, USAGE, Alerts, Usage
-from gateway.config_values import Address, Rate, Secret
+from gateway.config_values import Address, Secret
 
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
 _SIZE = Text("a size like 64KiB or 4MiB", values.SIZE, values.parse_size)
@@ -116,7 +118,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    counters: str = option(Choice(("memory",), ("redis",)), "memory", "where limits are counted", shown="memory")
+    counters: Counters | Literal["memory"] = option(
+        COUNTERS, "memory", "where limits and budgets are counted; or redis://host", shown="memory"
+    )
     records: str = option(Choice(("sqlite",), ("postgresql",)), "sqlite", "index of records; sessions", shown="sqlite")
 
 
@@ -145,7 +149,7 @@ ALGORITHMS = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "RS256", "RS384", "
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who may say who a caller is. `org` and `roles` count only as mapped here."""
+    """Who may say who a caller is. `org`, `team` and `roles` count only as mapped here."""
 
     name: str = option(_NAME, why="its part of subject.id", shown="idp")
     issuer: str = option(_WORD, why="the iss of its tokens, compared exactly", shown="https://idp.example")
@@ -162,6 +166,7 @@ class Issuer:
     org: Claim | None = option(
         _MAPPED, Claim(claim="org"), "a claim, {const: acme} or {claim: org, of: [acme]}", shown="org"
     )
+    team: Claim | None = option(_MAPPED, None, "the same, for the team within the org", example="team")
     roles: Claim | None = option(
         _MAPPED, Claim(claim="roles"), "the same; realm_access.roles descends, a dot in a name is \\.", shown="roles"
     )
@@ -319,36 +324,11 @@ class Route:
     )
 
 
-LIMIT_KEYS = ("subject.id", "subject.org", "agent", "route", "upstream", "resource.id", "peer")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    name: str = option(_NAME, why="what callers see in RateLimit-Policy", shown="per-agent")
-    key: tuple[str, ...] = option(
-        ListOf(Choice(LIMIT_KEYS), 1), why="counted apart for each", shown="[subject.id, route]"
-    )
-    rate: Rate | None = option(
-        Text("a rate like 100/minute", values.RATE, values.parse_rate), None, "over time", shown="100/minute"
-    )
-    burst: int | None = option(
-        Whole(1, 1_000_000_000), None, "how many at once from rest; default the rate's number", shown="20"
-    )
-    concurrent: int | None = option(Whole(1, 1_000_000), None, "instead of rate: at the same time", example="50")
-
-
-def _limit_wrong(found: Limit) -> str:
-    if (found.rate is None) == (found.concurrent is None):
-        return _one_of("rate", "concurrent")
-    return "burst belongs to rate" if found.burst is not None and found.rate is None else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole of it. `node` None: the name in `<data_dir>/log/origin`, at the first start the host's."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "budgets": "budgets are",
         "sso": "single sign-on is",
     }
 
@@ -394,7 +374,8 @@ class Settings:
         "where calls go",
     )
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
-    limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
+    limits: tuple[Limit, ...] = option(LIMITS, (), "how often and how many at once")
+    budgets: tuple[Budget, ...] = option(BUDGETS, (), "how much, in dollars, tokens, calls, bytes", example="org-month")
     prices: Path | None = option(
         _PATH, None, "the price list, a file of its own, read again when it changes", example="config/prices.yaml"
     )

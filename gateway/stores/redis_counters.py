@@ -31,6 +31,7 @@ from gateway.core.accounts import (
     Given,
     PlaceAsk,
     RateAsk,
+    Standing,
 )
 from gateway.core.ports import Clock
 from gateway.stores import redis_scripts as scripts
@@ -176,6 +177,13 @@ class RedisCounters:
             keys = (self.names.most, self.names.account(account))
             words = (budget.amount, budget.window, set_field(budget, account), marks_of(budget))
             await self._await("EVALSHA", _UNMARK, 2, *keys, *words)
+
+    async def adopt(self, budgets: Sequence[Budget], standing: Standing) -> None:
+        """What the log says of budgets that are new here, before anybody asks for them. Raises CountersUnavailable:
+        then Redis hears of it when it is back."""
+        self.truth.begin(budgets, standing)
+        if self._link is not None:
+            await tell(self._link, self.names, self._session, self.truth)
 
     async def check(self) -> None:
         await self._await("PING")

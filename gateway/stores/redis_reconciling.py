@@ -60,7 +60,7 @@ class Reconciling:
         self._standing: Final = standing
         self._session: Final = Session(servers, SCRIPTS, counters.names.state, self._opened, self._closed, chance)
         self._instance: Final = f"{chance():.17f}"
-        self._begun = False
+        self.begun = False
         self._run_id = ""
         self.peers: set[str] = set()  # who was here lately, as of the last beat
         self._task: asyncio.Task[None] | None = None
@@ -114,14 +114,14 @@ class Reconciling:
         self._counters.away(why, failed)
 
     async def _begin(self) -> None:
-        if self._begun:
+        if self.begun:
             return
         try:
             budgets, standing = await self._standing()
         except StoreFailed as error:
             raise CountersUnavailable(f"the book of usage: {error}") from error
-        self._counters.truth.begin({budget.name: budget for budget in budgets}, standing.tallies)
-        self._begun = True
+        self._counters.truth.begin(budgets, standing)
+        self.begun = True
 
     async def _join(self, link: Link, session: Sequence[Word]) -> None:
         names, said = self._names, False

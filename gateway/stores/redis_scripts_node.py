@@ -9,12 +9,14 @@ from typing import Final
 
 from gateway.stores.redis_scripts import NEWEST, PRELUDE
 
-# KEYS state; ARGV node instance first alive. A new connection of the node: its generation, the epoch, the time. A process
-# that was here before (first 0) does not come back while another of its name is alive, which beat in the last seconds.
+# KEYS state; ARGV node instance first alive. A new connection of the node: its generation, the epoch, the time. A
+# process that was here before (first 0) does not come back while another of its name is alive: it beat in the last
+# seconds.
 HELLO: Final = """
 local now = redis.call('TIME')
 local f = redis.call('HMGET', KEYS[1], 'who:' .. ARGV[1], 'at:' .. ARGV[1])
-if ARGV[3] == '0' and f[1] and f[1] ~= ARGV[2] and tonumber(now[1]) - tonumber(f[2]) < tonumber(ARGV[4]) then return 0 end
+local other = f[1] and f[1] ~= ARGV[2] and tonumber(now[1]) - tonumber(f[2]) < tonumber(ARGV[4])
+if ARGV[3] == '0' and other then return 0 end
 redis.call('HSET', KEYS[1], 'who:' .. ARGV[1], ARGV[2], 'at:' .. ARGV[1], now[1])
 local gen = redis.call('HINCRBY', KEYS[1], 'gen:' .. ARGV[1], 1)
 return {gen, redis.call('HGET', KEYS[1], 'epoch') or '', tonumber(now[1]), tonumber(now[2])}

@@ -10,11 +10,11 @@ Nothing here does I/O or knows the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from gateway.core.accounts import PARTS, Account, Budget, Charge, Tally, part
+from gateway.core.accounts import PARTS, Account, Budget, Charge, Standing, part
 
 DAY = 86_400
 KEPT_SECONDS = 75 * DAY  # from a period's begin: of a month, until the one behind it was filled with what is left
@@ -65,10 +65,12 @@ class Truth:
             found = self.accounts[account] = Own(budget.window if budget.period == "rolling" else 0)
         return found
 
-    def begin(self, budgets: Mapping[str, Budget], tallies: Iterable[Tally]) -> None:
+    def begin(self, budgets: Sequence[Budget], standing: Standing) -> None:
         """1: what the log says."""
-        for tally in tallies:
-            budget = budgets[tally.account.budget]
+        named = {budget.name: budget for budget in budgets}
+        self.seen.update(standing.adjusted)
+        for tally in standing.tallies:
+            budget = named[tally.account.budget]
             own = self.own(tally.account, budget)
             if own.window:
                 for ends, amount in tally.slices:

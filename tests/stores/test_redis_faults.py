@@ -1,4 +1,4 @@
-"""Redis stopped, slow, emptied, failed over, restarted; nodes that die: strict counters are exact through all of it (R4)."""
+"""Redis stopped, slow, emptied, failed over, restarted; nodes that die: strict counters are exact through it (R4)."""
 
 from __future__ import annotations
 
@@ -147,21 +147,20 @@ def test_an_emptied_redis_is_filled_by_every_node_before_anybody_is_let_through(
 def test_a_node_waits_for_the_others_that_were_there_when_redis_was_emptied() -> None:
     async def story(running: Running) -> None:
         of = budget()
-        async with node(running.at(), name="a", wait=0.3) as one:
-            async with node(running.at(), name="b") as two:
-                assert await spend(two.counters, of, "b1", 80, 80)
-                await until(lambda: one.keeping.peers == {"a", "b"})
-                two.keeping.pause()  # it lives, and does not come back yet
-                running.client().flushall()
-                await until(lambda: not one.counters.connected)
-                for at in range(4):
-                    with pytest.raises(CountersUnavailable):
-                        await spend(one.counters, of, f"a{at}", 50, None)
-                two.keeping.start()
-                await two.there()
-                await one.there()
-                assert not await spend(one.counters, of, "later", 50, None)
-                assert await spend(one.counters, of, "fits", 20, None)
+        async with node(running.at(), name="a", wait=0.3) as one, node(running.at(), name="b") as two:
+            assert await spend(two.counters, of, "b1", 80, 80)
+            await until(lambda: one.keeping.peers == {"a", "b"})
+            two.keeping.pause()  # it lives, and does not come back yet
+            running.client().flushall()
+            await until(lambda: not one.counters.connected)
+            for at in range(4):
+                with pytest.raises(CountersUnavailable):
+                    await spend(one.counters, of, f"a{at}", 50, None)
+            two.keeping.start()
+            await two.there()
+            await one.there()
+            assert not await spend(one.counters, of, "later", 50, None)
+            assert await spend(one.counters, of, "fits", 20, None)
 
     run(story)
 

@@ -1,0 +1,148 @@
+"""Who counts limits and budgets: memory or Redis, filled from the book of usage before anybody is let through.
+
+The rule: what a log says of a budget's running periods is counted once, at the start or when a reload brings
+the budget. Redis's client is imported only where it is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from gateway import config
+from gateway.core.accounts import Budget, Counters, Standing, Totals
+from gateway.core.ports import Clock
+from gateway.ledger.counters import MemoryCounters
+from gateway.ledger.periods import before, running
+from gateway.telemetry import Gauge
+
+if TYPE_CHECKING:
+    from gateway.stores.redis_counters import RedisCounters
+    from gateway.stores.redis_reconciling import Reconciling
+
+FIRST_SECONDS = 2.0  # a start waits so long for Redis; it goes on without, and lets nobody through until it is there
+
+
+class Counting:
+    """Whoever counts for this gateway. Raises RuntimeError, OSError and SSLError for what cannot be had."""
+
+    def __init__(self, settings: config.Settings, node: str, clock: Clock) -> None:
+        self._clock = clock
+        self._book: Totals | None = None
+        self._known: set[str] = set()
+        self._memory: MemoryCounters | None = None
+        self._redis: RedisCounters | None = None
+        self._keeping: Reconciling | None = None
+        self._budgets: Callable[[], Sequence[Budget]] = lambda: ()
+        found = settings.stores.counters
+        if found == "memory":
+            self._memory = MemoryCounters(clock)
+            self.counters: Counters = self._memory
+        else:
+            self._redis, self._keeping = _redis(found, node, clock, self._first)
+            self.counters = self._redis
+
+    async def start(self, budgets: Callable[[], Sequence[Budget]], book: Totals) -> None:
+        """Before anything is served. Raises StoreFailed."""
+        self._book, self._budgets = book, budgets
+        if self._keeping is None:
+            await self.adopt(budgets())
+            return
+        self._keeping.start()
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._keeping.reconciled.wait()
+        except TimeoutError:
+            return  # /readyz says what is wrong
+
+    async def adopt(self, budgets: Sequence[Budget]) -> None:
+        """Before a snapshot with these is in force: those that were not counted yet. Raises StoreFailed."""
+        new = [budget for budget in budgets if budget.name not in self._known]
+        if not new or self._book is None:
+            return
+        wanted = self._wanted(new)
+        standing = await self._book.standing([(budget, period) for budget, period, _ in wanted])
+        if self._memory is not None:
+            for budget, period, ends in wanted:
+                tallies = [
+                    tally
+                    for tally in standing.tallies
+                    if (tally.account.budget, tally.account.period) == (budget.name, period)
+                ]
+                self._memory.fill(budget, ends, tallies, standing.adjusted)
+        elif self._redis is not None and self._keeping is not None and self._keeping.begun:
+            await self._redis.adopt(new, standing)
+        self._known.update(budget.name for budget in new)
+
+    async def aclose(self) -> None:
+        if self._keeping is not None:
+            await self._keeping.aclose()
+
+    def gauges(self) -> list[Gauge]:
+        redis = self._redis
+        if redis is None:
+            return []
+        return [
+            Gauge("tollgate_counters_up", "1 while Redis is reconciled with.", (), lambda: _one(redis.connected)),
+            Gauge("tollgate_counters_open", "Exchanges that hold something.", (), lambda: _one(len(redis.truth.open))),
+            Gauge("tollgate_counters_dirty", "Accounts to tell Redis of.", (), lambda: _one(len(redis.truth.dirty))),
+            Gauge(
+                "tollgate_counters_unavailable", "Asks nobody could answer.", (), lambda: _one(redis.waits), counts=True
+            ),
+        ]
+
+    async def _first(self) -> tuple[Sequence[Budget], Standing]:
+        """What Redis is told at the first connection."""
+        budgets = list(self._budgets())
+        if self._book is None:
+            raise RuntimeError("the counters were not started")
+        found = await self._book.standing([(budget, period) for budget, period, _ in self._wanted(budgets)])
+        self._known.update(budget.name for budget in budgets)
+        return budgets, found
+
+    def _wanted(self, budgets: Iterable[Budget]) -> list[tuple[Budget, str, int]]:
+        """The running period of each, and the one before where something is handed over."""
+        found = []
+        now = self._clock.time()
+        for budget in budgets:
+            span = running(budget, now)
+            found.append((budget, span.period, span.ends))
+            previous = before(budget, span) if budget.carry else None
+            if previous is not None:
+                found.append((budget, previous.period, previous.ends))
+        return found
+
+
+def _one(value: float) -> list[tuple[tuple[str, ...], float]]:
+    return [((), float(value))]
+
+
+def _redis(
+    settings: config.Counters,
+    node: str,
+    clock: Clock,
+    first: Callable[[], Awaitable[tuple[Sequence[Budget], Standing]]],
+) -> tuple[RedisCounters, Reconciling]:
+    try:
+        from gateway.stores.redis_counters import RedisCounters
+        from gateway.stores.redis_reconciling import Reconciling
+        from gateway.stores.redis_wire import Server
+        from gateway.stores.redis_words import Names
+    except ImportError:
+        raise RuntimeError("stores.counters is in Redis: install tollgate[redis]") from None
+    url, pem = settings.url, settings.tls or config.EngineTls()
+    context = None
+    if url.tls:
+        context = ssl.create_default_context(cafile=str(pem.ca) if pem.ca else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if pem.cert is not None:
+            context.load_cert_chain(pem.cert, pem.key)
+    password = settings.password.reveal() if settings.password is not None else ""
+    servers = [
+        Server(host, port, context, pem.server_name, url.username, password, url.database) for host, port in url.hosts
+    ]
+    counters = RedisCounters(Names(settings.prefix, node), clock, settings.wait)
+    return counters, Reconciling(counters, servers, SystemRandom().random, first)
