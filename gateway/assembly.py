@@ -27,6 +27,7 @@ from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
+from gateway.identity.replays import Memory
 from gateway.ledger.prices import PriceTable
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
@@ -67,7 +68,7 @@ class Candidate:
 class Assembly:
     """Builds snapshots. `engine` makes a decision point from the policy settings; `load_yaml` reads keys strictly;
     `published` is the key set of `/.well-known/jwks.json`; `source` is where an upstream's credentials come from when
-    they are not fixed."""
+    they are not fixed. A worker, one of `share`, has its owner's `memory` of what counts once, and `nonce_key`."""
 
     def __init__(
         self,
@@ -80,7 +81,11 @@ class Assembly:
         source: Callable[[str, config.Credentials | None, config.Vault | None], UpstreamCredentials | None],
         cards: Cards,
         ledgers: Ledgers,
+        memory: Memory | None = None,
+        nonce_key: bytes = b"",
+        share: int = 1,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._sources = sources
         self._engine = engine
@@ -89,7 +94,7 @@ class Assembly:
         self._source_for = source
         self._cards = cards
         self._ledgers = ledgers
-        self._callers = Callers(cards.named, cards.registry, clock)
+        self.callers = Callers(cards.named, cards.registry, clock, memory=memory, nonce_key=nonce_key)
         self._kept: Materials | None = None
 
     @property
@@ -109,7 +114,7 @@ class Assembly:
             },
             sources=[self._source(found.jwks) for found in settings.trust.issuers],
             api_keys=self._keys(settings.trust.api_keys),
-            callers=self._callers.read(settings, self._source),
+            callers=self.callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
             prices=PriceFile(settings.prices),
         )
@@ -132,11 +137,11 @@ class Assembly:
         materials = materials or self._kept or self.read(settings)
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
         challenges = Challenges(public_url)
-        routes = tuple(_route(found, settings, challenges) for found in settings.routes)
+        routes = tuple(_route(found, settings, challenges, self._share) for found in settings.routes)
         issuers = list(zip(map(_issuer, settings.trust.issuers), materials.sources, strict=True))
         keys, engine = materials.api_keys, materials.engine
         bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
-        possession = self._callers.possession(settings, materials.callers, challenges, public_url)
+        possession = self.callers.possession(settings, materials.callers, challenges, public_url)
         authenticator = Caller(bearer, keys, challenges, self._clock, possession)
         snapshot = Snapshot(
             revision=revision(settings, engine, materials.prices.table),
@@ -155,7 +160,7 @@ class Assembly:
             body_bytes=settings.front.body_bytes,
             documents=self._documents(settings, routes),
             own_origin=origin(public_url),
-            callers=self._callers.descriptors(settings, materials.callers, materials.signers),
+            callers=self.callers.descriptors(settings, materials.callers, materials.signers),
         )
         return Candidate(snapshot, materials)
 
@@ -219,7 +224,7 @@ def revision(settings: config.Settings, engine: DecisionPoint, prices: PriceTabl
     return digest("\n".join([repr(settings), *revisions(engine), *listed]).encode())
 
 
-def _route(found: config.Route, settings: config.Settings, challenges: Challenges) -> Route:
+def _route(found: config.Route, settings: config.Settings, challenges: Challenges, share: int) -> Route:
     judged = settings.upstreams[found.upstream].protocol != "http"
     path = "" if found.match.path == "/" else found.match.path
     return Route(
@@ -242,18 +247,18 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         capture=found.capture or settings.audit.capture,
         include_usage=found.include_usage,
         priority=found.priority,
-        places=_places(found.priority, settings),
+        places=_places(found.priority, settings, share),
         lateness=_lateness(found.priority, settings),
     )
 
 
-def _places(priority: str, settings: config.Settings) -> int:
-    """What of the front's places a class may fill: the others' are kept for those before it, if there are any."""
-    front = settings.front
+def _places(priority: str, settings: config.Settings, share: int) -> int:
+    """What of a front's places a class may fill: the others' are kept for those before it, if there are any."""
+    front, every = settings.front, -(-settings.front.exchanges // share)
     if priority == "sheddable":
-        return max(1, int(front.exchanges * front.shed.sheddable))
+        return max(1, int(every * front.shed.sheddable))
     critical = any(route.priority == "critical" for route in settings.routes)
-    return max(1, int(front.exchanges * front.shed.normal)) if priority == "normal" and critical else 0
+    return max(1, int(every * front.shed.normal)) if priority == "normal" and critical else 0
 
 
 def _lateness(priority: str, settings: config.Settings) -> float:
@@ -287,6 +292,7 @@ def _issuer(found: config.Issuer) -> IssuerSettings:
         algorithms=frozenset(found.algorithms),
         subject=found.subject,
         org=_mapped(found.org),
+        team=_mapped(found.team),
         roles=_mapped(found.roles),
         agent=found.agent,
     )

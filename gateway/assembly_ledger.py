@@ -6,7 +6,7 @@ What counts (`counters`) and what ledgers have in common outlives every snapshot
 from __future__ import annotations
 
 from gateway import config
-from gateway.core.accounts import Counters
+from gateway.core.accounts import Budget, Counters, amount
 from gateway.core.ports import Clock
 from gateway.ledger.ledger import Asking, Memory
 from gateway.ledger.limits import LimitSettings
@@ -23,10 +23,35 @@ class Ledgers:
     def build(self, settings: config.Settings) -> Asking:
         """Raises ValueError for what makes no sense."""
         limits = [_limit(found) for found in settings.limits]
-        return Asking(limits, (), self.counters, self._clock, self._memory)
+        budgets = [budget_of(found) for found in settings.budgets]
+        return Asking(limits, budgets, self.counters, self._clock, self._memory)
 
 
 def _limit(found: config.Limit) -> LimitSettings:
     if found.rate is None:
-        return LimitSettings(found.name, found.key, concurrent=found.concurrent)
-    return LimitSettings(found.name, found.key, rate=found.rate.count, window=found.rate.seconds, burst=found.burst)
+        return LimitSettings(found.name, found.key, concurrent=found.concurrent, shadow=found.shadow)
+    return LimitSettings(
+        found.name,
+        found.key,
+        rate=found.rate.count,
+        window=found.rate.seconds,
+        burst=found.burst,
+        sliding=found.window == "sliding",
+        shadow=found.shadow,
+    )
+
+
+def budget_of(found: config.Budget) -> Budget:
+    return Budget(
+        name=found.name,
+        key=found.key,
+        unit=found.unit,
+        amount=amount(found.amount, found.unit),
+        period=found.period,
+        window=found.window or 0,
+        zone=found.zone,
+        anchor=found.anchor,
+        warn_at=found.warn_at,
+        unpriced=found.unpriced,
+        carry=found.carry,
+    )

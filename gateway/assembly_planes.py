@@ -33,7 +33,9 @@ from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
 from gateway.control.usage import Usage
+from gateway.core.attempts import UpstreamDesk
 from gateway.core.bundles import BundleDesk
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -43,6 +45,7 @@ from gateway.core.snapshot import Snapshot
 from gateway.core.why import Whys
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
+from gateway.log.remote import RemoteLog
 from gateway.log.writer import Sequencer
 from gateway.pdp.shadow import Comparisons
 from gateway.stores.records import RecordIndex
@@ -93,6 +96,7 @@ def admin_plane(
     desk: BundleDesk,
     accounts: RunningAccounts,
     book: UsageBook,
+    upstreams: UpstreamDesk,
     whys: Whys,
     recent: Recent,
     metrics: Metrics,
@@ -126,6 +130,7 @@ def admin_plane(
         fleet=Fleet(desk, acts.record, clock),
         budgets=Budgets(accounts, book, acts, ids, clock),
         usage=Usage(book),
+        upstreams=Upstreams(upstreams, snapshot, acts),
         ids=ids,
         clock=clock,
         version=__version__,
@@ -184,7 +189,7 @@ class Gauges:
 
     def __init__(
         self,
-        log: Callable[[], Sequencer],
+        log: Callable[[], Sequencer | RemoteLog],
         snapshot: Callable[[], Snapshot],
         clients: Callable[[], Clients],
         upkeep: Upkeep,

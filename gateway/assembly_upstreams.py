@@ -7,13 +7,14 @@ it is forwarded to as if nothing of this were there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from gateway import config
-from gateway.core.attempts import BalanceSettings, HealthSettings, RetrySettings, Shift
+from gateway.core.attempts import AddressStanding, BalanceSettings, HealthSettings, RetrySettings, Shift
 from gateway.core.breaking import BreakerSettings, Hold, Standing, State, Turn
 from gateway.core.canonical import Json
 from gateway.core.exchange import Header
@@ -26,6 +27,7 @@ from gateway.ledger.addresses import AddressBook
 from gateway.ledger.breakers import Breakers
 from gateway.ledger.retrying import Retrying
 from gateway.stages.attempts import Attempts
+from gateway.stores.held import HeldBreakers
 from gateway.telemetry import Gauge
 from gateway.wire.health import HealthChecks
 
@@ -122,16 +124,33 @@ class Upkeep:
             _log.error("no record of %s: %s", action, error)
 
 
-def standing(item: Standing) -> dict[str, Json]:
-    """How a breaker stands, for the API."""
-    found: dict[str, Json] = {"state": str(item.state), "held": str(item.held)}
-    if item.tool:
-        found["tool"] = item.tool
-    if item.why:
-        found["why"] = item.why
-    if item.wait:
-        found["wait_ms"] = int(item.wait * 1000)
-    return found
+class RunningUpstreams:
+    """The `UpstreamDesk` port over a running gateway. `elsewhere` tells its workers, where it has some."""
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        held: HeldBreakers,
+        elsewhere: Callable[[str, Hold], Awaitable[None]] | None = None,
+    ) -> None:
+        self._upkeep = upkeep
+        self._held = held
+        self._elsewhere = elsewhere
+        self._one_act = asyncio.Lock()
+
+    def breakers(self) -> list[Standing]:
+        return self._upkeep.breakers.standing()
+
+    def addresses(self) -> list[AddressStanding]:
+        return self._upkeep.addresses.standing()
+
+    async def hold(self, upstream: str, wanted: Hold) -> None:
+        async with self._one_act:
+            held = {**self._upkeep.breakers.held(), upstream: wanted}
+            await asyncio.to_thread(self._held.write, {name: how for name, how in held.items() if how is not Hold.AUTO})
+            self._upkeep.breakers.hold(upstream, wanted)
+            if self._elsewhere is not None:
+                await self._elsewhere(upstream, wanted)
 
 
 def make_upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:

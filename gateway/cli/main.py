@@ -51,6 +51,7 @@ _KNOWN: Final = {
     "BundleRefused": UNVERIFIED,
     "DataDirLocked": FAILED,
     "CannotListen": FAILED,
+    "WorkerFailed": FAILED,
     "QueryFailed": FAILED,
     "LogUnavailable": FAILED,
     "LogDamaged": UNVERIFIED,

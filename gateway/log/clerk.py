@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -102,9 +102,3 @@ class LogClerk:
             self.open.pop(exchange, None)  # it was dropped: it has never been
             self._post.tell(posting.REFUSED, number, str(error).encode())
             self.weather()
-
-
-def settled_charges(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The budget entries of a closing record."""
-    found = record.get("budgets")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

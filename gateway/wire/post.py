@@ -14,7 +14,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 from gateway.core.posting import Asked, PostGone, PostRefused, Told
 
@@ -27,10 +27,12 @@ _log = logging.getLogger("tollgate.post")
 
 
 class SocketPost(asyncio.Protocol):
-    """Implements `Post`. Belongs to one event loop. `lost` is called when the other side is gone."""
+    """Implements `Post`. Belongs to one event loop. `lost` is called when the other side is gone. `spare` is the same
+    socket once more: what a process said before it died is read also when writing to it failed first."""
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    def __init__(self, lost: Callable[[], None], spare: socket.socket) -> None:
         self._lost = lost
+        self._spare = spare
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -82,8 +84,7 @@ class SocketPost(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         read = self._read
@@ -110,6 +111,9 @@ class SocketPost(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """5."""
+        if error is not None:
+            self._read_rest()
+        self._spare.close()
         self._gone = True
         questions, self._questions = self._questions, {}
         for future in questions.values():
@@ -118,6 +122,13 @@ class SocketPost(asyncio.Protocol):
         for pending in tuple(self._answering):
             pending.cancel()
         self._lost()
+
+    def _read_rest(self) -> None:
+        try:
+            while data := self._spare.recv(1024 * 1024):
+                self.data_received(data)
+        except OSError:
+            return
 
     def _flush(self) -> None:
         out, self._out = self._out, []
@@ -170,9 +181,18 @@ async def _awaited(found: Awaitable[bytes]) -> bytes:
     return await found
 
 
-async def connected(sock: socket.socket, lost: Callable[[], None]) -> SocketPost:
-    """This end of a pair of sockets, which it owns from now on."""
+async def connected(
+    sock: socket.socket, lost: Callable[[], None], ready: Callable[[SocketPost], None] = lambda post: None
+) -> SocketPost:
+    """This end of a pair of sockets, which it owns from now on. `ready` is called before anything is heard."""
     sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    _, post = await loop.create_unix_connection(lambda: SocketPost(lost), sock=sock)
+    spare = sock.dup()
+    spare.setblocking(False)
+
+    def made() -> SocketPost:
+        post = SocketPost(lost, spare)
+        ready(post)
+        return post
+
+    _, post = await asyncio.get_running_loop().create_unix_connection(made, sock=sock)
     return post
