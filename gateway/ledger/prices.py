@@ -20,12 +20,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.core.accounts import MOST, Worst
+from gateway.core.accounts import MOST, STEP_TOKENS, Worst
 from gateway.core.exchange import Call, Exchange, Usage
 from gateway.core.settlement import charged
 from gateway.ledger.estimates import Reach, input_tokens, output_tokens, sent_bytes
 
-STEP_TOKENS: Final = 1024  # of output, by which a stream's reservation grows
 KNOWN_NAMES: Final = 4096  # that are remembered: callers may make up names of models
 
 _PICO: Final = 1_000_000  # of a micro-dollar
@@ -188,7 +187,7 @@ class PriceTable:
             return Worst(_micro(max(row.per_call, row.reported or 0)), 0)
         body = sent_bytes(exchange)
         before = exchange.worst
-        if before is not None and output:
+        if before is not None:
             asked, most = before.input, before.output
             stepwise, assumed = before.stepwise, before.assumed
         else:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.assembly_prices import read_table
-from gateway.core.accounts import Worst
+from gateway.core.accounts import STEP_TOKENS, Worst
 from gateway.core.exchange import Call, Exchange
 from gateway.ledger import prices as module
-from gateway.ledger.prices import STEP_TOKENS, PriceTable
+from gateway.ledger.prices import PriceTable
 from gateway.protocols.http import Http
 from tests.ledger.pricing import exchange, model, prices
 
@@ -324,8 +324,9 @@ def test_a_stream_that_is_all_seen_is_reserved_step_by_step_up_to_its_bound() ->
     held = found.worst = worst(found)
     assert held.stepwise
     assert (held.usd, held.tokens) == (held.input + STEP_TOKENS * 10, held.input + STEP_TOKENS)
-    steps = [found.snapshot.prices.worst(found, seen).tokens - held.input for seen in (1, 1000, 2400, 9000)]
-    assert steps == [1 + STEP_TOKENS, 1000 + STEP_TOKENS, 2500, 2500]
+    seen = (-STEP_TOKENS, 1, 1000, 2400, 9000)
+    steps = [found.snapshot.prices.worst(found, count).tokens - held.input for count in seen]
+    assert steps == [0, 1 + STEP_TOKENS, 1000 + STEP_TOKENS, 2500, 2500]
 
 
 def test_a_stream_without_any_bound_grows_on() -> None:
