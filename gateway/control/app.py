@@ -34,6 +34,7 @@ from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
 from gateway.control.usage import Usage
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -72,6 +73,7 @@ class Admin:
     fleet: Fleet
     budgets: Budgets
     usage: Usage
+    upstreams: Upstreams
     ids: Ids
     clock: Clock
     version: str
@@ -95,6 +97,7 @@ def make_admin(plane: Admin) -> App:
         plane.fleet,
         plane.budgets,
         plane.usage,
+        plane.upstreams,
         plane.version,
     )
     pages = Pages(plane, api)

@@ -12,6 +12,7 @@ from gateway.control import (
     openapi_keys,
     openapi_replay,
     openapi_shadow,
+    openapi_upstreams,
 )
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
@@ -50,6 +51,7 @@ def description(version: str, server: str) -> dict[str, Json]:
                 **openapi_keys.schemas(),
                 **openapi_shadow.schemas(),
                 **openapi_replay.schemas(),
+                **openapi_upstreams.schemas(),
             },
             "responses": {
                 "Problem": {
@@ -67,6 +69,7 @@ def description(version: str, server: str) -> dict[str, Json]:
             **openapi_keys.paths(),
             **openapi_shadow.paths(),
             **openapi_replay.paths(),
+            **openapi_upstreams.paths(),
         },
     }
 
@@ -76,7 +79,6 @@ def _paths() -> dict[str, Json]:
     for path, summary in (
         ("/api/v1/status", "What runs: node, revision, policy, log, index, and whether it is ready"),
         ("/api/v1/routes", "The routes of the active snapshot"),
-        ("/api/v1/upstreams", "The upstreams of the active snapshot, without their credentials"),
         ("/api/v1/checkpoint", "The log's newest signed checkpoint"),
         ("/api/v1/openapi.json", "This document"),
     ):

@@ -9,7 +9,7 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from typing import Protocol as Port
@@ -17,6 +17,7 @@ from typing import Protocol as Port
 from gateway.core.exchange import Handle
 
 if TYPE_CHECKING:
+    from gateway.core.breaking import Hold, Standing
     from gateway.core.snapshot import Upstream
 
 _KIND: Final = "address-"
@@ -116,6 +117,19 @@ class Again(Port):
 
     def pause(self, upstream: Upstream, attempt: int) -> float:
         """Seconds to wait before that attempt (the second is 2), drawn at random."""
+        ...
+
+
+class UpstreamDesk(Port):
+    """How upstreams do, and what an administrator does about it."""
+
+    def breakers(self) -> Sequence[Standing]: ...
+
+    def addresses(self) -> Sequence[AddressStanding]: ...
+
+    async def hold(self, upstream: str, wanted: Hold) -> None:
+        """Holds all breakers of one that has some, or lets them go, over restarts. Raises StoreFailed: nothing has
+        changed."""
         ...
 
 

@@ -19,6 +19,7 @@ from gateway.assembly_bundles import Commit, Desk, Policies
 from gateway.assembly_keys import Rotation, RunningKeys, log_keys
 from gateway.assembly_planes import telling
 from gateway.assembly_replay_jobs import ChildReplays
+from gateway.assembly_upstreams import RunningUpstreams, Upkeep
 from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_why import PolicyWhys
 from gateway.control.access import Access
@@ -35,6 +36,7 @@ from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
 from gateway.control.usage import Usage
 from gateway.core.accounts import Budget
 from gateway.core.ids import Ids
@@ -46,6 +48,7 @@ from gateway.pdp.shadow import Comparisons
 from gateway.pdp.sources import PolicySource
 from gateway.stores.agents import SqliteRegistry
 from gateway.stores.bundles import SqliteBundles
+from gateway.stores.held import HeldBreakers
 from gateway.stores.records import RecordIndex
 from gateway.stores.usage import UsageBook
 from gateway.trust.keys import KeyRing
@@ -171,6 +174,10 @@ BUDGETS = (
 )
 
 
+def no_clients() -> Any:
+    raise AssertionError("nothing is asked here")
+
+
 def snapshot() -> Snapshot:
     unused: Any = None
     ledger: Any = SimpleNamespace(budgets=BUDGETS)
@@ -250,6 +257,8 @@ async def plane(
     limits = (config.Limit(name="per-agent", key=("subject.id",), rate=config.Rate(100, 60), burst=20),)
     limited = config.Settings(data_dir=tmp_path, limits=limits)
     counters = MemoryCounters(clock)
+    upkeep = Upkeep(lambda: log, no_clients, ids, clock, lambda: 0.5)
+    upkeep.adopt(current.upstreams.values())
     accounts = RunningAccounts(lambda: limited, lambda: current, counters, clock)
     app = make_admin(
         Admin(
@@ -271,6 +280,9 @@ async def plane(
             fleet=Fleet(desk, acts.record, clock),
             budgets=Budgets(accounts, book, acts, ids, clock),
             usage=Usage(book),
+            upstreams=Upstreams(
+                RunningUpstreams(upkeep, HeldBreakers(tmp_path / "breakers.json")), lambda: current, acts
+            ),
             ids=ids,
             clock=clock,
             version="0.1.0",

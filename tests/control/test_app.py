@@ -23,6 +23,7 @@ from gateway.control.keys import Keys
 from gateway.control.openapi import description
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
 from gateway.control.usage import Usage
 from gateway.core.query import QueryFailed, RecordQuery
 from gateway.core.reasons import LogUnavailable
@@ -402,6 +403,7 @@ def test_the_description_names_exactly_the_routes_there_are(tmp_path: Path) -> N
             Fleet(unused, unused, unused),
             Budgets(unused, unused, unused, unused, unused),
             Usage(unused),
+            Upstreams(unused, unused, unused),
             "0",
         )
         assert {way.path for way in api.ways()} == set(document["paths"])
