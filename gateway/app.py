@@ -14,10 +14,12 @@ from random import SystemRandom
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Materials, refuse_cold
+from gateway.assembly import Assembly, Candidate, Materials, refuse_cold
 from gateway.assembly_bundles import Commit, Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
 from gateway.assembly_cards import make_cards
+from gateway.assembly_counters import Counting
+from gateway.assembly_crew import Alone, Crew, Office
 from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_ledger import Ledgers
@@ -31,6 +33,7 @@ from gateway.assembly_upstreams import RunningUpstreams, Upkeep
 from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
+from gateway.assembly_workers import Begin, Change, SourceBook
 from gateway.control.readiness import Readiness
 from gateway.core.accounts import Counters
 from gateway.core.canonical import Json
@@ -40,7 +43,6 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot
-from gateway.ledger.counters import MemoryCounters
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
 from gateway.pdp.sources import PolicySource
@@ -62,6 +64,7 @@ from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
 from gateway.stores.bundles import SqliteBundles
 from gateway.stores.held import HeldBreakers
+from gateway.stores.remote import packed as packed_items
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
@@ -153,7 +156,7 @@ class App:
     (recovering its log) and builds the first snapshot. It raises what its parts raise: each error says what is wrong.
     """
 
-    def __init__(self, settings: config.Settings, *, clock: Clock | None = None) -> None:
+    def __init__(self, settings: config.Settings, *, clock: Clock | None = None, workers: int = 1) -> None:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids = Ids(self.clock.time)
@@ -161,9 +164,13 @@ class App:
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.comparisons = Comparisons(self.clock.time)
+        self.counting = Counting(settings, self.node, self.clock)
+        self.counters: Counters = self.counting.counters
         self.upkeep = Upkeep(lambda: self.log, lambda: self.clients, self.ids, self.clock, SystemRandom().random)
         gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.upkeep, self.comparisons)
-        self.metrics = Metrics(self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices)])
+        self.metrics = Metrics(
+            self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices), *self.counting.gauges()]
+        )
         self.traces = traces(settings, self.node, self.clock)
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
@@ -173,11 +180,11 @@ class App:
         )
         self.bundles = SqliteBundles(settings.data_dir / "bundles.sqlite")
         self.policies = Policies(settings, self.ring, self.bundles, self.clock)
-        self.counters: Counters = MemoryCounters(self.clock)
+        self.policies_read = SourceBook(self.policies.source)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
-            engine=Arranging(partial(make_engine, source=self.policies.source), self.comparisons),
+            engine=Arranging(partial(make_engine, source=self.policies_read), self.comparisons),
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
@@ -187,6 +194,7 @@ class App:
         self.whys = PolicyWhys(lambda: self.snapshot)
         self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
+        self.policies_read.keep()
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.held = HeldBreakers(settings.data_dir / "breakers.json")
@@ -219,7 +227,10 @@ class App:
         self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
         self.readiness = Readiness(self._stands_on)
         self.noise = Noise(self.log, self.ids, self.clock)
-        self._front = self._make_front()
+        self.crew = Crew(workers, settings, self._office(), self._begin) if workers > 1 else None
+        self._changes = self.crew or Alone()
+        self._front = self.crew or self._make_front()
+        self.metrics.elsewhere = self.crew
         self._admin: Front | None = None
         self._background: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
@@ -238,6 +249,7 @@ class App:
         self.log.start(asyncio.get_running_loop())
         self.index.start()
         self.book.start()
+        await self.counting.start(lambda: self.snapshot.ledger.budgets, self.book)
         await self.engines.start(self.snapshot)
         await self._front.start()
         if self.settings.listen.port == 0 and not self.settings.public_url:
@@ -269,7 +281,9 @@ class App:
         async with self._reloading:
             candidate = self.assembly.build(self.settings, self.port)
             await self.engines.start(candidate.snapshot)
+            await self._changes.prepare(self._change("keys", self.settings, candidate))
             self.snapshot = self.assembly.keep(candidate)
+            await self._changes.commit()
 
     async def _swap_policy(self, source: PolicySource | None, commit: Commit) -> None:
         """The same configuration over another policy. What raises before the end leaves the running snapshot."""
@@ -280,8 +294,15 @@ class App:
                 materials = await in_thread(self.assembly.with_policy, self.settings)
             candidate = self.assembly.build(self.settings, self.port, materials)
             await self.engines.start(candidate.snapshot)
-            await commit(candidate.snapshot)
+            await self._changes.prepare(self._change("policy", self.settings, candidate))
+            try:
+                await commit(candidate.snapshot)
+            except BaseException:
+                await self._changes.abort()
+                raise
             self.snapshot = self.assembly.keep(candidate)
+            self.policies_read.keep()
+            await self._changes.commit()
             self.streams.sweep()
 
     async def reload(self, settings: config.Settings) -> None:
@@ -296,6 +317,8 @@ class App:
                     raise RuntimeError("the gateway is going down")
                 candidate = self.assembly.build(settings, self.port, materials)
                 await self.engines.start(candidate.snapshot)
+                await self.counting.adopt(candidate.snapshot.ledger.budgets)
+                await self._changes.prepare(self._change("reload", settings, candidate))
                 self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
             except Exception as error:
                 self.assembly.drop()
@@ -309,9 +332,25 @@ class App:
             self.fetcher.adopt(*rules)
             self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
             self.settings = settings
+            self.policies_read.keep()
+            await self._changes.commit()
             self.streams.sweep()
             self._activation("accepted", "reload")
             warn_of_report(settings.policy)
+
+    def _change(self, kind: str, settings: config.Settings, candidate: Candidate) -> Change:
+        sources = self.policies_read.in_force if kind == "keys" else self.policies_read.read
+        return Change(kind, settings, sources, candidate.snapshot.revision)
+
+    def _office(self) -> Office:
+        return Office(
+            self.log, self.counters, self.handles, self.descriptors, self.assembly.callers.replays, self.ids, self.clock
+        )
+
+    def _begin(self, number: int, count: int) -> Begin:
+        known, nonce_key = packed_items(self.descriptors.registry.items()), self.assembly.callers.nonce_key
+        sources = self.policies_read.in_force
+        return Begin(number, count, self.node, self.settings, sources, self.port, known, nonce_key)
 
     def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
         """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
@@ -345,6 +384,7 @@ class App:
         await self.descriptors.aclose()
         await self.relays.aclose()
         await self.clients.aclose()
+        await self.counting.aclose()
         await self.log.close()
         self.index.close()
         self.book.close()
@@ -368,7 +408,9 @@ class App:
             "sessions and tasks": self.handles,
             "index of records": self.index,
             "book of usage": self.book,
+            "counters": self.counters,
             "descriptors": self.descriptors.registry,
+            **({"workers": self.crew} if self.crew is not None else {}),
         }
 
     def status(self) -> dict[str, Json]:
@@ -377,9 +419,10 @@ class App:
             "vkey": self.log.vkey,
             "policy": policy_status(self.snapshot.engine, self.comparisons),
             "log": log_status(self.log),
-            "streams": len(self.streams),
+            "streams": len(self.streams) + self._changes.total("streams"),
             "exchanges": self._front.exchanges,
-            "malformed": self.noise.total,
+            "malformed": self.noise.total + self._changes.total("malformed"),
+            **self._changes.status(),
         }
 
     def _make_front(self) -> Front:
