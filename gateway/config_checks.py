@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config_actions import ACTIONS, meant
+from gateway.config_budgets import check_names
 from gateway.config_engine_checks import check_engines, engine_files
 from gateway.config_values import Address
 from gateway.core.bundles import OWN_SIGNER
@@ -47,6 +48,7 @@ def check(settings: Settings, at: Reading) -> None:
         _upstream(f"upstreams.{name}", upstream, at)
         _card(f"upstreams.{name}.card", upstream, settings, at)
         _tools(f"upstreams.{name}.tools", upstream, settings, at)
+    check_names(settings.limits, settings.budgets, at)
     _vault(settings, at)
     _bundle_signers(settings, at)
     check_engines(settings.policy, at)

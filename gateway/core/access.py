@@ -97,7 +97,7 @@ def _document(exchange: Exchange, call: Call) -> dict[str, Json]:
 
 def context_of(exchange: Exchange, call: Call) -> dict[str, Json]:
     context: dict[str, Json] = {}
-    for name in ("time", "listing", "request", "arguments", "trace_id"):
+    for name in ("time", "listing", "request", "arguments", "budget", "trace_id"):
         add_context(context, name, exchange, call)
     context.update(call.context)
     return context
@@ -114,6 +114,9 @@ def add_context(context: dict[str, Json], name: str, exchange: Exchange, call: C
         context[name] = request_of(exchange)
     elif name == "time":
         context[name] = _rfc3339(int(exchange.time))
+    elif name == "budget":
+        if found := exchange.snapshot.ledger.remaining(exchange, call):
+            context[name] = found
     elif name == "trace_id" and exchange.trace_id:
         context[name] = exchange.trace_id
 
@@ -147,6 +150,8 @@ def subject_of(exchange: Exchange) -> dict[str, Json]:
     properties: dict[str, Json] = {"roles": list(principal.roles), "delegated_by": list(principal.delegated_by)}
     if principal.org is not None:
         properties["org"] = principal.org
+    if principal.team is not None:
+        properties["team"] = principal.team
     if principal.issuer:
         properties["issuer"] = principal.issuer
     if principal.agent is not None:

@@ -110,8 +110,9 @@ class RateAsk:
     """One call of a rate: GCRA with `interval` and `capacity`, or at most `most` in a sliding `window`; nanoseconds.
     Exactly one of `interval` and `window` is not 0. `shadow`: told of, never refused for.
 
-    What has the same members counts together, whatever `shadow` says: `counter` names it, and `key`. A sliding window is counted in `PARTS` parts (`part`): a
-    call counts while its part is the current one or one of the `PARTS` before it."""
+    What has the same members counts together, whatever `shadow` says: `counter` names it, and `key`. A sliding window
+    is counted in `PARTS` parts (`part`): a call counts while its part is the current one or one of the `PARTS` before.
+    """
 
     __slots__ = ("capacity", "counter", "interval", "key", "most", "name", "shadow", "window")
 

@@ -152,8 +152,10 @@ class Asking:
             self._counters.close(exchange.id, exchange.charges)
 
     def remaining(self, exchange: Exchange, call: Call) -> dict[str, Json]:
-        now = self._clock.time()
         found: dict[str, Json] = {}
+        if not self._accounts:
+            return found
+        now = self._clock.time()
         for one in self._accounts:
             account, _ = one.account(exchange, now)
             unit = one.budget.unit

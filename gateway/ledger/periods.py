@@ -10,7 +10,7 @@ neither beginning nor end.
 from __future__ import annotations
 
 import time
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -70,7 +70,7 @@ def _span(begins: int, ends: int) -> Span:
 
 
 def _days(budget: Budget, epoch: float) -> Span:
-    zone = ZoneInfo(budget.zone)
+    zone = _zone(budget.zone)
     day = datetime.fromtimestamp(epoch, zone).date()
     one = timedelta(days=1)
     while epoch < _moment(day, budget.anchor, zone):
@@ -81,7 +81,7 @@ def _days(budget: Budget, epoch: float) -> Span:
 
 
 def _months(budget: Budget, epoch: float) -> Span:
-    zone = ZoneInfo(budget.zone)
+    zone = _zone(budget.zone)
     local = datetime.fromtimestamp(epoch, zone)
     month = local.year * 12 + local.month - 1
     while epoch < _first(month, budget.anchor, zone):
@@ -91,11 +91,15 @@ def _months(budget: Budget, epoch: float) -> Span:
     return _span(_first(month, budget.anchor, zone), _first(month + 1, budget.anchor, zone))
 
 
-def _first(month: int, anchor: int, zone: ZoneInfo) -> int:
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)  # also where the machine knows no zones
+
+
+def _first(month: int, anchor: int, zone: tzinfo) -> int:
     """`month` is counted from year 0."""
     return _moment(date(month // 12, month % 12 + 1, 1 + anchor), 0, zone)
 
 
-def _moment(day: date, hour: int, zone: ZoneInfo) -> int:
+def _moment(day: date, hour: int, zone: tzinfo) -> int:
     """1: of a time that does not exist, fold 0 has the offset before: that is the moment of the change."""
     return int(datetime(day.year, day.month, day.day, hour, tzinfo=zone).timestamp())
