@@ -109,7 +109,7 @@ class _Plain:
 
     def read(self, node: Any, key: str, at: Any) -> Any:
         found = self.kind.read(node, key, at)
-        return Counters(found) if isinstance(found, RedisUrl) else found
+        return Counters(url=found) if isinstance(found, RedisUrl) else found
 
     def schema(self) -> dict[str, Any]:
         return self.kind.schema()
