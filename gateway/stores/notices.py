@@ -31,9 +31,9 @@ _SCHEMA = (
     + """;
 CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS letters (
-    id TEXT NOT NULL, channel TEXT NOT NULL, alert TEXT NOT NULL, tries INTEGER NOT NULL, since REAL NOT NULL,
-    due REAL NOT NULL, PRIMARY KEY (channel, id)
-) STRICT, WITHOUT ROWID;
+    n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, channel TEXT NOT NULL, alert TEXT NOT NULL,
+    tries INTEGER NOT NULL, since REAL NOT NULL, due REAL NOT NULL, UNIQUE (channel, id)
+) STRICT;
 CREATE TABLE IF NOT EXISTS tallies (name TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS digest (one INTEGER PRIMARY KEY CHECK (one = 1), due REAL NOT NULL) STRICT
 """
@@ -44,7 +44,7 @@ _TELL = "INSERT OR IGNORE INTO told (key, at) VALUES (?, ?)"
 _FORGET = "DELETE FROM told WHERE at < ?"
 _COUNT = "SELECT count(*) FROM letters WHERE channel = ?"
 _POST = "INSERT OR IGNORE INTO letters (id, channel, alert, tries, since, due) VALUES (?, ?, ?, 0, ?, ?)"
-_DUE = "SELECT id, alert, tries, since FROM letters WHERE channel = ? AND due <= ? ORDER BY since, id LIMIT ?"
+_DUE = "SELECT id, alert, tries, since FROM letters WHERE channel = ? AND due <= ? ORDER BY n LIMIT ?"
 _SENT = "DELETE FROM letters WHERE channel = ? AND id = ?"
 _AGAIN = "UPDATE letters SET tries = tries + 1, due = ? WHERE channel = ? AND id = ?"
 _TALLY = "INSERT INTO tallies (name, n) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET n = n + excluded.n"

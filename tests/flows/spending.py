@@ -263,18 +263,15 @@ class Node:
         return (self.folder / "var" / "admin.token").read_text().strip()
 
 
-async def spend(
-    callers: int, calls: int, make: Callable[[int], Caller], pick: random.Random, most: tuple[int, int] = (5, 60)
-) -> list[Made]:
-    """So many calls of random cost by so many callers at once."""
-    made: list[Made] = []
+async def spend(made: list[Made], callers: int, calls: int, make: Callable[[int], Caller], pick: random.Random) -> None:
+    """So many calls of random cost by so many callers at once; each is put into `made` when it is over."""
     weights = [60, 15, 6, 2, 3, 6, 8]
     left = iter(range(calls))
 
     async def one(number: int) -> None:
         caller = make(number)
         for _ in left:
-            bound = pick.randint(*most)
+            bound = pick.randint(5, 60)
             [how] = pick.choices(BEHAVIOURS, weights)
             made.append(await caller.call(how, pick.randint(1, bound), bound))
             if made[-1].status == 0:
@@ -282,4 +279,3 @@ async def spend(
         caller.close()
 
     await asyncio.gather(*(one(number) for number in range(callers)))
-    return made

@@ -199,11 +199,13 @@ def balances(node: Node) -> dict[Account, dict[str, Any]]:
     """What the gateway's counters say, by the admin plane."""
     found: dict[Account, dict[str, Any]] = {}
     headers = {"authorization": f"Bearer {node.admin_token}"}
-    answer = httpx.get(f"http://127.0.0.1:{node.admin}/api/v1/budgets", headers=headers, params={"limit": 500})
-    answer.raise_for_status()
-    for account in answer.json()["accounts"]:
-        key = account["budget"], json.dumps(account["key"], separators=(",", ":"))
-        found[key] = account
+    with httpx.Client(base_url=f"http://127.0.0.1:{node.admin}/api/v1", headers=headers) as client:
+        for budget in client.get("/budgets").raise_for_status().json()["budgets"]:
+            answer = client.get(f"/budgets/{budget['name']}", params={"limit": 100}).raise_for_status().json()
+            assert answer["next"] is None
+            for account in answer["accounts"]:
+                key = json.dumps(account["key"], separators=(",", ":"))
+                found[budget["name"], key] = account | {"unit": budget["unit"]}
     return found
 
 
@@ -227,13 +229,13 @@ def scene(
             def caller(number: int) -> Caller:
                 return Caller([node.port for node in fleet], tokens, random.Random(number))
 
-            made.extend(await spend(callers, calls, caller, seed))
+            await spend(made, callers, calls, caller, seed)
 
         def killer() -> None:
             pick = random.Random(7)
-            for _ in range(kills):
-                if over.wait(pick.uniform(0.3, 1.5)):
-                    return
+            for at in range(kills):
+                while len(made) < (at + 1) * calls // (kills + 2) and not over.wait(0.001):
+                    pass
                 node = pick.choice(fleet)
                 node.kill()
                 node.start()
