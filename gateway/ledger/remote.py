@@ -136,6 +136,7 @@ class CountersClerk:
         self._open = open
         self.held: dict[str, list[Charge]] = {}
         self._closed: dict[str, list[Charge]] = {}
+        self._asking: dict[str, bytes | None] = {}  # and what was said of it meanwhile
         post.told(posting.CLOSE, self._close)
         post.asked(posting.TAKE, self._take)
         post.asked(posting.GROW, self._grow)
@@ -170,7 +171,16 @@ class CountersClerk:
         return self._taken(ident, asked, given) if isinstance(given, Given) else self._later(ident, asked, given)
 
     async def _later(self, ident: str, asked: list[ChargeAsk], given: Awaitable[Given]) -> bytes:
-        return self._taken(ident, asked, await given)
+        """Where the counters are elsewhere themselves. Whoever was cancelled meanwhile has said so already."""
+        self._asking[ident] = None
+        try:
+            found = await given
+        finally:
+            said = self._asking.pop(ident)
+        answer = self._taken(ident, asked, found)
+        if said is not None:
+            self._close(0, said)
+        return answer
 
     def _taken(self, ident: str, asked: list[ChargeAsk], given: Given) -> bytes:
         if given.ok:
@@ -192,6 +202,9 @@ class CountersClerk:
 
     def _close(self, number: int, said: bytes) -> None:
         ident, found = orjson.loads(said)
+        if ident in self._asking:
+            self._asking[ident] = said
+            return
         if self.held.pop(ident, None) is None:
             return  # nothing was given
         charges = []

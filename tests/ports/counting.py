@@ -23,8 +23,10 @@ from gateway.core.accounts import (
     key_text,
 )
 from gateway.ledger.counters import MemoryCounters
+from gateway.ledger.remote import CountersClerk, RemoteCounters
 from tests.stores.redis_server import node as redis_node
 from tests.stores.redis_server import server as redis_server
+from tests.wire.posts import posts
 
 SECOND = 1_000_000_000
 Backend: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Counters]]
@@ -50,7 +52,17 @@ async def strict_redis(folder: Path) -> AsyncIterator[Counters]:
             yield gateway.counters
 
 
-BACKENDS: dict[str, Backend] = {"memory": memory, "redis": strict_redis}
+@asynccontextmanager
+async def owner(folder: Path) -> AsyncIterator[Counters]:
+    """A worker's, whose owner counts in memory."""
+    async with posts() as (worker, at_owner):
+        clerk = CountersClerk(MemoryCounters(RealClock()), at_owner, lambda exchange: False)
+        yield RemoteCounters(worker)
+        worker.close()
+        clerk.lost(lambda exchange: None)
+
+
+BACKENDS: dict[str, Backend] = {"memory": memory, "redis": strict_redis, "owner": owner}
 
 
 async def taken(counters: Counters, ask: Ask) -> Given:
