@@ -27,6 +27,7 @@ DECODED_BYTES = 32 * 1024 * 1024  # past this a coded answer is a bomb or a libr
 _STEP_BYTES = 256 * 1024
 _BEGINS_BYTES: Final = 256  # of an event too large to keep: what it is
 _LINE_ENDS: Final = b"\r\n"
+_KEPT_BYTES: Final = TAIL_BYTES + 8  # with the line ends behind it
 
 
 class EventUsage:
@@ -47,19 +48,20 @@ class EventUsage:
         end = len(data) if data.endswith(b"\n\n") else _last_boundary(data)
         if self._oversize:
             first = _first_boundary(data) if end else len(data)
-            self._length += first - len(self._pending)  # line ends that follow too: they are three at most
+            self._length += first - len(self._pending)
             if not end:
-                self._pending = data[-TAIL_BYTES:]
+                self._pending = data[-_KEPT_BYTES:]
                 return
             self._large(data[:first])
             self._events(data[first:end])
         elif end:
             self._events(data[:end] if end < len(data) else data)
         self._pending = data[end:]
-        if len(self._pending) > EVENT_BYTES and len(self._pending.rstrip(_LINE_ENDS)) > EVENT_BYTES:
+        if len(self._pending) > EVENT_BYTES and _too_large(self._pending):
             self._oversize = True
+            self._pending = self._pending.lstrip(_LINE_ENDS)
             self._length, self._begins = len(self._pending), self._pending[:_BEGINS_BYTES]
-            self._pending = self._pending[-TAIL_BYTES:]
+            self._pending = self._pending[-_KEPT_BYTES:]
 
     def seen(self) -> int:
         return self._seen.tokens
@@ -81,7 +83,8 @@ class EventUsage:
         for found in BLANK.finditer(data):
             event = data[start : found.end()] if start or found.end() < len(data) else data
             start = found.end()
-            if len(event) > EVENT_BYTES and len(event.rstrip(_LINE_ENDS)) > EVENT_BYTES:
+            if len(event) > EVENT_BYTES and _too_large(event):
+                event = event.lstrip(_LINE_ENDS)
                 self._length, self._begins = len(event), event[:_BEGINS_BYTES]
                 self._large(event)
             else:
@@ -103,9 +106,15 @@ class EventUsage:
 
     def _large(self, tail: bytes) -> None:
         """One that is too large to keep has ended."""
-        if not self._tally.search(tail):
-            self._seen.oversize(self._begins, self._length)
+        text = tail.rstrip(_LINE_ENDS)
+        if not self._tally.search(text):
+            self._seen.oversize(self._begins, self._length - (len(tail) - len(text)))
         self._oversize = False
+
+
+def _too_large(event: bytes) -> bool:
+    """By its text alone: which line ends are before and behind it depends on how the stream was cut."""
+    return len(event.strip(_LINE_ENDS)) > EVENT_BYTES
 
 
 class DocumentUsage:
