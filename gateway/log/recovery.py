@@ -189,6 +189,8 @@ def closing(intent: Mapping[str, Any], seq: int) -> dict[str, Json]:
     sequencer's."""
     record: dict[str, Json] = {name: intent[name] for name in _KEPT if name in intent}
     record |= {"exchange": intent["exchange"], "intent": seq, "kind": "outcome", "result": "unknown"}
+    if intent.get("budgets"):  # unknown is not free
+        record["budgets"] = [{**entry, "settled": entry["reserved"]} for entry in intent["budgets"]]
     return record
 
 
