@@ -155,8 +155,8 @@ class Breaker:
         elif end is not End.UNKNOWN and self._held is Hold.AUTO:
             self._count(end, now, slow)
 
-    def hold(self, wanted: Hold) -> None:
-        """Opens or closes it until it is let go with AUTO."""  # 6
+    def hold(self, wanted: Hold, again: bool = False) -> None:
+        """Opens or closes it until it is let go with AUTO. `again`: it was held so before, which is told to nobody."""
         if wanted is self._held:
             return
         self._held = wanted
@@ -164,7 +164,8 @@ class Breaker:
         self._calm_since = -math.inf
         self._forget()
         state = State.OPEN if wanted is Hold.OPEN else State.CLOSED
-        self._turn(state, "let go by an administrator" if wanted is Hold.AUTO else f"held {state} by an administrator")
+        why = "let go by an administrator" if wanted is Hold.AUTO else f"held {state} by an administrator"
+        self._turn(state, why, quiet=again)  # 6
 
     def _probed(self, end: End, now: float, slow: bool) -> None:
         self._probes -= 1
@@ -234,13 +235,13 @@ class Breaker:
         for part in range(PARTS):
             self._calls[part] = self._failures[part] = self._slow[part] = 0
 
-    def _turn(self, state: State, why: str) -> None:
+    def _turn(self, state: State, why: str, quiet: bool = False) -> None:
         before, self._state = self._state, state
         self._period += 1
         self._probes = 0
         self._answered = 0
         self.why = why
-        if self._turned is not None and (before is not state or self._held is not Hold.AUTO):
+        if self._turned is not None and not quiet and before is not state:
             self._turned(before, state, why)
 
 

@@ -83,7 +83,7 @@ class Breakers:
             if known is None or known.settings != settings:
                 wanted = known.held if known is not None else (held or {}).get(upstream.name, Hold.AUTO)
                 known = Kept(settings, self._made(settings, upstream.name, ""))
-                _hold(known, wanted)
+                _hold(known, wanted, again=True)
             found[upstream.name] = known
         self._kept = found
 
@@ -143,7 +143,7 @@ class Breakers:
                     return kept.own
             breaker = kept.tools[tool] = self._made(kept.settings, name, tool)
             if kept.held is not Hold.AUTO:
-                breaker.hold(kept.held)
+                breaker.hold(kept.held, again=True)
         return breaker
 
     def _made(self, settings: BreakerSettings, upstream: str, tool: str) -> Breaker:
@@ -153,10 +153,10 @@ class Breakers:
         return Breaker(settings, self._random, turned)
 
 
-def _hold(kept: Kept, wanted: Hold) -> None:
+def _hold(kept: Kept, wanted: Hold, again: bool = False) -> None:
     kept.held = wanted
     for breaker in (kept.own, *kept.tools.values()):
-        breaker.hold(wanted)
+        breaker.hold(wanted, again)
 
 
 def _standing(upstream: str, tool: str, breaker: Breaker, now: float) -> Standing:
