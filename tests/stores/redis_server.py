@@ -35,10 +35,13 @@ class RealClock:
         return time.monotonic()
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_port(below: int = 65536) -> int:
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = int(found.getsockname()[1])
+            if port < below:
+                return port
 
 
 class Running:

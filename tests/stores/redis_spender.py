@@ -1,4 +1,4 @@
-"""A process that counts in Redis for itself: takes as many of a budget as it gets, says how many, closes or is killed."""
+"""A process that counts in Redis for itself: takes as many of a budget as it gets, says how many."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_cluster_keeps_all_keys_of_an_exchange_in_one_place_and_is_found_from_
 
     with ExitStack() as stack:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        servers = [stack.enter_context(server(*options)) for _ in range(3)]
+        servers = [stack.enter_context(server(*options, port=free_port(55_000))) for _ in range(3)]
         for at, one in enumerate(servers):
             one.client().execute_command("CLUSTER", "ADDSLOTSRANGE", at * 5462, min(16383, at * 5462 + 5461))
             one.client().execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
