@@ -112,6 +112,7 @@ def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *
             **activated(snapshot.engine),
             "revision": snapshot.revision,
             "why": why[:2000],
+            **({"prices": snapshot.prices.revision} if snapshot.prices.listed else {}),
         },
         "id": ids.new(),
         "kind": "activation",

@@ -44,6 +44,8 @@ def amount(text: str | int | Decimal, unit: str) -> int:
     """A decimal number of the unit, rounded up. Raises ValueError for what is none, negative or too large."""
     if isinstance(text, str) and _DECIMAL.fullmatch(text) is None:
         raise ValueError(f"{text[:40]!r} is not a decimal number")
+    if isinstance(text, Decimal) and text.is_finite() and text.adjusted() > 20:
+        raise ValueError(f"{text:.3g} {unit} is not from 0 to {shown(MOST, unit)}")  # nor made an integer of
     try:
         found = int((Decimal(text) * scale(unit)).to_integral_value(ROUND_CEILING))
     except InvalidOperation:
@@ -368,6 +370,11 @@ class Pricing(Port):
     @property
     def listed(self) -> bool:
         """False: there is no price list, `cost` is always None."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Names the list, "" where there is none."""
         ...
 
     def worst(self, exchange: Exchange, output: int = 0) -> Worst:
