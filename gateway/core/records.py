@@ -152,6 +152,8 @@ def bare(exchange: Exchange, ident: str, now: float, why: str) -> dict[str, Json
     record["response"] = {"status": exchange.status}
     if exchange.intent_seq is not None:
         record |= {"kind": "outcome", "result": exchange.result}
+        if exchange.charges:
+            record["budgets"] = [settled_of(charge) for charge in exchange.charges]
     else:
         record |= {"kind": "refusal"}
         if exchange.refusal is not None:

@@ -86,7 +86,7 @@ def _carried_out(exchange: Exchange, decision: Decision) -> Refusal | None:
         return _no(f"The policy asks for what this gateway cannot do: {error}")  # 1
     if why := obligations.unfit(exchange.call, duties):
         return _no(f"The policy asks for what cannot be done here: {why}")
-    exchange.rates = duties.rates
+    exchange.rates, exchange.fees = duties.rates, duties.fees
     if duties.rewrites and (refusal := _rewritten(exchange, duties)) is not None:
         return refusal
     if duties.hides:
