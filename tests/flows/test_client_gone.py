@@ -145,14 +145,15 @@ def test_drained_also_when_the_caller_leaves_before_the_head_of_the_answer(tmp_p
 
 def test_a_drain_ends_after_so_many_bytes(tmp_path: Path) -> None:
     async def story() -> None:
-        async with model(tmp_path, **DRAIN, drain_bytes="8KiB") as (said, gate), calling(gate.app.port) as caller:
+        bounds = {"drain_bytes": "8KiB", "drain_for": "10m"}
+        async with model(tmp_path, **DRAIN, **bounds) as (said, gate), calling(gate.app.port) as caller:
             await ask(gate, caller, said)
             await begun(caller, said)
             caller.leave()
             await until(lambda: left(gate))
             said.say(LOUD)
             said.say(LOUD, LOUD)
-            await said.given_up.wait()
+            await asyncio.wait_for(said.given_up.wait(), 10)
             outcome = await ended(gate)
         assert (outcome["result"], outcome["usage"]["estimated"]) == ("client_gone", True)
 
@@ -166,7 +167,7 @@ def test_a_drain_ends_after_so_long_also_where_nothing_comes(tmp_path: Path) -> 
             await begun(caller, said)
             caller.leave()
             began = time.monotonic()
-            await said.given_up.wait()
+            await asyncio.wait_for(said.given_up.wait(), 10)
             assert 0.2 < time.monotonic() - began < 5
             outcome = await ended(gate)
         assert (outcome["result"], outcome.get("fault")) == ("client_gone", None)
@@ -186,6 +187,26 @@ def test_what_was_not_forwarded_yet_is_not_gone_on_with(tmp_path: Path) -> None:
             records = await asyncio.to_thread(gate.records)
             assert [record["kind"] for record in records if "exchange" in record] == ["refusal"]
             assert not said.asked.is_set()
+
+    run(story())
+
+
+def test_a_request_that_the_upstream_has_not_whole_is_given_up(tmp_path: Path) -> None:
+    async def story() -> None:
+        said = Model()
+        async with said.server:
+            where = {"url": f"http://127.0.0.1:{said.server.port}", "protocol": "http", **DRAIN, "drain_for": "10m"}
+            routes = [{"name": "files", "match": {"path": "/files"}, "upstream": "files"}]
+            with gateway(tmp_path, policy=open_policy(tmp_path), upstreams={"files": where}, routes=routes) as gate:
+                async with calling(gate.app.port) as caller:
+                    caller.writer.write(
+                        b"PUT /files/a HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %b\r\n"
+                        b"content-length: 100\r\n\r\nbegun" % gate.issuer.token().encode()
+                    )
+                    await until(lambda: said.server.open == 1)
+                    caller.leave()
+                    outcome = await ended(gate)
+        assert outcome["result"] == "client_gone"
 
     run(story())
 

@@ -1,0 +1,355 @@
+"""A budget that runs out in mid-stream, wire to wire: where exactly the stream ends, how its client is told, what the
+record says, and that nothing else is any different."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import websockets.asyncio.client as socket_client
+from rig import Running, gateway, run
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
+
+from gateway.core.canonical import Json
+from tests.flows.canned import open_policy
+from tests.flows.stage import EVENT_STREAM, Stage, calling, chunk, staged
+from tests.wire.faulty import Peer, Server
+
+PRICES = """
+currency: usd
+models: [{model: "m*", input: 1, output: 10, max_output_tokens: 100000}]
+"""
+PIECE = "thirty bytes of a long story. "  # 10 tokens
+ASKED = {"model": "m", "stream": True, "max_tokens": 50000, "messages": [{"role": "user", "content": "Oslo?"}]}
+
+
+def chat(text: str) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode()
+
+
+def response(text: str) -> bytes:
+    said = {"type": "response.output_text.delta", "delta": text, "sequence_number": 1, "item_id": "i"}
+    said |= {"output_index": 0, "content_index": 0, "logprobs": []}
+    return b"event: response.output_text.delta\ndata: %b\n\n" % json.dumps(said).encode()
+
+
+def message(text: str) -> bytes:
+    said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    return b"event: content_block_delta\ndata: %b\n\n" % json.dumps(said).encode()
+
+
+def progress(text: str) -> bytes:
+    said = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "message": text}}
+    return b"event: message\ndata: %b\n\n" % json.dumps(said).encode()
+
+
+def update(text: str) -> bytes:
+    status = {"state": "TASK_STATE_WORKING", "message": {"role": "ROLE_AGENT", "parts": [{"text": text}]}}
+    said = {"statusUpdate": {"taskId": "t", "contextId": "c", "status": status}}
+    return b"data: %b\n\n" % json.dumps({"jsonrpc": "2.0", "id": 7, "result": said}).encode()
+
+
+def plain(text: str) -> bytes:
+    return b"data: %b\n\n" % text.encode()
+
+
+class Endless:
+    """An upstream whose streams have no end, or `count` events and an end; `given_up` once the gateway left one."""
+
+    def __init__(self, event: bytes, count: int = 0, end: bytes = b"", at_once: int = 1) -> None:
+        self.event, self.count, self.end, self.at_once = event, count, end, at_once
+        self.given_up = asyncio.Event()
+        self.sent = 0
+        self.server = Server(self._play)
+
+    @property
+    def whole(self) -> bytes:
+        return self.event * self.count + self.end
+
+    async def _play(self, peer: Peer) -> None:
+        await peer.request()
+        await peer.send(EVENT_STREAM)
+        try:
+            while not self.count or self.sent < self.count:
+                self.sent += self.at_once
+                await peer.send(chunk(self.event * self.at_once))
+                await asyncio.sleep(0)
+            await peer.send((chunk(self.end) if self.end else b"") + b"0\r\n\r\n")
+        except OSError:
+            self.given_up.set()
+
+
+def budget(unit: str, amount: float, **more: Any) -> dict[str, Any]:
+    return {"name": "story", "key": ["subject.id"], "unit": unit, "amount": amount, "period": "total", **more}
+
+
+@asynccontextmanager
+async def told(
+    folder: Path, upstream: Endless, protocol: str, *budgets: dict[str, Any]
+) -> AsyncIterator[tuple[Running, httpx2.AsyncClient]]:
+    """A gateway before it, and a caller."""
+    (folder / "prices.yaml").write_text(PRICES)
+    async with upstream.server:
+        found: dict[str, Any] = {
+            "policy": open_policy(folder),
+            "upstreams": {"up": {"url": f"http://127.0.0.1:{upstream.server.port}", "protocol": protocol}},
+            "routes": [{"name": "up", "match": {"path": "/up"}, "upstream": "up"}],
+            "prices": str(folder / "prices.yaml"),
+            "budgets": list(budgets),
+        }
+        with gateway(folder, **found) as gate:
+            headers = {"authorization": f"Bearer {gate.issuer.token()}"}
+            async with httpx2.AsyncClient(base_url=gate.url, headers=headers, timeout=20) as http:
+                yield gate, http
+
+
+def events(body: bytes) -> list[Any]:
+    """The data of all events; JSON read."""
+    found = [part.partition(b"data: ")[2] for part in body.split(b"\n\n") if part]
+    return [json.loads(data) if data[:1] == b"{" else data for data in found]
+
+
+async def outcome(gate: Running) -> dict[str, Any]:
+    records = await asyncio.to_thread(gate.records)
+    [found] = [record for record in records if record["kind"] == "outcome"]
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_a_stream_ends_with_the_last_event_for_which_there_is_room(tmp_path: Path, at_once: int) -> None:
+    async def story() -> None:
+        upstream = Endless(chat(PIECE), at_once=at_once)
+        async with told(tmp_path, upstream, "openai", budget("tokens", 3000)) as (gate, http):
+            answer = await http.post("/up/v1/chat/completions", json=ASKED)
+            assert answer.status_code == 200
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            record = await outcome(gate)
+            again = await http.post("/up/v1/chat/completions", json=ASKED)
+            assert (again.status_code, again.json()["error"]["reason"]) == (402, "budget_exhausted")
+        *got, error, done = events(answer.content)
+        assert done == b"[DONE]"
+        assert (error["error"]["code"], error["error"]["exchange_id"]) == ("budget_exhausted", record["exchange"])
+        asked = record["usage"]["input_tokens"]
+        assert len(got) == (3000 - asked) // 10
+        assert b"".join([chat(PIECE)] * len(got)) == answer.content[: record["usage"]["bytes_out"]]
+        assert record["usage"]["output_tokens"] == 10 * (len(got) + 1)  # the one that was made and not sent
+        assert record["usage"]["estimated"] is True
+        [held] = record["budgets"]
+        assert (held["reserved"], held["settled"]) == ("3000", str(asked + 10 * (len(got) + 1)))
+        assert (record["result"], record["response"]["status"]) == ("error", 200)
+        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "ledger")
+        assert "fault" not in record
+
+    run(story())
+
+
+def test_a_budget_in_dollars_ends_a_stream_as_exactly(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Endless(chat(PIECE))
+        async with told(tmp_path, upstream, "openai", budget("usd", 0.02)) as (gate, http):
+            answer = await http.post("/up/v1/chat/completions", json=ASKED)
+            record = await outcome(gate)
+        asked = record["usage"]["input_tokens"]
+        assert len(events(answer.content)) - 2 == (20_000 - asked) // 100  # micro-dollars; ten tokens are 100
+        [held] = record["budgets"]
+        assert (held["reserved"], held["settled"], held["unit"]) == ("0.02", record["usage"]["usd"], "usd")
+        assert 0.02 <= float(held["settled"]) < 0.02 + 0.0001
+
+    run(story())
+
+
+def test_a_stream_within_its_budget_is_the_very_bytes_of_the_upstream(tmp_path: Path) -> None:
+    async def story() -> None:
+        usage = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2000}}
+        end = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(usage).encode()
+        upstream = Endless(chat(PIECE), 300, end)
+        async with told(tmp_path, upstream, "openai", budget("tokens", 10_000)) as (gate, http):
+            answer = await http.post("/up/v1/chat/completions", json=ASKED)
+            record = await outcome(gate)
+        assert answer.content == upstream.whole
+        [held] = record["budgets"]
+        assert (record["result"], held["settled"]) == ("ok", "2009")
+        assert "refusal" not in record
+        assert "estimated" not in record["usage"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+def test_an_sdks_user_sees_its_own_error_with_our_reason(tmp_path: Path, api: str) -> None:
+    import anthropic
+    import openai
+
+    async def chatting(client: Any) -> AsyncIterator[Any]:
+        asked: Any = {"model": "m", "messages": ASKED["messages"], "stream": True}
+        async for piece in await client.chat.completions.create(**asked):
+            yield piece
+
+    async def responding(client: Any) -> AsyncIterator[Any]:
+        async for piece in await client.responses.create(model="m", input="Oslo?", stream=True, store=False):
+            yield piece
+
+    async def saying(client: Any) -> AsyncIterator[Any]:
+        asked: Any = {"model": "m", "max_tokens": 50000, "messages": ASKED["messages"], "stream": True}
+        async for piece in await client.messages.create(**asked):
+            yield piece
+
+    async def story() -> None:
+        vendor = "anthropic" if api == "messages" else "openai"
+        event = {"chat": chat, "responses": response, "messages": message}[api](PIECE)
+        ask = {"chat": chatting, "responses": responding, "messages": saying}[api]
+        async with told(tmp_path, Endless(event), vendor, budget("tokens", 2000)) as (gate, _):
+            token, pieces = gate.issuer.token(), 0
+            client: Any
+            if vendor == "openai":
+                client = openai.AsyncOpenAI(base_url=f"{gate.url}/up/v1", api_key=token, max_retries=2)
+            else:
+                client = anthropic.AsyncAnthropic(base_url=f"{gate.url}/up", auth_token=token, max_retries=2)
+            async with client:
+                try:
+                    async for _ in ask(client):
+                        pieces += 1
+                except (openai.APIError, anthropic.APIStatusError) as error:
+                    raised: Any = error
+            record = await outcome(gate)  # one: nothing was tried again
+        facts = raised.body["error"]["details"] if vendor == "anthropic" else raised.body
+        assert (facts["reason"], facts["exchange_id"]) == ("budget_exhausted", record["exchange"])
+        assert "story" in raised.message
+        assert pieces == (2000 - record["usage"]["input_tokens"]) // 10
+
+    run(story())
+
+
+MCP = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "slow", "arguments": {}}}
+A2A = {"jsonrpc": "2.0", "id": 7, "method": "SendStreamingMessage", "params": {"message": {"parts": []}}}
+
+
+@pytest.mark.parametrize(("protocol", "event", "asked"), [("mcp", progress, MCP), ("a2a", update, A2A)])
+def test_a_jsonrpc_stream_ends_with_the_response_to_its_request(
+    tmp_path: Path, protocol: str, event: Any, asked: dict[str, Json]
+) -> None:
+    async def story() -> None:
+        upstream = Endless(event("x" * 1000))
+        async with told(tmp_path, upstream, protocol, budget("bytes", 200_000)) as (gate, http):
+            accept = {"accept": "application/json, text/event-stream"}
+            answer = await http.post("/up", json=asked, headers=accept)
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            record = await outcome(gate)
+        *got, error = events(answer.content)
+        assert (error["id"], error["error"]["code"]) == (7, -31402)
+        assert len(got) == (200_000 - record["usage"]["bytes_in"]) // len(upstream.event)
+        assert record["usage"]["bytes_out"] == len(got) * len(upstream.event)
+        [held] = record["budgets"]
+        assert (held["reserved"], record["refusal"]["reason"]) == ("200000", "budget_exhausted")
+        assert held["settled"] == str(record["usage"]["bytes_in"] + record["usage"]["bytes_out"])
+
+    run(story())
+
+
+def test_where_there_are_no_words_the_stream_is_cut(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Endless(plain("x" * 1000))
+        async with (
+            told(tmp_path, upstream, "http", budget("bytes", 200_000)) as (gate, _),
+            calling(gate.app.port) as caller,
+        ):
+            status, _ = await caller.ask("GET /up/events", gate.issuer.token())
+            assert (status, await caller.is_cut()) == (200, True)
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            record = await outcome(gate)
+        assert record["usage"]["bytes_out"] == 200_000 // len(upstream.event) * len(upstream.event)
+        assert (record["result"], record["refusal"]["reason"]) == ("error", "budget_exhausted")
+        assert "fault" not in record
+
+    run(story())
+
+
+async def echoing(stage: Stage, folder: Path, *budgets: dict[str, Any]) -> dict[str, Any]:
+    return {**stage.settings(folder), "budgets": list(budgets)}
+
+
+def opened(gate: Running) -> Any:
+    headers = {"authorization": f"Bearer {gate.issuer.token()}"}
+    return socket_client.connect(f"ws://127.0.0.1:{gate.app.port}/sockets", additional_headers=headers)
+
+
+async def said_back(socket: socket_client.ClientConnection, message: str) -> tuple[str, Close | None]:
+    """The echo, or how the socket was closed instead."""
+    try:
+        await socket.send(message)
+        return str(await socket.recv()), None
+    except ConnectionClosed as closed:
+        return "", closed.rcvd or Close(1006, "")
+
+
+def test_an_open_socket_is_closed_when_its_budget_runs_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with staged() as stage:
+            with gateway(tmp_path, **await echoing(stage, tmp_path, budget("bytes", 100_000))) as gate:
+                echoed, ended = 0, None
+                async with opened(gate) as socket:
+                    while ended is None:
+                        said, ended = await said_back(socket, "x" * 1000)
+                        echoed += len(said)
+                assert ended.code == 1008
+                assert "story" in ended.reason
+                record = await outcome(gate)
+        assert echoed == 50_000
+        usage = record["usage"]
+        assert usage["bytes_in"] + usage["bytes_out"] == 100_000
+        assert (record["refusal"]["reason"], record["result"]) == ("budget_exhausted", "error")
+        assert "fault" not in record
+        [held] = record["budgets"]
+        assert (held["reserved"], held["settled"]) == ("100000", "100000")
+
+    run(story())
+
+
+def test_each_judged_message_is_a_call_of_its_own(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with staged() as stage:
+            with gateway(tmp_path, **await echoing(stage, tmp_path, budget("calls", 3))) as gate:
+                async with opened(gate) as socket:
+                    for number in range(5):
+                        await socket.send(json.dumps({"jsonrpc": "2.0", "id": number, "method": "ask"}))
+                        said = json.loads(await socket.recv())
+                        if number < 3:
+                            assert said["method"] == "ask"
+                        else:
+                            assert (said["id"], said["error"]["code"]) == (number, -31402)  # and the socket stays
+                    _, ended = await said_back(socket, '{"not": "an rpc"}')
+                    assert ended is not None
+                    assert ended.code == 1008
+                records = await asyncio.to_thread(gate.records)
+        said = [record for record in records if record.get("action") == "ws.message"]
+        settled = [record["budgets"][0]["settled"] for record in said if record["kind"] == "outcome"]
+        assert settled == ["1", "1", "1"]
+        refused = [record["refusal"]["reason"] for record in said if record["kind"] == "refusal"]
+        assert refused == ["budget_exhausted"] * 3
+
+    run(story())
+
+
+def test_bytes_of_judged_messages_are_not_charged_twice(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with staged() as stage:
+            with gateway(tmp_path, **await echoing(stage, tmp_path, budget("bytes", 1_000_000))) as gate:
+                judged, counted = '{"a": "%s"}' % ("x" * 100), "y" * 200
+                async with opened(gate) as socket:
+                    for text in (judged, counted):
+                        await socket.send(text)
+                        await socket.recv()
+                records = await asyncio.to_thread(gate.records)
+        settled = {
+            record["action"]: int(record["budgets"][0]["settled"]) for record in records if record["kind"] == "outcome"
+        }
+        assert settled == {"ws.message": len(judged), "ws.open": 2 * len(counted) + len(judged)}
+
+    run(story())
