@@ -160,7 +160,7 @@ class Caller:
         self._streams: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
 
     async def call(self, how: str, output: int, most: int, path: str = "/model/v1/chat/completions") -> Made:
-        who, port = self._pick.randrange(len(self._tokens)), self._pick.choice(self._ports)
+        who, port = self._pick.randrange(len(self._tokens)), await self._open()
         body = asked(how, output, most)
         made = Made(who, how, most, len(body))
         head = (
@@ -174,9 +174,19 @@ class Caller:
             self._drop(port)
         return made
 
+    async def _open(self) -> int:
+        """A gateway that there is a connection to: one that is down is waited for, or another one taken."""
+        while True:
+            port = self._pick.choice(self._ports)
+            if port in self._streams:
+                return port
+            try:
+                self._streams[port] = await asyncio.open_connection("127.0.0.1", port)
+                return port
+            except OSError:
+                await asyncio.sleep(0.02)
+
     async def _send(self, port: int, request: bytes, made: Made) -> None:
-        if port not in self._streams:
-            self._streams[port] = await asyncio.open_connection("127.0.0.1", port)
         reader, writer = self._streams[port]
         writer.write(request)
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -263,19 +273,24 @@ class Node:
         return (self.folder / "var" / "admin.token").read_text().strip()
 
 
-async def spend(made: list[Made], callers: int, calls: int, make: Callable[[int], Caller], pick: random.Random) -> None:
+async def spend(
+    made: list[Made],
+    callers: int,
+    calls: int,
+    make: Callable[[int], Caller],
+    pick: random.Random,
+    behaviours: Sequence[str] = BEHAVIOURS,
+) -> None:
     """So many calls of random cost by so many callers at once; each is put into `made` when it is over."""
-    weights = [60, 15, 6, 2, 3, 6, 8]
+    weights = [60, 15, 6, 2, 3, 6, 8][: len(behaviours)]
     left = iter(range(calls))
 
     async def one(number: int) -> None:
         caller = make(number)
         for _ in left:
             bound = pick.randint(5, 60)
-            [how] = pick.choices(BEHAVIOURS, weights)
+            [how] = pick.choices(behaviours, weights)
             made.append(await caller.call(how, pick.randint(1, bound), bound))
-            if made[-1].status == 0:
-                await asyncio.sleep(0.02)  # its gateway is being killed
         caller.close()
 
     await asyncio.gather(*(one(number) for number in range(callers)))

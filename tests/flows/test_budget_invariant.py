@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.flows.spending import Caller, Made, Node, Vendor, free_port, spend
+from tests.flows.spending import BEHAVIOURS, Caller, Made, Node, Vendor, free_port, spend
 from tests.rig import ISSUER, Issuer, check_books, run, until
+from tests.stores.redis_server import server
 
 POLICY = 'package tollgate\n\ndecision := {"decision": true, "context": {"rule": "all", "reason": "all may"}}\n'
 PRICES = "currency: usd\nmodels:\n  - {model: 'spend-*', input: 1, output: 2, max_output_tokens: 64}\n"
@@ -210,12 +212,20 @@ def balances(node: Node) -> dict[Account, dict[str, Any]]:
 
 
 def scene(
-    folder: Path, nodes: int, calls: int, callers: int, kills: int, caps: dict[str, int], counters: object = "memory"
+    folder: Path,
+    nodes: int,
+    calls: int,
+    callers: int,
+    kills: int,
+    caps: dict[str, int],
+    redis: int = 0,
+    only: str = "",
 ) -> Counter[str]:
-    """The whole of it; what came of the calls."""
+    """The whole of it; what came of the calls. `only`: all callers are of this org, and every call is answered."""
+    counters: object = {"url": f"redis://127.0.0.1:{redis}", "wait": "5s"} if redis else "memory"
     seed = random.Random(64)
     issuer = Issuer(folder)
-    tokens = [issuer.token(who, team=team, org=org) for who, team, org in PEOPLE]
+    tokens = [issuer.token(who, team=team, org=org) for who, team, org in PEOPLE if only in ("", org)]
     vendor = Vendor()
     CAPS_NOW.update(caps)
     fleet = [configure(folder, f"gw-{n}", issuer, vendor.port, caps, counters) for n in range(nodes)]
@@ -229,7 +239,7 @@ def scene(
             def caller(number: int) -> Caller:
                 return Caller([node.port for node in fleet], tokens, random.Random(number))
 
-            await spend(made, callers, calls, caller, seed)
+            await spend(made, callers, calls, caller, seed, ("ok",) if only else BEHAVIOURS)
 
         def killer() -> None:
             pick = random.Random(7)
@@ -285,3 +295,26 @@ def test_one_gateway_that_is_killed_twice_and_counts_in_memory(tmp_path: Path) -
     assert why["refused"] > 20, why
     assert why["as the upstream says"] > 50, why
     assert why["kills"] == 2
+
+
+def test_two_gateways_one_redis_and_sixty_four_callers_for_a_budget_of_ten(tmp_path: Path) -> None:
+    """threats.md row 66: exactly ten are let in, whoever asks whom."""
+    with server() as redis:
+        caps = {"org": 10**6, "team": 10**6, "person": 10**6, "calls": 10}
+        why = scene(tmp_path, 2, 64, 64, 0, caps, redis.port, only="acme")
+    assert (why["answers"], why["refused"]) == (10, 54)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_ten_thousand_calls_of_sixty_four_callers_on_two_gateways_that_are_killed(tmp_path: Path) -> None:
+    """Strict, over a real Redis (threats.md R9)."""
+    with server() as redis:
+        caps = {"org": 180_000, "team": 110_000, "person": 90_000, "calls": 5_600}
+        why = scene(tmp_path, 2, 10_000, 64, 8, caps, redis.port)
+    print(dict(why))
+    assert why["refused"] > 1000, why
+    assert why["as the upstream says"] > 3000, why
+    assert why["kills"] == 8
+    for reason in ("unknown", "client_gone", "timeout", "upstream_gone"):
+        assert why[reason] > 0, f"nothing ended as {reason}: {why}"
