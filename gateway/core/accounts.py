@@ -48,7 +48,7 @@ def amount(text: str | int | Decimal, unit: str) -> int:
         raise ValueError(f"{text:.3g} {unit} is not from 0 to {shown(MOST, unit)}")  # nor made an integer of
     try:
         found = int((Decimal(text) * scale(unit)).to_integral_value(ROUND_CEILING))
-    except InvalidOperation:
+    except (InvalidOperation, OverflowError):
         raise ValueError(f"{str(text)[:40]!r} is not a decimal number") from None
     if not 0 <= found <= MOST:
         raise ValueError(f"{text} {unit} is not from 0 to {shown(MOST, unit)}")

@@ -36,15 +36,16 @@ def price(exchange: Exchange) -> None:
     prices, usage = exchange.snapshot.prices, exchange.usage
     if not exchange.sent or not (prices.listed or exchange.charges):
         return
-    if not isinstance(exchange.asked, Call) or not charged(exchange.asked.action):
+    call = exchange.asked
+    if not isinstance(call, Call) or _failed(exchange):  # 3
         return
-    if _silent(exchange):  # 2
-        usage.estimated = True
-        usd = (exchange.worst or prices.worst(exchange)).usd
-    elif _failed(exchange):  # 3
-        return
-    else:
-        usd = prices.cost(exchange)
+    usd: int | None = None
+    if charged(call.action):
+        if _silent(exchange):  # 2
+            usage.estimated = True
+            usd = (exchange.worst or prices.worst(exchange)).usd
+        else:
+            usd = prices.cost(exchange)
     fees = fee(exchange, "usd")
     if usd is not None or fees:
         usage.usd = (usd or 0) + fees  # 5
@@ -57,18 +58,16 @@ def settled(exchange: Exchange, charge: Charge) -> int:
     if _silent(exchange):
         exchange.usage.estimated = True
         return charge.reserved  # 2
-    unit, usage = charge.budget.unit, exchange.usage
-    if unit == "bytes":
-        came = usage.bytes_in + usage.bytes_out
-    elif unit == "calls":
-        came = 1
-    elif _failed(exchange):
-        return 0  # 3
-    elif unit == "usd":
+    unit, usage, failed = charge.budget.unit, exchange.usage, _failed(exchange)
+    if unit == "usd":
         return usage.usd or 0
-    else:
-        came = _tokens(exchange)
-    return came if _failed(exchange) else came + fee(exchange, unit)
+    came = 0 if failed else fee(exchange, unit)  # 5
+    action = exchange.call.action
+    if unit == "bytes":
+        return came + (usage.bytes_in + usage.bytes_out if charged(action) or action == OPEN_SOCKET else 0)
+    if unit == "calls":
+        return came + (1 if charged(action) else 0)
+    return came + (_tokens(exchange) if charged(action) and not failed else 0)
 
 
 def fee(exchange: Exchange, unit: str) -> int:
