@@ -30,7 +30,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-LEFT = "tollgate.left"  # in the scope: asked when the client of a whole request is gone; True: the task goes on
+LEFT = "tollgate.left"  # in the scope: asked when the client is gone; True: the task goes on
 HIGH_WATER_BYTES = 65536  # of request body that waits for the application before reading pauses
 
 _log = logging.getLogger("tollgate.front")
@@ -157,7 +157,7 @@ class Cycle:
         self.gone = True
         self._wake()
         if self.task is not None and self._begun and not self.answered:
-            goes_on = self.scope.get(LEFT) if self.complete else None
+            goes_on = self.scope.get(LEFT)
             if goes_on is not None and goes_on():
                 return
             self.task.cancel()  # a task cancelled before its first step would never come to its end in `run`

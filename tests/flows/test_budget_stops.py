@@ -26,6 +26,7 @@ PRICES = """
 currency: usd
 models: [{model: "m*", input: 1, output: 10, max_output_tokens: 100000}]
 """
+JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 PIECE = "thirty bytes of a long story. "  # 10 tokens
 ASKED = {"model": "m", "stream": True, "max_tokens": 50000, "messages": [{"role": "user", "content": "Oslo?"}]}
 
@@ -63,8 +64,10 @@ def plain(text: str) -> bytes:
 class Endless:
     """An upstream whose streams have no end, or `count` events and an end; `given_up` once the gateway left one."""
 
-    def __init__(self, event: bytes, count: int = 0, end: bytes = b"", at_once: int = 1) -> None:
-        self.event, self.count, self.end, self.at_once = event, count, end, at_once
+    def __init__(
+        self, event: bytes, count: int = 0, end: bytes = b"", at_once: int = 1, head: bytes = EVENT_STREAM
+    ) -> None:
+        self.event, self.count, self.end, self.at_once, self.head = event, count, end, at_once, head
         self.given_up = asyncio.Event()
         self.sent = 0
         self.server = Server(self._play)
@@ -75,7 +78,7 @@ class Endless:
 
     async def _play(self, peer: Peer) -> None:
         await peer.request()
-        await peer.send(EVENT_STREAM)
+        await peer.send(self.head)
         try:
             while not self.count or self.sent < self.count:
                 self.sent += self.at_once
@@ -267,6 +270,22 @@ def test_where_there_are_no_words_the_stream_is_cut(tmp_path: Path) -> None:
         assert record["usage"]["bytes_out"] == 200_000 // len(upstream.event) * len(upstream.event)
         assert (record["result"], record["refusal"]["reason"]) == ("error", "budget_exhausted")
         assert "fault" not in record
+
+    run(story())
+
+
+def test_an_answer_that_is_judged_as_a_whole_is_refused_before_all_of_it_is_here(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Endless(b" " * 1000, head=JSON)
+        async with told(tmp_path, upstream, "openai", budget("bytes", 100_000)) as (gate, http):
+            answer = await http.post("/up/v1/responses", json={"model": "m", "input": "Oslo?"})
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            record = await outcome(gate)
+        assert (answer.status_code, answer.json()["error"]["reason"]) == (402, "budget_exhausted")
+        usage = record["usage"]
+        assert (record["result"], usage["bytes_out"]) == ("error", 0)
+        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "ledger")
+        assert record["budgets"][0]["settled"] == str(usage["bytes_in"])
 
     run(story())
 
