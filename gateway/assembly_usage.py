@@ -1,8 +1,8 @@
 """Who administers budgets meets who counts them: the budgets in force, their running periods, acts that are told of.
 
 The rule: an act is in the log before anybody counts it (control/budgets.py), so whoever counts may be told of it late
-and twice, and counts it once. What could not be told is told again each second, and what is younger than an hour at
-each start: a gateway that died between its record and its counters loses none.
+and twice, and counts it once. What could not be told is told again each second; a gateway that died in between finds it
+in its log, from which its counters are filled.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from gateway.core.accounts import Account, Adjustment, Balance, Budget, Counters
 from gateway.core.canonical import Json
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
-from gateway.core.usage import Adjusted, Running, Usages
+from gateway.core.usage import Running
 from gateway.ledger.periods import running
 
-RETOLD_SECONDS = 3600.0
 _UNITS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 
 _log = logging.getLogger("tollgate")
@@ -70,27 +69,6 @@ class RunningAccounts:
         waiting, self._untold = self._untold, []
         for adjustment in waiting:
             await self.adjust(adjustment)
-
-    async def recall(self, book: Usages) -> None:
-        """At the start, once the counters are filled: what may have been recorded and not told. Raises QueryFailed."""
-        for one in await book.recent(self._clock.time() - RETOLD_SECONDS):
-            adjustment = self._again(one)
-            if adjustment is not None:
-                await self.adjust(adjustment)
-
-    def _again(self, one: Adjusted) -> Adjustment | None:
-        """As it was; of a period that is over, only the amount that was set matters."""
-        for budget in self.budgets:
-            if (budget.name, budget.unit) == (one.budget, one.unit):
-                span = self.running(budget)
-                account, kept = Account(budget.name, one.key, span.period), span.period == one.period
-                if not kept and one.most is None and not one.unset:
-                    return None
-                return Adjustment(
-                    one.id, budget, account, span.ends, one.most, one.unset, one.granted if kept else 0,
-                    one.until if kept else 0, one.forgiven if kept else 0,
-                )  # fmt: skip
-        return None
 
 
 def _limit(limit: config.Limit) -> dict[str, Json]:

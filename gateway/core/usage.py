@@ -130,7 +130,3 @@ class Usages(Port):
     async def adjusted(self, budget: Budget, key: str, limit: int) -> list[Adjusted]:
         """The newest adjustments of an account, in all its periods, newest first."""
         ...
-
-    async def recent(self, since: float) -> list[Adjusted]:
-        """The adjustments recorded since then (epoch seconds), oldest first."""
-        ...

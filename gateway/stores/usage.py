@@ -121,9 +121,6 @@ class UsageBook:
     async def adjusted(self, budget: Budget, key: str, limit: int) -> list[Adjusted]:
         return await self._asked(ASK_SECONDS, lambda: self._questions.adjusted(budget, key, limit))
 
-    async def recent(self, since: float) -> list[Adjusted]:
-        return await self._asked(ASK_SECONDS, lambda: self._questions.recent(since))
-
     async def check(self) -> None:
         """The port Checked."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._check)

@@ -74,9 +74,6 @@ class Questions:
         where = " WHERE budget = ? AND unit = ? AND key = ? ORDER BY seq DESC LIMIT ?"
         return _history(self._database.execute(_HISTORY + where, (budget.name, budget.unit, key, limit)))
 
-    def recent(self, since: float) -> list[Adjusted]:
-        return _history(self._database.execute(f"{_HISTORY} WHERE moment >= ? ORDER BY seq", (since,)))
-
     def usage(self, query: UsageQuery) -> UsagePage:
         where, values = _where(query)
         columns = [_DIMENSION[name] for name in query.by]
