@@ -16,8 +16,8 @@ core/reasons core/records core/redaction core/sse
 stages/capture stages/credentials stages/decide stages/forward stages/fulfil stages/identify stages/kept stages/ledger
 stages/meter stages/record stages/scopes stages/verify
 wire/answers wire/asgi wire/connection wire/crowd wire/cycle wire/door wire/field_names wire/forwarded wire/head wire/headers wire/http1
-wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/streams wire/target
-wire/upstream wire/ways
+wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/ration wire/streams
+wire/target wire/upstream wire/ways
 log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
 ledger/limits
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
