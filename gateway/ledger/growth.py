@@ -19,7 +19,7 @@ from gateway.ledger.budgets import STEP_BYTES
 class Growth:
     """One step of one exchange: what it came to so far, and what is wanted of each of its accounts."""
 
-    __slots__ = ("_bytes", "_exchange", "_output", "_used", "_wanted", "_worst", "asks")
+    __slots__ = ("_bytes", "_exchange", "_less", "_output", "_used", "_wanted", "_worst", "asks")
 
     def __init__(self, exchange: Exchange, output: int, bytes: int) -> None:
         self._exchange: Final = exchange
@@ -32,6 +32,7 @@ class Growth:
         self._worst: Final = worst
         self._used: Final = [_amount(exchange, charge, so_far, bytes) for charge in exchange.charges]
         self._wanted: Final = [_amount(exchange, charge, worst, bytes + STEP_BYTES) for charge in exchange.charges]
+        self._less = False
         self.asks = self._asks(None)
 
     @property
@@ -53,8 +54,10 @@ class Growth:
                 if charge.account is ask.account:
                     charge.reserved += ask.amount
                     charge.marks += tuple([mark for name, mark in marks if name == ask.budget.name])
-        exchange.worst, exchange.last_step = self._worst, False
+        exchange.worst, exchange.last_step = self._worst, self._less
         make_room(exchange, self._output, self._bytes)
+        if self._less:  # it is not a whole step: each piece is looked at
+            exchange.room_tokens = min(exchange.room_tokens, self._output)
         return True
 
     def less(self, given: Given) -> list[ChargeAsk]:
@@ -65,7 +68,7 @@ class Growth:
         for used, charge in zip(self._used, self._exchange.charges, strict=True):
             if used > charge.reserved + more.get(charge.budget.name, 0):
                 return []
-        self.asks = asks
+        self.asks, self._less = asks, True
         return asks
 
     def _asks(self, left: dict[str, int] | None) -> list[ChargeAsk]:
