@@ -24,6 +24,7 @@ from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
+from gateway.control.prices import Prices
 from gateway.control.problem import answer, problem
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
@@ -96,6 +97,7 @@ class Api:
             *self._fleet.ways(),
             *self._budgets.ways(),
             *self._usage.ways(),
+            *Prices(self._snapshot).ways(),
             *self._upstreams.ways(),
         ]
 

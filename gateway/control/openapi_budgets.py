@@ -1,4 +1,4 @@
-"""What openapi.py says of limits, budgets, their accounts and usage; the routes are budgets.py's and usage.py's."""
+"""What openapi.py says of limits, budgets, accounts, prices and usage; the routes are budgets.py's and their likes'."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def paths() -> dict[str, Json]:
             "post": _change("Top up, grant until a time, or reset", "AdjustAccount"),
         },
         "/api/v1/usage": {"get": _usage()},
+        "/api/v1/prices": {"get": _read("The price list in force", _ref("Prices"))},
     }
 
 
@@ -70,6 +71,11 @@ def schemas() -> dict[str, Json]:
         "ends": _DATE, "grants": {"type": "array", "items": grant, "description": "those that end before the period"},
         "adjustments": {"type": "array", "items": _ref("Adjustment"), "description": "newest first"},
         "etag": {"type": "string", "description": "for If-Match"},
+    }  # fmt: skip
+    price: dict[str, Json] = {
+        "kind": {"enum": ["models", "tools", "agents", "http"]}, "pattern": _TEXT, "upstream": _TEXT,
+        "valid_from": _TEXT, "valid_until": _TEXT, "per_call": _TEXT, "reported_up_to": _TEXT, "input": _TEXT,
+        "output": _TEXT, "tiers": {"type": "array", "items": {"type": "object"}}, "services": {"type": "object"},
     }  # fmt: skip
     counts: dict[str, Json] = {name: {"type": "integer"} for name in COUNTS}
     counts["usd"] = {"type": "string", "description": "a decimal string"}
@@ -100,6 +106,14 @@ def schemas() -> dict[str, Json]:
             "key", "amount",
         ),
         "AdjustAccount": _object({"key": _VALUES, "act": act, "amount": _AMOUNT, "until": _DATE, **why}, "key", "act"),
+        "Prices": _object(
+            {
+                "listed": {"type": "boolean", "description": "false: there is no price list"}, "currency": _TEXT,
+                "revision": {"type": "string", "description": "digest of the file"},
+                "rows": {"type": "array", "items": _object(price, "kind", "pattern")},
+            },
+            "listed", "rows",
+        ),
         "Usage": _object(
             {
                 "by": {"type": "array", "items": _TEXT},

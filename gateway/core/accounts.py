@@ -377,6 +377,10 @@ class Pricing(Port):
         """Names the list, "" where there is none."""
         ...
 
+    def listing(self) -> list[Json]:
+        """The list's rows, as people wrote them: prices as decimal strings of dollars, tokens by the million."""
+        ...
+
     def worst(self, exchange: Exchange, output: int = 0) -> Worst:
         """The most that this call may come to; of a stepwise one, with so many tokens of output seen, to the end of its
         next step."""

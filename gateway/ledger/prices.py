@@ -21,7 +21,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.core.accounts import MOST, STEP_TOKENS, Worst
+from gateway.core.canonical import Json
 from gateway.core.exchange import Call, Exchange, Usage
+from gateway.core.records import second
 from gateway.core.settlement import charged
 from gateway.ledger.estimates import Reach, input_tokens, output_tokens, sent_bytes
 
@@ -176,6 +178,9 @@ class PriceTable:
         self.revision: Final = revision
         self._known: dict[tuple[str, str, str], Sequence[Row]] = {}
 
+    def listing(self) -> list[Json]:
+        return [document(row) for row in self.rows]
+
     def worst(self, exchange: Exchange, output: int = 0) -> Worst:
         call = exchange.call
         if not charged(call.action):
@@ -318,3 +323,39 @@ def _billed(row: Row, call: Call, told: str) -> Sequence[Sequence[Level]]:
         return (row.levels,)
     found = row.services.get(tier)
     return (found,) if found is not None else (row.levels, *row.services.values())
+
+
+def document(row: Row) -> dict[str, Json]:
+    """A row as it is written, with what its defaults come to."""
+    found: dict[str, Json] = {"kind": row.kind, "pattern": row.pattern}
+    if row.upstream:
+        found["upstream"] = row.upstream
+    if row.begins:
+        found["valid_from"] = second(row.begins)[:10]
+    if row.ends:
+        found["valid_until"] = second(row.ends - 1)[:10]
+    if row.levels:
+        found |= _levels(row.levels)
+        found["reasoning_hidden"] = row.hidden
+        found["services"] = {name: _levels(levels) for name, levels in row.services.items()}
+    if row.per_call or not row.levels:
+        found["per_call"] = _decimal(row.per_call, 12)
+    if row.reported is not None:
+        found["reported_up_to"] = _decimal(row.reported, 12)
+    for name, bound in (("max_input_tokens", row.reach.max_input), ("max_output_tokens", row.reach.max_output)):
+        if bound is not None:
+            found[name] = bound
+    return found
+
+
+def _levels(levels: Sequence[Level]) -> dict[str, Json]:
+    plain, *others = levels
+    found: dict[str, Json] = {name: _decimal(getattr(plain.rates, name), 6) for name in Rates.__slots__}
+    if others:
+        found["tiers"] = [{"above": level.above} | _levels([Level(0, level.rates)]) for level in others]
+    return found
+
+
+def _decimal(value: int, digits: int) -> str:
+    whole, part = divmod(value, 10**digits)
+    return f"{whole}.{part:0{digits}d}".rstrip("0").rstrip(".")

@@ -55,10 +55,12 @@ from gateway.trust.keys import KeyRing
 from gateway.trust.pins import Pins
 from gateway.trust.tools import Named, Pin
 from gateway.trust.watched import PinSettings
+from tests.ledger.pricing import prices
 
 TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
 FLEET_TOKEN = "t0ken-of-the-fleet-77d2c554f1c9a0be"
 HOST = "127.0.0.1:8081"
+PRICES = "models: [{model: m*, input: 0.15, output: 2, tiers: [{above: 9, input: 1, output: 4}]}]\nfree: {tools: [a/*]}"
 EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
 
 
@@ -193,7 +195,7 @@ def snapshot() -> Snapshot:
         authenticator=unused,
         engine=engine,
         ledger=ledger,
-        prices=unused,
+        prices=prices(PRICES),
         public_url="http://127.0.0.1:8080",
         hosts=frozenset({"127.0.0.1"}),
         origins=frozenset(),
