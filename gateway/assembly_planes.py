@@ -106,7 +106,7 @@ def admin_plane(
     clock: Clock,
 ) -> Front:
     """Raises CannotListen for TLS files that cannot be used."""
-    admin, tls = settings.admin, settings.tls
+    admin = settings.admin
     public_url = admin.public_url or f"http://{admin.listen}"
     hosts = LOOPBACK_HOSTS if admin.listen.loopback else frozenset()
     name = urlsplit(public_url).hostname or ""
@@ -135,14 +135,19 @@ def admin_plane(
         clock=clock,
         version=__version__,
     )
+    return _admin_front(settings, plane, events)
+
+
+def _admin_front(settings: config.Settings, plane: Admin, events: Noise) -> Front:
+    listen, tls = settings.admin.listen, settings.tls
     return Front(
         make_admin(plane),
-        host=admin.listen.host,
-        port=admin.listen.port,
+        host=listen.host,
+        port=listen.port,
         limits=FrontLimits(),
         events=events,
-        clock=clock,
-        tls=server_tls(str(tls.cert), str(tls.key)) if tls and not admin.listen.loopback else None,
+        clock=plane.clock,
+        tls=server_tls(str(tls.cert), str(tls.key)) if tls and not listen.loopback else None,
     )
 
 

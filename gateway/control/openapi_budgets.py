@@ -8,6 +8,7 @@ from gateway.core.usage import COUNTS, DIMENSIONS, ROWS_MOST
 _TEXT: Json = {"type": "string"}
 _DATE: Json = {"type": "string", "format": "date-time"}
 _AMOUNT: dict[str, Json] = {"type": "string", "description": "a decimal string in the budget's unit"}
+_BOXES: dict[str, Json] = dict.fromkeys(("most", "granted", "reserved", "settled", "left"), _AMOUNT)
 _VALUES: Json = {
     "type": "array",
     "items": {"type": ["string", "null"]},
@@ -50,7 +51,6 @@ def paths() -> dict[str, Json]:
 
 
 def schemas() -> dict[str, Json]:
-    boxes: dict[str, Json] = dict.fromkeys(("most", "granted", "reserved", "settled", "left"), _AMOUNT)
     settings: dict[str, Json] = {
         "name": _TEXT, "key": {"type": "array", "items": _TEXT}, "unit": {"enum": ["usd", "tokens", "calls", "bytes"]},
         "amount": _AMOUNT, "period": {"enum": ["hour", "day", "month", "rolling", "total"]},
@@ -58,6 +58,26 @@ def schemas() -> dict[str, Json]:
         "anchor": {"type": "integer"}, "carry": _TEXT,
         "window": {"type": "integer", "description": "seconds, of a rolling period"}, "begins": _DATE, "ends": _DATE,
     }  # fmt: skip
+    page: dict[str, Json] = {
+        "budget": _ref("Budget"),
+        "accounts": {"type": "array", "items": _object({"key": _VALUES, **_BOXES}, "key", *_BOXES)},
+        "next": {"type": ["string", "null"], "description": "`cursor` of the next page"},
+    }
+    most: Json = {"type": ["string", "null"], "description": "a decimal string in its unit; null: the budget's own"}
+    why: dict[str, Json] = {"why": {"type": "string", "maxLength": 1000}}
+    act: dict[str, Json] = {"act": {"enum": ["top-up", "grant", "reset"]}, "amount": _AMOUNT, "until": _DATE}
+    return {
+        "Budget": _object(settings, "name", "key", "unit", "amount", "period"),
+        "Budgets": _list("budgets", _ref("Budget")),
+        "Accounts": _object(page, *page),
+        "SetAmount": _object({"key": _VALUES, "amount": most, **why}, "key", "amount"),
+        "AdjustAccount": _object({"key": _VALUES, **act, **why}, "key", "act"),
+        **_account(),
+        "Usage": _summed(),
+    }
+
+
+def _account() -> dict[str, Json]:
     adjustment: dict[str, Json] = {
         "seq": {"type": "integer", "description": "of its record"}, "id": _TEXT, "time": _DATE,
         "action": {"enum": ["budget.set", "budget.top-up", "budget.grant", "budget.reset"]}, "by": _TEXT,
@@ -66,17 +86,19 @@ def schemas() -> dict[str, Json]:
     grant: Json = _object({"amount": _AMOUNT, "until": _DATE}, "amount", "until")
     account: dict[str, Json] = {
         "budget": _TEXT, "unit": _TEXT, "period": {"type": "string", "description": "when it began; empty for none"},
-        "key": _VALUES, **boxes, "configured": {**_AMOUNT, "description": "the budget's own amount"},
+        "key": _VALUES, **_BOXES, "configured": {**_AMOUNT, "description": "the budget's own amount"},
         "handed_over": {**_AMOUNT, "description": "what the period before left; it is part of granted"},
         "ends": _DATE, "grants": {"type": "array", "items": grant, "description": "those that end before the period"},
         "adjustments": {"type": "array", "items": _ref("Adjustment"), "description": "newest first"},
         "etag": {"type": "string", "description": "for If-Match"},
     }  # fmt: skip
-    price: dict[str, Json] = {
-        "kind": {"enum": ["models", "tools", "agents", "http"]}, "pattern": _TEXT, "upstream": _TEXT,
-        "valid_from": _TEXT, "valid_until": _TEXT, "per_call": _TEXT, "reported_up_to": _TEXT, "input": _TEXT,
-        "output": _TEXT, "tiers": {"type": "array", "items": {"type": "object"}}, "services": {"type": "object"},
-    }  # fmt: skip
+    return {
+        "Adjustment": _object(adjustment, "seq", "id", "time", "action", "by"),
+        "Account": _object(account, "budget", "unit", "period", "key", "configured", *_BOXES, "adjustments", "etag"),
+    }
+
+
+def _summed() -> Json:
     counts: dict[str, Json] = {name: {"type": "integer"} for name in COUNTS}
     counts["usd"] = {"type": "string", "description": "a decimal string"}
     row: Json = {
@@ -85,46 +107,14 @@ def schemas() -> dict[str, Json]:
         "properties": {**dict.fromkeys(DIMENSIONS, _TEXT), **counts},
         "description": "the values that were asked by, and what is not 0",
     }
-    why: dict[str, Json] = {"why": {"type": "string", "maxLength": 1000}}
-    most: Json = {"type": ["string", "null"], "description": "a decimal string in its unit; null: the budget's own"}
-    act: Json = {"enum": ["top-up", "grant", "reset"]}
-    return {
-        "Budget": _object(settings, "name", "key", "unit", "amount", "period"),
-        "Budgets": _list("budgets", _ref("Budget")),
-        "Accounts": _object(
-            {
-                "budget": _ref("Budget"),
-                "accounts": {"type": "array", "items": _object({"key": _VALUES, **boxes}, "key", *boxes)},
-                "next": {"type": ["string", "null"], "description": "`cursor` of the next page"},
-            },
-            "budget", "accounts", "next",
-        ),
-        "Adjustment": _object(adjustment, "seq", "id", "time", "action", "by"),
-        "Account": _object(account, "budget", "unit", "period", "key", "configured", *boxes, "adjustments", "etag"),
-        "SetAmount": _object(
-            {"key": _VALUES, "amount": most, **why},
-            "key", "amount",
-        ),
-        "AdjustAccount": _object({"key": _VALUES, "act": act, "amount": _AMOUNT, "until": _DATE, **why}, "key", "act"),
-        "Prices": _object(
-            {
-                "listed": {"type": "boolean", "description": "false: there is no price list"}, "currency": _TEXT,
-                "revision": {"type": "string", "description": "digest of the file"},
-                "rows": {"type": "array", "items": _object(price, "kind", "pattern")},
-            },
-            "listed", "rows",
-        ),
-        "Usage": _object(
-            {
-                "by": {"type": "array", "items": _TEXT},
-                "rows": {"type": "array", "items": row},
-                "total": row,
-                "next": {"type": ["integer", "null"], "description": "`cursor` of the next page"},
-                "size": {"type": "integer", "description": "how many records of the log are counted"},
-            },
-            "by", "rows", "total", "next", "size",
-        ),
-    }  # fmt: skip
+    found: dict[str, Json] = {
+        "by": {"type": "array", "items": _TEXT},
+        "rows": {"type": "array", "items": row},
+        "total": row,
+        "next": {"type": ["integer", "null"], "description": "`cursor` of the next page"},
+        "size": {"type": "integer", "description": "how many records of the log are counted"},
+    }
+    return _object(found, *found)
 
 
 def _usage() -> Json:
