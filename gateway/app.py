@@ -14,26 +14,27 @@ from random import SystemRandom
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Candidate, Materials, refuse_cold
-from gateway.assembly_bundles import Commit, Desk, Policies, own_name
+from gateway.assembly import Assembly
+from gateway.assembly_bundles import Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
 from gateway.assembly_cards import make_cards
+from gateway.assembly_changes import Changes
 from gateway.assembly_counters import Counting
-from gateway.assembly_crew import Alone, Crew, Office
+from gateway.assembly_crew import Crew, Office
 from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_ledger import Ledgers
-from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
+from gateway.assembly_life import SystemClock, every, log_status, open_log, recorded_origin
 from gateway.assembly_notices import Notices, notice_gauges
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, telling, traces, usage_book
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
-from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
+from gateway.assembly_trust import Descriptors, configured_key_sets, make_fetcher
 from gateway.assembly_upstreams import RunningUpstreams, Upkeep
 from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
-from gateway.assembly_workers import Begin, Change, SourceBook
+from gateway.assembly_workers import Begin, SourceBook
 from gateway.control.readiness import Readiness
 from gateway.core.accounts import Counters
 from gateway.core.canonical import Json
@@ -45,7 +46,6 @@ from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, Reco
 from gateway.core.snapshot import Snapshot
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
-from gateway.pdp.sources import PolicySource
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
@@ -74,7 +74,7 @@ from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
-from gateway.wire.upstream import Clients, Targets
+from gateway.wire.upstream import Clients
 
 
 def build_pipeline(
@@ -164,7 +164,7 @@ class App:
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.comparisons = Comparisons(self.clock.time)
-        self.counting = Counting(settings, self.node, self.clock)
+        self.counting = Counting(settings, self.node, self.clock, lambda: log_standing(self.log))
         self.counters: Counters = self.counting.counters
         self.upkeep = Upkeep(lambda: self.log, lambda: self.clients, self.ids, self.clock, SystemRandom().random)
         gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.upkeep, self.comparisons)
@@ -213,11 +213,18 @@ class App:
         )  # fmt: skip
         self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
-            self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
+            self.ring,
+            self.log,
+            self.node,
+            settings.data_dir / "keys",
+            self.ids,
+            self.clock,
+            lambda: self.changes.keys(),
         )
         self.desk = Desk(
             self.policies, self.bundles, self.log, self.ids, self.clock,
-            lambda: own_name(self.settings), self._swap_policy,
+            lambda: own_name(self.settings),
+            lambda source, commit: self.changes.policy(source, commit),
         )  # fmt: skip
         self.accounts = RunningAccounts(lambda: self.settings, lambda: self.snapshot, self.counters, self.clock)
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
@@ -228,12 +235,11 @@ class App:
         self.readiness = Readiness(self._stands_on)
         self.noise = Noise(self.log, self.ids, self.clock)
         self.crew = Crew(workers, settings, self._office(), self._begin) if workers > 1 else None
-        self._changes = self.crew or Alone()
+        self.changes = Changes(self)
         self._front = self.crew or self._make_front()
         self.metrics.elsewhere = self.crew
         self._admin: Front | None = None
         self._background: list[asyncio.Task[None]] = []
-        self._reloading = asyncio.Lock()
         self._stopped = False
 
     @property
@@ -258,7 +264,7 @@ class App:
         await self.readiness.look()
         self._admin = self._make_admin()
         await self._admin.start()
-        self._activation("accepted", "start")
+        self.changes.note("accepted", "start")
         warn_of_report(self.settings.policy)
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
@@ -276,71 +282,9 @@ class App:
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
 
-    async def _rebuild(self) -> None:
-        """The same configuration over a changed ring."""
-        async with self._reloading:
-            candidate = self.assembly.build(self.settings, self.port)
-            await self.engines.start(candidate.snapshot)
-            await self._changes.prepare(self._change("keys", self.settings, candidate))
-            self.snapshot = self.assembly.keep(candidate)
-            await self._changes.commit()
-
-    async def _swap_policy(self, source: PolicySource | None, commit: Commit) -> None:
-        """The same configuration over another policy. What raises before the end leaves the running snapshot."""
-        async with self._reloading:
-            if self._stopped:
-                raise RuntimeError("the gateway is going down")
-            with self.policies.instead(source):
-                materials = await in_thread(self.assembly.with_policy, self.settings)
-            candidate = self.assembly.build(self.settings, self.port, materials)
-            await self.engines.start(candidate.snapshot)
-            await self._changes.prepare(self._change("policy", self.settings, candidate))
-            try:
-                await commit(candidate.snapshot)
-            except BaseException:
-                await self._changes.abort()
-                raise
-            self.snapshot = self.assembly.keep(candidate)
-            self.policies_read.keep()
-            await self._changes.commit()
-            self.streams.sweep()
-
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
-        async with self._reloading:
-            try:
-                refuse_cold(self.settings, settings)
-                rules = fetch_rules(settings)
-                self.policies.adopt(settings)
-                materials, targets = await in_thread(self._read, settings)
-                if self._stopped:
-                    raise RuntimeError("the gateway is going down")
-                candidate = self.assembly.build(settings, self.port, materials)
-                await self.engines.start(candidate.snapshot)
-                await self.counting.adopt(candidate.snapshot.ledger.budgets)
-                await self._changes.prepare(self._change("reload", settings, candidate))
-                self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
-            except Exception as error:
-                self.assembly.drop()
-                self.policies.adopt(self.settings)
-                self.wallet.keep(self.snapshot.upstreams.values())
-                self._activation("refused", str(error))
-                raise
-            self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
-            self.wallet.keep(self.snapshot.upstreams.values())
-            self.upkeep.adopt(self.snapshot.upstreams.values())
-            self.fetcher.adopt(*rules)
-            self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
-            self.settings = settings
-            self.policies_read.keep()
-            await self._changes.commit()
-            self.streams.sweep()
-            self._activation("accepted", "reload")
-            warn_of_report(settings.policy)
-
-    def _change(self, kind: str, settings: config.Settings, candidate: Candidate) -> Change:
-        sources = self.policies_read.in_force if kind == "keys" else self.policies_read.read
-        return Change(kind, settings, sources, candidate.snapshot.revision)
+        await self.changes.reload(settings)
 
     def _office(self) -> Office:
         return Office(
@@ -352,23 +296,19 @@ class App:
         sources = self.policies_read.in_force
         return Begin(number, count, self.node, self.settings, sources, self.port, known, nonce_key)
 
-    def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
-        """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
-        materials = self.assembly.read(settings)
-        return materials, self.clients.make(materials.upstreams.values())
-
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
-        self._activation("refused", why)
+        self.changes.note("refused", why)
 
     async def stop(self, grace_seconds: float) -> None:
         """Drains, settles, publishes a last checkpoint. Idempotent."""
         if self._stopped:
             return
         self._stopped = True
+        self.changes.stop()
         await self._front.drain(grace_seconds)
-        async with self._reloading:  # one that is under way finds that all is over
-            await self._close()
+        await self.changes.stopped()  # one that is under way finds that all is over
+        await self._close()
 
     async def _close(self) -> None:
         if self._admin is not None:
@@ -384,8 +324,8 @@ class App:
         await self.descriptors.aclose()
         await self.relays.aclose()
         await self.clients.aclose()
-        await self.counting.aclose()
         await self.log.close()
+        await self.counting.aclose()  # tells what the log has
         self.index.close()
         self.book.close()
         self.bundles.close()
@@ -419,10 +359,10 @@ class App:
             "vkey": self.log.vkey,
             "policy": policy_status(self.snapshot.engine, self.comparisons),
             "log": log_status(self.log),
-            "streams": len(self.streams) + self._changes.total("streams"),
+            "streams": len(self.streams),
             "exchanges": self._front.exchanges,
-            "malformed": self.noise.total + self._changes.total("malformed"),
-            **self._changes.status(),
+            "malformed": self.noise.total,
+            **(self.crew.status(len(self.streams), self.noise.total) if self.crew is not None else {}),
         }
 
     def _make_front(self) -> Front:
@@ -476,25 +416,7 @@ class App:
         if self.assembly.api_keys is not None:
             await asyncio.to_thread(self.assembly.api_keys.poll)
         await asyncio.to_thread(self.wallet.poll)
-        await self._reprice()
-
-    async def _reprice(self) -> None:
-        """The same configuration over a price list that was written anew; one that cannot be used changes nothing."""
-        async with self._reloading:
-            try:
-                materials = await in_thread(self.assembly.with_prices, self.settings)
-            except (config.ConfigError, OSError) as error:
-                self._activation("refused", f"prices: {error}")
-                return
-            if materials is None or self._stopped:
-                return
-            candidate = self.assembly.build(self.settings, self.port, materials)
-            await self.engines.start(candidate.snapshot)
-            self.snapshot = self.assembly.keep(candidate)
-            self._activation("accepted", "prices")
+        await self.changes.prices()
 
     async def _flush_noise(self) -> None:
         self.noise.flush()
-
-    def _activation(self, effect: str, why: str) -> None:
-        note_activation(self.log, self.snapshot, effect, why, ids=self.ids, clock=self.clock)

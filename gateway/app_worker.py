@@ -169,9 +169,11 @@ class WorkerApp:
         change: Change = unpacked(said)
         self.policies.told = change.sources
         targets: Targets | None = None
+        materials: Materials | None = None
         if change.kind == "keys":
             await asyncio.to_thread(self.ring.refresh)
-            materials: Materials | None = None
+        elif change.kind == "prices":
+            materials = await in_thread(self.assembly.with_prices, change.settings)
         elif change.kind == "policy":
             materials = await in_thread(self.assembly.with_policy, change.settings)
         else:

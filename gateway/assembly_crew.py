@@ -104,12 +104,6 @@ class Alone:
 
     async def abort(self) -> None: ...
 
-    def total(self, name: str) -> int:
-        return 0
-
-    def status(self) -> dict[str, Json]:
-        return {}
-
 
 class Crew:
     """`begin` makes what worker n begins with, of what is in force when it is called."""
@@ -357,18 +351,19 @@ class Crew:
                 found[key] = max(before, value) if name in _MOST else before + value
         return list(found.items())
 
-    def total(self, name: str) -> int:
-        """`streams` or `malformed` of all workers."""
-        dead = self._malformed if name == "malformed" else 0
-        return dead + sum(int(member.meters[name]) for member in self._living())
-
-    def status(self) -> dict[str, Json]:
+    def status(self, streams: int, malformed: int) -> dict[str, Json]:
+        """`streams` and `malformed` are the owner's own."""
+        living = self._living()
         workers: list[Json] = [
             {"worker": number, "pid": member.process.pid, "serves": member.serves,
              "exchanges": int(member.meters.get("exchanges", 0))}
             for number, member in sorted(self._members.items())
         ]  # fmt: skip
-        return {"workers": workers}
+        return {
+            "streams": streams + sum(int(member.meters["streams"]) for member in living),
+            "malformed": malformed + self._malformed + sum(int(member.meters["malformed"]) for member in living),
+            "workers": workers,
+        }
 
     async def check(self) -> None:
         """The port Checked."""

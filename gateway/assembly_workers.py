@@ -51,7 +51,7 @@ class Begin:
 @dataclass(frozen=True, slots=True)
 class Change:
     """A snapshot to build beside the one in force. `kind`: `reload` reads everything anew, `policy` another policy
-    alone, `keys` follows the key ring. `revision` is what must come of it."""
+    alone, `prices` another price list, `keys` follows the key ring. `revision` is what must come of it."""
 
     kind: str
     settings: config.Settings
