@@ -69,7 +69,9 @@ class ReportedCost:
             return
         try:
             for event in self._scanner.feed(chunk):
-                if event.data is not None:
+                if len(event.raw) > KEPT_BYTES:
+                    self._lost = True
+                elif event.data is not None:
                     self._document(event.data)
         except Malformed:
             self._lost = True
