@@ -24,7 +24,7 @@ from gateway.assembly_crew import Crew, Office
 from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_ledger import Ledgers
-from gateway.assembly_life import SystemClock, every, log_status, open_log, recorded_origin
+from gateway.assembly_life import SystemClock, every, log_standing, log_status, open_log, recorded_origin
 from gateway.assembly_notices import Notices, notice_gauges
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, telling, traces, usage_book
 from gateway.assembly_policy import Engines, make_engine
@@ -172,6 +172,15 @@ class App:
             self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices), *self.counting.gauges()]
         )
         self.traces = traces(settings, self.node, self.clock)
+        self._admin: Front | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._stopped = False
+        self._believe(settings)
+        self._record(settings)
+        self._reach(settings, workers)
+
+    def _believe(self, settings: config.Settings) -> None:
+        """Keys, cards, policy; and the first snapshot."""
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
         self.wallet = Wallet(self.fetcher, read_yaml, self.clock)
@@ -195,12 +204,9 @@ class App:
         self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
         self.policies_read.keep()
-        self.clients = Clients()
-        self.clients.adopt(self.snapshot.upstreams.values())
-        self.held = HeldBreakers(settings.data_dir / "breakers.json")
-        self.upkeep.adopt(self.snapshot.upstreams.values(), self.held.read())
-        self.resources = ProtectedResources(self.clients)
-        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
+
+    def _record(self, settings: config.Settings) -> None:
+        """The log, what follows it, and what is recorded besides exchanges."""
         self.index = record_index(settings.data_dir, lambda: self.log.size + self.log.unsequenced)
         self.book = usage_book(settings.data_dir, self.clock, lambda: self.log.size + self.log.unsequenced)
         self.log = open_log(
@@ -213,20 +219,24 @@ class App:
         )  # fmt: skip
         self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
-            self.ring,
-            self.log,
-            self.node,
-            settings.data_dir / "keys",
-            self.ids,
-            self.clock,
+            self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock,
             lambda: self.changes.keys(),
-        )
+        )  # fmt: skip
         self.desk = Desk(
             self.policies, self.bundles, self.log, self.ids, self.clock,
             lambda: own_name(self.settings),
             lambda source, commit: self.changes.policy(source, commit),
         )  # fmt: skip
         self.accounts = RunningAccounts(lambda: self.settings, lambda: self.snapshot, self.counters, self.clock)
+
+    def _reach(self, settings: config.Settings, workers: int) -> None:
+        """Upstreams, sessions, and the door."""
+        self.clients = Clients()
+        self.clients.adopt(self.snapshot.upstreams.values())
+        self.held = HeldBreakers(settings.data_dir / "breakers.json")
+        self.upkeep.adopt(self.snapshot.upstreams.values(), self.held.read())
+        self.resources = ProtectedResources(self.clients)
+        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
@@ -238,9 +248,6 @@ class App:
         self.changes = Changes(self)
         self._front = self.crew or self._make_front()
         self.metrics.elsewhere = self.crew
-        self._admin: Front | None = None
-        self._background: list[asyncio.Task[None]] = []
-        self._stopped = False
 
     @property
     def port(self) -> int:

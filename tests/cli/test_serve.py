@@ -128,12 +128,6 @@ def test_another_node_on_the_same_log_refuses_the_start(folder: Path, vkey: str,
     assert "gw-1" in found.stderr
 
 
-def test_more_workers_are_refused_in_this_version(shell: Shell, folder: Path) -> None:
-    found = shell("serve", "--config", "gateway.yaml", "--workers", 2)
-    assert found.code == 2
-    assert "not in this version" in found.err
-
-
 def test_a_rotated_log_key_serves_on_the_same_log(folder: Path, shell: Shell) -> None:
     with serving() as served:
         first = served.announced["vkey"]
