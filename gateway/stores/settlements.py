@@ -27,7 +27,7 @@ _AT: Final[dict[str, int]] = {name: at for at, name in enumerate(COUNTS) if name
 _MARKS: Final = frozenset({"estimated", "unpriced"})
 _UNKNOWN: Final = COUNTS.index("unknown")
 _COUNTS: Final = len(COUNTS)
-_KEYS_MOST: Final = 16_384
+_KNOWN_MOST: Final = 4096
 
 Dims: TypeAlias = "tuple[str, str, str, str, str, str, str, str, str]"
 """day, org, team, agent, subject, upstream, type, resource, action."""
@@ -43,7 +43,18 @@ Settled: TypeAlias = "Sequence[tuple[AccountOf, int]]"
 class Sums:
     """One batch. `add` its entries in order."""
 
-    __slots__ = ("_keys", "_rows", "adjustments", "newest", "settled", "slices", "unreadable", "used")
+    __slots__ = (
+        "_charges",
+        "_counts",
+        "_keys",
+        "_rows",
+        "adjustments",
+        "newest",
+        "settled",
+        "slices",
+        "unreadable",
+        "used",
+    )
 
     def __init__(self) -> None:
         self.used: dict[Dims, list[int]] = {}
@@ -54,13 +65,16 @@ class Sums:
         self.newest = 0  # the newest moment that anything was settled at
         self._keys: dict[tuple[str | None, ...], str] = {}
         self._rows: dict[bytes, list[int]] = {}  # 5
+        self._counts: dict[bytes, Counts] = {}
+        self._charges: dict[bytes, Settled] = {}
 
     def add(self, seq: int, entry: bytes) -> None:
         try:
-            if entry.count(b'"kind":"') == 1:  # the only member of that name, so it is the record's
-                if entry.find(b'"kind":"intent"') >= 0:
+            at = entry.find(b'"kind":"')
+            if entry.find(b'"kind":"', at + 8) < 0:  # the only member of that name, so it is the record's
+                if entry.startswith(b'intent"', at + 8):
                     return
-                if entry.find(b'"kind":"outcome"') >= 0 and self._drawn(entry):
+                if entry.startswith(b'outcome"', at + 8) and self._drawn(entry):
                     return
             self._record(seq, orjson.loads(entry))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
@@ -101,13 +115,30 @@ class Sums:
                 return False
         name = entry[upstream : entry.find(b"}", upstream)]
         decides = entry[:acted] + entry[resource:end] + entry[subject : time + 19] + name
-        counts = _counts(orjson.loads(entry[used + 9 : entry.rfind(b'},"v":1') + 1]))
-        settled = self._settled(orjson.loads(budgets)) if budgets else ()
+        counts = self._counted(entry[used + 9 : entry.rfind(b'},"v":1') + 1])
+        settled = self._charged(budgets) if budgets else ()
         row = self._rows.get(decides)
         if row is None:
             row = self._rows[decides] = self._row(orjson.loads(entry))
         self._apply(row, counts, settled, entry[time + 9 : time + 36].decode() if settled else "")
         return True
+
+    def _counted(self, usage: bytes) -> Counts:
+        """Many calls used the same."""
+        found = self._counts.get(usage)
+        if found is None:
+            if len(self._counts) >= _KNOWN_MOST:
+                self._counts.clear()
+            found = self._counts[usage] = _counts(orjson.loads(usage))
+        return found
+
+    def _charged(self, budgets: bytes) -> Settled:
+        found = self._charges.get(budgets)
+        if found is None:
+            if len(self._charges) >= _KNOWN_MOST:
+                self._charges.clear()
+            found = self._charges[budgets] = self._settled(orjson.loads(budgets))
+        return found
 
     def _apply(self, row: list[int], counts: Counts, settled: Settled, time: str) -> None:
         """Behind everything that may find a record unreadable: it counts whole or not at all."""
@@ -134,7 +165,7 @@ class Sums:
         parts = tuple(values)
         found = self._keys.get(parts)
         if found is None:
-            if len(self._keys) >= _KEYS_MOST:
+            if len(self._keys) >= _KNOWN_MOST:
                 self._keys.clear()
             found = self._keys[parts] = key_text(parts)
         return found
