@@ -36,7 +36,7 @@ from gateway.core.accounts import (
 from gateway.core.ports import Clock
 from gateway.stores import redis_scripts as scripts
 from gateway.stores import redis_scripts_node as node_scripts
-from gateway.stores.redis_flying import GROW, TAKE, Closing, Taking
+from gateway.stores.redis_flying import GROW, TAKE, Closing, Taking, Turning
 from gateway.stores.redis_session import named
 from gateway.stores.redis_telling import tell
 from gateway.stores.redis_truth import Held, Truth
@@ -59,6 +59,7 @@ PLACE_SECONDS = 60  # a place whose node does not say that it lives is free afte
 _CLOSE: Final = named(scripts.CLOSE)
 _BALANCES: Final = named(node_scripts.BALANCES)
 _FORGIVE: Final = named(node_scripts.FORGIVE)
+_TURN: Final = named(node_scripts.TURN)
 _UNMARK: Final = named(node_scripts.UNMARK)
 _AWAY: Final = "the counters in Redis are away"
 _SLOW: Final = "Redis does not answer in time"
@@ -72,6 +73,7 @@ class RedisCounters:
     def __init__(self, names: Names, clock: Clock, wait: float) -> None:
         self.names: Final = names
         self.truth: Final = Truth()
+        self.heard = float("-inf")  # when Redis last said what time it is; monotonic
         self.waits = 0  # how many were told that nobody can say
         self._clock: Final = clock
         self._wait: Final = wait
@@ -126,7 +128,7 @@ class RedisCounters:
         now = int(self.now()) if charges else 0
         for charge in charges:
             if charge.account in held.amounts:
-                argv += self.truth.settle(charge, now)
+                argv += self.truth.settle(charge.budget, charge.account, charge.settled or 0, now)
                 keys.append(names.account(charge.account))
                 accounts.append(charge.account)
         link = self._link
@@ -136,6 +138,32 @@ class RedisCounters:
             return
         words = ("EVALSHA", _CLOSE, len(keys), *keys, *self._session[:2], *argv)
         link.send(packed(words), Closing(self, id, places, accounts))
+
+    def turn(self, id: str, budget: Budget, account: Account, spent: int) -> None:
+        """What was spent of a lease is settled, and the lease so much smaller. Never waits."""
+        held = self.truth.open.get(id)
+        if held is not None:
+            held.amounts[account] = max(0, held.amounts.get(account, 0) - spent)
+        figures = self.truth.settle(budget, account, spent, int(self.now()))
+        link, turning = self._link, Turning(self, id, account)
+        if link is None or held is None:
+            turning.lost()
+            return
+        keys = (self.names.state, self.names.opened, self.names.account(account))
+        link.send(
+            packed(("EVALSHA", _TURN, 3, *keys, *self._session[:2], id, held.amounts[account], *figures)), turning
+        )
+
+    def holds(self, id: str) -> bool:
+        """Whether the id has taken something that is not closed."""
+        return id in self.truth.open
+
+    def leave(self, id: str) -> None:
+        """Its places are free now, its amounts stay until it is closed. While Redis is away they wait for that."""
+        held, link = self.truth.open.get(id), self._link
+        if held is not None and link is not None:
+            for place in held.places:
+                link.send(packed(("ZREM", place, id)), _UNHEARD)
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
         if not accounts:
@@ -214,7 +242,8 @@ class RedisCounters:
 
     def tick(self, redis_seconds: float) -> None:
         """What Redis's clock said just now."""
-        self._offset = redis_seconds - self._clock.monotonic()
+        self.heard = self._clock.monotonic()
+        self._offset = redis_seconds - self.heard
 
     def now(self) -> float:
         """Redis's time, epoch seconds."""
@@ -368,6 +397,21 @@ class RedisCounters:
                 return await self._link.ask(*words)
         except TimeoutError:
             raise CountersUnavailable(_SLOW) from None
+
+
+class _Unheard:
+    """Nobody asks what became of it: it is done once more when the id is closed."""
+
+    __slots__ = ()
+
+    def answered(self, reply: object) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+
+_UNHEARD: Final = _Unheard()
 
 
 def _add(amounts: dict[Account, int], charges: Sequence[ChargeAsk]) -> None:

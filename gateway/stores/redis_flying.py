@@ -92,6 +92,27 @@ class Taking:
         self.counters.queue(self)
 
 
+class Turning:
+    """A TURN on its way."""
+
+    __slots__ = ("account", "counters", "id")
+
+    def __init__(self, counters: Counting, id: str, account: Account) -> None:
+        self.counters: Final = counters
+        self.id: Final = id
+        self.account: Final = account
+
+    def answered(self, reply: object) -> None:
+        if reply != 1:
+            self.lost()
+            self.counters.doubt(reply)
+
+    def lost(self) -> None:
+        truth = self.counters.truth
+        truth.dirty.add(self.account)
+        truth.resized.add(self.id)
+
+
 class Closing:
     """A CLOSE on its way."""
 

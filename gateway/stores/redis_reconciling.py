@@ -26,9 +26,11 @@ from gateway.stores.redis_counters import PLACE_SECONDS, RedisCounters
 from gateway.stores.redis_session import Session, named
 from gateway.stores.redis_telling import BATCH, match, tell
 from gateway.stores.redis_wire import Link, Server, Word
+from gateway.stores.redis_words import LEASE
 
 BEAT_SECONDS = 2.0
 ALIVE_SECONDS = 7  # behind its last beat
+REAP_SECONDS = 120  # of silence, after which a node uses its leases no more (redis_leases.py)
 LATELY_SECONDS = 15
 JOIN_SECONDS = 0.1
 
@@ -36,17 +38,18 @@ _HELLO: Final = named(scripts.HELLO)
 _JOIN: Final = named(scripts.JOIN)
 _BEAT: Final = named(scripts.BEAT)
 _KEEP: Final = named(scripts.KEEP)
+_REAP: Final = named(scripts.REAP)
 SCRIPTS: Final = (
     asking.TAKE, asking.GROW, asking.CLOSE, scripts.HELLO, scripts.MATCH, scripts.RESTORE, scripts.PUSH,
     scripts.SET_MOST, scripts.FORGIVE, scripts.JOIN, scripts.BEAT, scripts.KEEP, scripts.BALANCES,
-    scripts.UNMARK,
+    scripts.UNMARK, scripts.TURN, scripts.REAP,
 )  # fmt: skip
 
 _log = logging.getLogger("tollgate.counters")
 
 
 class Reconciling:
-    """`standing` gives what the log says of the running periods of the budgets, or of those that it is asked for."""
+    """`standing` gives what the log says of the running periods of all budgets; `tend` is called at each beat."""
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class Reconciling:
         servers: Sequence[Server],
         chance: Callable[[], float],
         standing: Callable[[], Awaitable[tuple[Sequence[Budget], Standing]]],
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
+        self._tend: Final = tend
         self._counters: Final = counters
         self._names: Final = counters.names
         self._standing: Final = standing
@@ -96,14 +101,16 @@ class Reconciling:
         counters.tick(hello[2] + hello[3] / 1e6)
         session: tuple[Word, ...] = (names.node, generation, run_id)
         known = epoch == run_id == self._run_id
-        await match(link, names, session, counters.truth)
+        # Figures first: what is released before they are told would be anybody's room for a moment.
         await tell(link, names, session, counters.truth, everything=not known)  # 2
+        await match(link, names, session, counters.truth)
         await self._keep(link, session)
         await self._join(link, session)  # 3
         self._run_id = run_id
         await tell(link, names, session, counters.truth)  # what was closed meanwhile
         counters.ready(link, generation, run_id)
         self.reconciled.set()
+        self._tend()
         self._beat = asyncio.create_task(self._beating(link, session), name="counters' beat")
 
     def _closed(self, why: str, failed: bool) -> None:
@@ -153,9 +160,12 @@ class Reconciling:
                 turns += 1
                 if turns % 10 == 0:
                     await self._keep(link, session)
+                    words = (*session[:2], REAP_SECONDS, f"{names.prefix}open:", LEASE)
+                    await link.ask("EVALSHA", _REAP, 2, names.state, names.nodes, *words)
                     counters.truth.forget(int(counters.now()))
                 if counters.truth.dirty:
                     await tell(link, names, session, counters.truth)
+                self._tend()
         except CountersUnavailable as error:
             link.end(str(error.args[0]))
 

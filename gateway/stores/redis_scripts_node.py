@@ -40,12 +40,12 @@ return missing
 """
 )
 
-# KEYS state open accounts...; ARGV node gen id amounts...: what an open exchange has reserved, put back.
+# KEYS state open accounts...; ARGV node gen id amounts...: what an open exchange has reserved, and nothing else.
 RESTORE: Final = (
     PRELUDE
     + NEWEST
     + """
-if call('HEXISTS', KEYS[2], ARGV[3]) == 1 then return 0 end
+release(KEYS[2], ARGV[3])
 local lines = {}
 for i = 3, #KEYS do
   call('HINCRBY', KEYS[i], 'r', tonumber(ARGV[i + 1]))
@@ -157,6 +157,40 @@ end
 if #away > 1 then return away end
 call('HSET', KEYS[1], 'epoch', ARGV[3])
 return {1}
+"""
+)
+
+# KEYS state open account; ARGV node gen id left value part window: of a lease, what was spent is settled, the rest
+# is held.
+TURN: Final = (
+    PRELUDE
+    + NEWEST
+    + """
+release(KEYS[2], ARGV[3])
+call('HINCRBY', KEYS[3], 'r', ARGV[4])
+call('HSET', KEYS[2], ARGV[3], KEYS[3] .. '\\n' .. ARGV[4])
+put(KEYS[3], ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), seconds())
+return 1
+"""
+)
+
+# KEYS state nodes; ARGV node gen silent prefix lease: what nodes that are silent for so long had leased is free again.
+REAP: Final = (
+    PRELUDE
+    + NEWEST
+    + """
+local dead, gone = call('ZRANGEBYSCORE', KEYS[2], '-inf', seconds() - tonumber(ARGV[3])), 0
+for i = 1, #dead do
+  local opened = ARGV[4] .. dead[i]
+  local ids = call('HKEYS', opened)
+  for j = 1, #ids do
+    if string.sub(ids[j], 1, #ARGV[5]) == ARGV[5] then
+      release(opened, ids[j])
+      gone = gone + 1
+    end
+  end
+end
+return gone
 """
 )
 

@@ -58,13 +58,14 @@ async def match(link: Link, names: Names, session: Sequence[Word], truth: Truth)
     missing = await link.ask("EVALSHA", _MATCH, 2, names.state, names.opened, *session[:2], *ids)
     if not isinstance(missing, list):
         raise CountersUnavailable("another connection counts under this node's name")
-    for name in missing:
-        id = name.decode()
+    for name in {*missing, *(id.encode() for id in truth.resized)}:
+        id = str(name, "utf-8")
         held = truth.open.get(id)
         if held is None:
             continue  # closed meanwhile: it holds nothing
         keys = [names.state, names.opened, *(names.account(account) for account in held.amounts)]
         await _done(link, "EVALSHA", _RESTORE, len(keys), *keys, *session[:2], id, *held.amounts.values())
+    truth.resized.clear()
 
 
 async def _done(link: Link, *words: Word) -> None:

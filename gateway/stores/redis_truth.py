@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from gateway.core.accounts import PARTS, Account, Budget, Charge, Standing, part
+from gateway.core.accounts import PARTS, Account, Budget, Standing, part
 
 DAY = 86_400
 KEPT_SECONDS = 75 * DAY  # from a period's begin: of a month, until the one behind it was filled with what is left
@@ -47,14 +47,15 @@ class Held:
 
 class Truth:
     """All of it. `dirty`: accounts that Redis was not surely told of (3); `unsent`: exchanges, with the keys of their
-    places, that it was not surely told to close."""
+    places, that it was not surely told to close; `resized`: ids that may hold something else there than here."""
 
-    __slots__ = ("accounts", "dirty", "most", "open", "seen", "unsent")
+    __slots__ = ("accounts", "dirty", "most", "open", "resized", "seen", "unsent")
 
     def __init__(self) -> None:
         self.accounts: Final[dict[Account, Own]] = {}
         self.open: Final[dict[str, Held]] = {}
         self.dirty: Final[set[Account]] = set()
+        self.resized: Final[set[str]] = set()
         self.unsent: list[tuple[str, Sequence[str]]] = []
         self.most: Final[dict[str, tuple[int | None, float]]] = {}  # by field: what an administrator set, and when
         self.seen: Final[set[str]] = set()  # adjustments
@@ -89,17 +90,16 @@ class Truth:
         if known is None or at >= known[1]:
             self.most[field] = (most, at)
 
-    def settle(self, charge: Charge, now: int) -> tuple[int, int, int]:
+    def settle(self, budget: Budget, account: Account, amount: int, now: int) -> tuple[int, int, int]:
         """A closed charge: the account's new figure, its part, its window."""
-        budget = charge.budget
-        own = self.own(charge.account, budget)
+        own = self.own(account, budget)
         at = 0
         if own.window:
             at = part(now, own.window)
             if at not in own.parts:
                 for old in [each for each in own.parts if each < at - PARTS]:
                     del own.parts[old]
-        value = own.parts[at] = own.parts.get(at, 0) + (charge.settled or 0)
+        value = own.parts[at] = own.parts.get(at, 0) + amount
         return value, at, own.window
 
     def entries(self, wanted: Iterable[Account]) -> Iterator[Entry]:

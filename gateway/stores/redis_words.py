@@ -15,6 +15,8 @@ from gateway.core.accounts import Account, Budget, ChargeAsk, Given, PlaceAsk, R
 
 LONG_KEY = 200  # characters of a key that is kept as it is
 
+LEASE: Final = "lease:"  # what ids of leases begin with; no exchange's does
+
 _MICRO: Final = 1000  # nanoseconds
 
 
@@ -69,6 +71,11 @@ def charge_words(ask: ChargeAsk) -> tuple[str | int, ...]:
 def grow_words(ask: ChargeAsk) -> tuple[str | int, ...]:
     budget = ask.budget
     return (ask.amount, ask.most, budget.window, set_field(budget, ask.account), marks_of(budget))
+
+
+def lease_key(account: Account) -> str:
+    """The id under which a lease of the account is held."""
+    return f"{LEASE}{sha256(f'{account.budget} {account.period} {account.key}'.encode()).hexdigest()}"
 
 
 def set_field(budget: Budget, account: Account) -> str:

@@ -62,7 +62,14 @@ async def owner(folder: Path) -> AsyncIterator[Counters]:
         clerk.lost(lambda exchange: None)
 
 
-BACKENDS: dict[str, Backend] = {"memory": memory, "redis": strict_redis, "owner": owner}
+@asynccontextmanager
+async def leased_redis(folder: Path) -> AsyncIterator[Counters]:
+    with redis_server() as found:
+        async with redis_node(found.at()) as gateway:
+            yield gateway.leases
+
+
+BACKENDS: dict[str, Backend] = {"memory": memory, "redis": strict_redis, "redis-lease": leased_redis, "owner": owner}
 
 
 async def taken(counters: Counters, ask: Ask) -> Given:

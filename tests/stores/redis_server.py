@@ -20,6 +20,7 @@ import redis
 from gateway.core.accounts import Budget, Standing, Tally
 from gateway.core.ports import Clock
 from gateway.stores.redis_counters import RedisCounters
+from gateway.stores.redis_leases import LeasedCounters
 from gateway.stores.redis_reconciling import Reconciling
 from gateway.stores.redis_wire import Server
 from gateway.stores.redis_words import Names
@@ -127,10 +128,19 @@ class Node:
     """One gateway's counters with what keeps them connected."""
 
     def __init__(
-        self, servers: Sequence[Server], name: str, wait: float, log: Log | None = None, clock: Clock | None = None
+        self,
+        servers: Sequence[Server],
+        name: str,
+        wait: float,
+        log: Log | None = None,
+        clock: Clock | None = None,
+        share: float = 0.05,
     ) -> None:
         self.counters = RedisCounters(Names("tollgate", name), clock or RealClock(), wait)
-        self.keeping = Reconciling(self.counters, servers, random.random, (log or Log()).standing)
+        self.leases = LeasedCounters(
+            self.counters, clock or RealClock(), lambda: len(self.keeping.peers), share, lasts=90.0
+        )
+        self.keeping = Reconciling(self.counters, servers, random.random, (log or Log()).standing, self.leases.tend)
 
     async def there(self, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
@@ -139,14 +149,20 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    *servers: Server, name: str = "gw-1", wait: float = 2.0, log: Log | None = None, clock: Clock | None = None
+    *servers: Server,
+    name: str = "gw-1",
+    wait: float = 2.0,
+    log: Log | None = None,
+    clock: Clock | None = None,
+    share: float = 0.05,
 ) -> AsyncIterator[Node]:
-    found = Node(servers, name, wait, log, clock)
+    found = Node(servers, name, wait, log, clock, share)
     found.keeping.start()
     try:
         await found.there()
         yield found
     finally:
+        found.leases.release()
         await found.keeping.aclose()
 
 
