@@ -209,13 +209,13 @@ class Breaker:
             self._slow[part] += 1
         settings = self._settings
         calls = sum(self._calls)
-        if calls < settings.calls:
+        if calls < settings.calls or not (failed or slow):
             return ""
         wrong = sum(self._failures)
-        if settings.rate and failed and wrong * 1000 >= settings.rate * calls:
+        if settings.rate and wrong * 1000 >= settings.rate * calls:
             return f"{wrong} of {calls} calls failed within {settings.window_s:g} s"
         late = sum(self._slow)
-        if settings.slow_rate and slow and late * 1000 >= settings.slow_rate * calls:
+        if settings.slow_rate and late * 1000 >= settings.slow_rate * calls:
             return f"{late} of {calls} calls within {settings.window_s:g} s took longer than {settings.slow_s:g} s"
         return ""
 
