@@ -9,6 +9,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+JUNK = {
+    "junk": b"HTTP/1.1 two hundred\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50,
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "heads": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
+    "silence": b"",
+}
 HALF = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nhalf of"
 
 
@@ -74,8 +81,8 @@ def playing(replica: Replica) -> type[BaseHTTPRequestHandler]:
             if mode == "drop" or (mode == "drop-once" and asked == 1):
                 self.end()
                 return
-            if mode == "cut":
-                self.wfile.write(HALF)
+            if mode == "cut" or mode in JUNK:
+                self.wfile.write(JUNK.get(mode, HALF))
                 self.end()
                 return
             said: dict[str, Any] = {"who": replica.name, "asked": asked, "host": self.headers["host"]}

@@ -4,12 +4,15 @@ the upstream sees, and what is written down."""
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rig import Running, gateway, until
 
 from tests.flows.canned import open_policy, say
@@ -180,3 +183,36 @@ def test_repeats_stay_within_their_share_while_everything_fails(tmp_path: Path) 
         assert {get(running).status for _ in range(200)} == {503}
         assert 200 < a.asked <= 220
         assert running.app.upkeep.retrying.counts()["files"][0] == a.asked - 200
+
+
+@pytest.mark.parametrize(
+    "fault", ["drop", "cut", "hang", "500", "junk", "interim", "chunks", "heads", "silence", "killed"]
+)
+def test_whatever_it_does_callers_wait_for_a_few_calls_and_no_longer(tmp_path: Path, fault: str) -> None:
+    """Every fault opens it within its failures, each within the deadlines; nothing is left behind in the gateway."""
+    times = {"connect": "200ms", "response": "200ms", "idle": "200ms"}
+    retries = {"attempts": 2, "budget": "10%", "least": 0, "pause": "1ms", "window": "1h"}
+    wanted = {"breaker": BREAKER, "retries": retries, "timeouts": times}
+    with replicas("a") as [a], gateway(tmp_path, **settings(tmp_path, a, **wanted)) as running:
+        assert get(running).status == 200
+        if fault == "killed":
+            a.kill()
+        else:
+            a.behaves(fault)
+        before = descriptors()
+        started = time.monotonic()
+        said = [get(running) for _ in range(40)]
+        took = time.monotonic() - started
+        assert [item.status for item in said[3:]] == [503] * 37
+        assert all(item.json()["reason"] == "breaker_open" for item in said[3:])
+        assert took < 10, "three deadlines, and the rest at once"
+        if fault != "killed":
+            a.behaves("well")
+            assert a.asked <= 1 + 3 + 1, "the calls, and a tenth of them repeated"
+        until(lambda: running.app.clients.in_flight()["files"] == 0, what="the end of all connections")
+        until(lambda: descriptors() <= before, what="as many descriptors as before")
+        assert [turn[0] for turn in turns(running)] == ["breaker.open"]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
