@@ -259,6 +259,10 @@ class RedisCounters:
             except (CountersUnavailable, TimeoutError):
                 return
 
+    async def ask(self, sha: str, keys: Sequence[Word], argv: Sequence[Word]) -> object:
+        """A script that must come over this node's newest connection. Raises CountersUnavailable."""
+        return await self._await("EVALSHA", sha, len(keys), *keys, *self._session[:2], *argv)
+
     @property
     def slow(self) -> bool:
         """Somebody has waited in vain, and no answer came since."""

@@ -160,14 +160,18 @@ class Reconciling:
                 turns += 1
                 if turns % 10 == 0:
                     await self._keep(link, session)
-                    words = (*session[:2], REAP_SECONDS, f"{names.prefix}open:", LEASE)
-                    await link.ask("EVALSHA", _REAP, 2, names.state, names.nodes, *words)
+                    await self.reap()
                     counters.truth.forget(int(counters.now()))
                 if counters.truth.dirty:
                     await tell(link, names, session, counters.truth)
                 self._tend()
         except CountersUnavailable as error:
             link.end(str(error.args[0]))
+
+    async def reap(self) -> None:
+        """Frees what silent nodes had leased. Raises CountersUnavailable."""
+        names, words = self._names, (REAP_SECONDS, f"{self._names.prefix}open:", LEASE)
+        await self._counters.ask(_REAP, (names.state, names.nodes), words)
 
     async def _keep(self, link: Link, session: Sequence[Word]) -> None:
         """The places of open exchanges live on."""
