@@ -13,28 +13,36 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from gateway import config
+from gateway.assembly_ledger import budget_gauges
 from gateway.core.accounts import Budget, Counters, Standing, Totals
 from gateway.core.ports import Clock
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.periods import before, running
+from gateway.stores.redis_durably import Durably
 from gateway.telemetry import Gauge
 
 if TYPE_CHECKING:
     from gateway.stores.redis_counters import RedisCounters
+    from gateway.stores.redis_leases import LeasedCounters
     from gateway.stores.redis_reconciling import Reconciling
 
 FIRST_SECONDS = 2.0  # a start waits so long for Redis; it goes on without, and lets nobody through until it is there
 
 
 class Counting:
-    """Whoever counts for this gateway. Raises RuntimeError, OSError and SSLError for what cannot be had."""
+    """Whoever counts for this gateway. `log`: how many records are durable, how many were submitted, and whether it
+    takes more. Raises RuntimeError, OSError and SSLError for what cannot be had."""
 
-    def __init__(self, settings: config.Settings, node: str, clock: Clock) -> None:
+    def __init__(
+        self, settings: config.Settings, node: str, clock: Clock, log: Callable[[], tuple[int, int, bool]]
+    ) -> None:
         self._clock = clock
         self._book: Totals | None = None
         self._known: set[str] = set()
         self._memory: MemoryCounters | None = None
         self._redis: RedisCounters | None = None
+        self._durably: Durably | None = None
+        self._leases: LeasedCounters | None = None
         self._keeping: Reconciling | None = None
         self._budgets: Callable[[], Sequence[Budget]] = lambda: ()
         found = settings.stores.counters
@@ -42,8 +50,8 @@ class Counting:
             self._memory = MemoryCounters(clock)
             self.counters: Counters = self._memory
         else:
-            self._redis, self._keeping = _redis(found, node, clock, self._first)
-            self.counters = self._redis
+            self._redis, self._leases, self._keeping = _redis(found, node, clock, self._first)
+            self.counters = self._durably = Durably(self._leases or self._redis, self._redis, log)
 
     async def start(self, budgets: Callable[[], Sequence[Budget]], book: Totals) -> None:
         """Before anything is served. Raises StoreFailed."""
@@ -78,14 +86,28 @@ class Counting:
         self._known.update(budget.name for budget in new)
 
     async def aclose(self) -> None:
+        """Behind the log: what it has is told."""
+        if self._durably is not None:
+            self._durably.finish()
+        if self._leases is not None:
+            self._leases.release()
         if self._keeping is not None:
             await self._keeping.aclose()
 
     def gauges(self) -> list[Gauge]:
-        redis = self._redis
+        redis, leases = self._redis, self._leases
         if redis is None:
-            return []
+            return budget_gauges(self._memory) if self._memory is not None else []
+        of_leases: list[Gauge] = []
+        if leases is not None:
+            of_leases += [
+                Gauge("tollgate_counters_leases", "Accounts with a lease.", (), lambda: _one(leases.leased)),
+                Gauge(
+                    "tollgate_counters_without", "Passed without Redis.", (), lambda: _one(leases.without), counts=True
+                ),
+            ]
         return [
+            *of_leases,
             Gauge("tollgate_counters_up", "1 while Redis is reconciled with.", (), lambda: _one(redis.connected)),
             Gauge("tollgate_counters_open", "Exchanges that hold something.", (), lambda: _one(len(redis.truth.open))),
             Gauge("tollgate_counters_dirty", "Accounts to tell Redis of.", (), lambda: _one(len(redis.truth.dirty))),
@@ -125,9 +147,10 @@ def _redis(
     node: str,
     clock: Clock,
     first: Callable[[], Awaitable[tuple[Sequence[Budget], Standing]]],
-) -> tuple[RedisCounters, Reconciling]:
+) -> tuple[RedisCounters, LeasedCounters | None, Reconciling]:
     try:
         from gateway.stores.redis_counters import RedisCounters
+        from gateway.stores.redis_leases import LeasedCounters
         from gateway.stores.redis_reconciling import Reconciling
         from gateway.stores.redis_wire import Server
         from gateway.stores.redis_words import Names
@@ -145,4 +168,10 @@ def _redis(
         Server(host, port, context, pem.server_name, url.username, password, url.database) for host, port in url.hosts
     ]
     counters = RedisCounters(Names(settings.prefix, node), clock, settings.wait)
-    return counters, Reconciling(counters, servers, SystemRandom().random, first)
+    chance = SystemRandom().random
+    if settings.mode == "strict":
+        return counters, None, Reconciling(counters, servers, chance, first)
+    lease = settings.lease
+    leases = LeasedCounters(counters, clock, lambda: len(keeping.peers), lease.share, lease.lasts)
+    keeping = Reconciling(counters, servers, chance, first, leases.tend)
+    return counters, leases, keeping
