@@ -211,7 +211,7 @@ class Answers:
                 return  # 5
             parts.append(chunk)
             if exchange.charges and (refusal := await within(exchange, size)) is not None:
-                exchange.stopped = "ledger"
+                exchange.stopped = "answer"
                 raise Withheld(refusal)
         body = await filtering.rewrite(parts[0] if len(parts) == 1 else b"".join(parts))
         headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
@@ -276,7 +276,7 @@ class Answers:
 
 def _ended(exchange: Exchange, refusal: Refusal, ration: Ration) -> bytes:
     """The last words of a stream that may not go on. Raises Withheld where it has none: it is cut."""
-    exchange.refusal, exchange.stopped = refusal, "ledger"
+    exchange.refusal, exchange.stopped = refusal, "answer"
     if not exchange.left:
         exchange.result = "error"
     words = exchange.protocol.last_words(exchange, refusal) if ration.between_events else b""

@@ -194,7 +194,7 @@ class _Talk:
                 return Forward()
             usage.bytes_out -= out
             usage.bytes_in -= back
-        parent.refusal, parent.stopped = refusal, "ledger"
+        parent.refusal, parent.stopped = refusal, "answer"
         return Close(self._messages.close_code(refusal), refusal.text)
 
     def _sent(self, done: bool) -> None:

@@ -17,6 +17,7 @@ from rig import Running, gateway, run
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 
+from gateway.control.explain import explain
 from gateway.core.canonical import Json
 from tests.flows.canned import open_policy
 from tests.flows.stage import EVENT_STREAM, Stage, calling, chunk, staged
@@ -134,6 +135,8 @@ def test_a_stream_ends_with_the_last_event_for_which_there_is_room(tmp_path: Pat
             assert answer.status_code == 200
             await asyncio.wait_for(upstream.given_up.wait(), 10)
             record = await outcome(gate)
+            whole = await asyncio.to_thread(gate.records)
+            explained: Any = explain([each for each in whole if each.get("exchange") == record["exchange"]])
             again = await http.post("/up/v1/chat/completions", json=ASKED)
             assert (again.status_code, again.json()["error"]["reason"]) == (402, "budget_exhausted")
         *got, error, done = events(answer.content)
@@ -147,8 +150,12 @@ def test_a_stream_ends_with_the_last_event_for_which_there_is_room(tmp_path: Pat
         [held] = record["budgets"]
         assert (held["reserved"], held["settled"]) == ("3000", str(asked + 10 * (len(got) + 1)))
         assert (record["result"], record["response"]["status"]) == ("error", 200)
-        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "ledger")
+        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "answer")
         assert "fault" not in record
+        assert "It was stopped in mid-answer (budget_exhausted)" in explained["summary"]
+        stages = {stage["stage"]: stage for stage in explained["stages"]}
+        assert (stages["forward"]["verdict"], stages["answer"]["verdict"]) == ("passed", "refused")
+        assert stages["ledger"]["text"] == "budgets story"
 
     run(story())
 
@@ -284,7 +291,7 @@ def test_an_answer_that_is_judged_as_a_whole_is_refused_before_all_of_it_is_here
         assert (answer.status_code, answer.json()["error"]["reason"]) == (402, "budget_exhausted")
         usage = record["usage"]
         assert (record["result"], usage["bytes_out"]) == ("error", 0)
-        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "ledger")
+        assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "answer")
         assert record["budgets"][0]["settled"] == str(usage["bytes_in"])
 
     run(story())
