@@ -42,7 +42,7 @@ class Counting:
         self._memory: MemoryCounters | None = None
         self._redis: RedisCounters | None = None
         self._durably: Durably | None = None
-        self._leases: LeasedCounters | None = None
+        self.leases: LeasedCounters | None = None
         self._keeping: Reconciling | None = None
         self._budgets: Callable[[], Sequence[Budget]] = lambda: ()
         found = settings.stores.counters
@@ -50,8 +50,8 @@ class Counting:
             self._memory = MemoryCounters(clock)
             self.counters: Counters = self._memory
         else:
-            self._redis, self._leases, self._keeping = _redis(found, node, clock, self._first)
-            self.counters = self._durably = Durably(self._leases or self._redis, self._redis, log)
+            self._redis, self.leases, self._keeping = _redis(found, node, clock, self._first)
+            self.counters = self._durably = Durably(self.leases or self._redis, self._redis, log)
 
     async def start(self, budgets: Callable[[], Sequence[Budget]], book: Totals) -> None:
         """Before anything is served. Raises StoreFailed."""
@@ -89,13 +89,13 @@ class Counting:
         """Behind the log: what it has is told."""
         if self._durably is not None:
             self._durably.finish()
-        if self._leases is not None:
-            self._leases.release()
+        if self.leases is not None:
+            self.leases.release()
         if self._keeping is not None:
             await self._keeping.aclose()
 
     def gauges(self) -> list[Gauge]:
-        redis, leases = self._redis, self._leases
+        redis, leases = self._redis, self.leases
         if redis is None:
             return budget_gauges(self._memory) if self._memory is not None else []
         of_leases: list[Gauge] = []

@@ -6,10 +6,12 @@ What counts (`counters`) and what ledgers have in common outlives every snapshot
 from __future__ import annotations
 
 from gateway import config
-from gateway.core.accounts import Budget, Counters, amount
+from gateway.core.accounts import Budget, Counters, amount, scale
 from gateway.core.ports import Clock
+from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.ledger import Asking, Memory
 from gateway.ledger.limits import LimitSettings
+from gateway.telemetry import Gauge
 
 
 class Ledgers:
@@ -25,6 +27,21 @@ class Ledgers:
         limits = [_limit(found) for found in settings.limits]
         budgets = [budget_of(found) for found in settings.budgets]
         return Asking(limits, budgets, self.counters, self._clock, self._memory)
+
+
+def budget_gauges(counters: MemoryCounters) -> list[Gauge]:
+    """By budget, not by account: there may be as many of these as there are callers."""
+
+    def reserved() -> list[tuple[tuple[str, ...], float]]:
+        return [((name,), found / scale(unit)) for name, unit, found, _ in counters.summary()]
+
+    def used() -> list[tuple[tuple[str, ...], float]]:
+        return [((name,), fullest) for name, _, _, fullest in counters.summary()]
+
+    return [
+        Gauge("tollgate_budget_reserved", "Reserved of all accounts, in the budget's unit.", ("budget",), reserved),
+        Gauge("tollgate_budget_used_ratio", "Settled of the fullest account, this period.", ("budget",), used),
+    ]
 
 
 def _limit(found: config.Limit) -> LimitSettings:

@@ -176,6 +176,15 @@ class Metrics:
         for name, count in list(counts.would_deny.items()):
             would_deny.add_metric((name,), count)
         yield from (requests, duration, overhead, decisions, append, fail_open, would_deny)
+        for found, name, label, text in (
+            (counts.unpriced, "tollgate_budget_unpriced", "route", "Exchanges a budget in usd let pass unpriced."),
+            (counts.overdrawn, "tollgate_budget_overdrawn", "budget", "Settlements above what was reserved."),
+            (counts.shadowed, "tollgate_limit_shadow_exceeded", "limit", "Calls that a limit in shadow would refuse."),
+        ):
+            of = CounterMetricFamily(name, text, labels=[label])
+            for value, count in list(found.items()):
+                of.add_metric((value,), count)
+            yield of
         for gauge in self._gauges:
             kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
             family = kind(gauge.name, gauge.help, labels=gauge.labels)

@@ -70,7 +70,9 @@ class Series:
 
 class Counts:
     """An Observer. `series` by (route, protocol), `decisions` by engine; by route `fail_open`, what passed because the
-    policy engine failed, and `would_deny`, what policy denied and report mode let through."""
+    policy engine failed, `would_deny`, what policy denied and report mode let through, and `unpriced`, what a budget in
+    usd let through without a price; by budget `overdrawn`, what came to more than was reserved; by limit in shadow
+    `shadowed`, what it would have refused."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -79,6 +81,9 @@ class Counts:
         self.append = Histogram(APPEND_BOUNDS)
         self.fail_open: dict[str, int] = {}
         self.would_deny: dict[str, int] = {}
+        self.unpriced: dict[str, int] = {}
+        self.overdrawn: dict[str, int] = {}
+        self.shadowed: dict[str, int] = {}
 
     def finished(self, exchange: Exchange) -> None:
         key = (exchange.route.name, exchange.protocol.name)
@@ -96,6 +101,8 @@ class Counts:
             first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
             waited = exchange.upstream_ms
             series.overhead.observe(first if waited is None else max(0.0, first - waited / 1000))
+        if exchange.charges or exchange.limits:
+            self._ledger(exchange)
         if decision is not None:
             engine = self.decisions.get(decision.engine)
             if engine is None:
@@ -109,6 +116,25 @@ class Counts:
             if opened:
                 self.fail_open[route] = self.fail_open.get(route, 0) + opened
 
+    def _ledger(self, exchange: Exchange) -> None:
+        if exchange.usage.unpriced:
+            route = exchange.route.name
+            self.unpriced[route] = self.unpriced.get(route, 0) + 1
+        for charge in exchange.charges:
+            if charge.settled is not None and charge.settled > charge.reserved:
+                name = charge.budget.name
+                self.overdrawn[name] = self.overdrawn.get(name, 0) + 1
+        for fact in exchange.limits:
+            if "shadow" in fact and "exceeded" in fact:
+                limit = str(fact["name"])
+                self.shadowed[limit] = self.shadowed.get(limit, 0) + 1
+
+    def _by_name(self) -> tuple[tuple[str, dict[str, int]], ...]:
+        return (
+            ("fail_open", self.fail_open), ("would_deny", self.would_deny), ("unpriced", self.unpriced),
+            ("overdrawn", self.overdrawn), ("shadowed", self.shadowed),
+        )  # fmt: skip
+
     def said(self) -> dict[str, Any]:
         """All of it as JSON, for `add`."""
         series = [
@@ -117,8 +143,7 @@ class Counts:
         ]
         decisions = {engine: one.said() for engine, one in self.decisions.items()}
         return {
-            "series": series, "decisions": decisions, "fail_open": self.fail_open, "would_deny": self.would_deny,
-            "append": self.append.said(),
+            "series": series, "decisions": decisions, "append": self.append.said(), **dict(self._by_name()),
         }  # fmt: skip
 
     def add(self, said: Mapping[str, Any]) -> None:
@@ -131,7 +156,7 @@ class Counts:
                 one.outcomes[outcome, reason] = one.outcomes.get((outcome, reason), 0) + count
         for engine, found in said["decisions"].items():
             self.decisions.setdefault(engine, Histogram(DECISION_BOUNDS)).add(found)
-        for name, mine in (("fail_open", self.fail_open), ("would_deny", self.would_deny)):
+        for name, mine in self._by_name():
             for route, count in said[name].items():
                 mine[route] = mine.get(route, 0) + count
         self.append.add(said["append"])

@@ -123,10 +123,13 @@ class MemoryCounters:
         now = self._seconds()
         for account, standing, amount in held.charges:
             standing.reserved -= amount
+            known = self._budgets[account.budget]
+            known.reserved -= amount
             for charge in charges:
                 if charge.account is account or charge.account == account:
                     if charge.settled:
                         standing.settle(charge.settled, now)  # 4
+                        known.filled(account, standing)
                     break
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
@@ -169,6 +172,11 @@ class MemoryCounters:
             for known in budget.periods.values():
                 reserved += sum([found.reserved for found in known.values()])
         return places, reserved
+
+    def summary(self) -> list[tuple[str, str, int, float]]:
+        """Of each budget: name, unit, how much is reserved, and which share of the fullest account was settled in the
+        running period. It looks at no account."""
+        return [(name, known.budget.unit, known.reserved, known.fullest) for name, known in self._budgets.items()]
 
     def _seconds(self) -> int:
         monotonic = self._clock.monotonic()
@@ -225,6 +233,7 @@ class MemoryCounters:
     def _reserve(self, ask: ChargeAsk, found: Standing, held: _Held, marks: list[tuple[str, int]], now: int) -> int:
         """1: all was asked. What is left behind it."""
         found.reserved += ask.amount
+        self._budgets[ask.budget.name].reserved += ask.amount
         left = found.left(now)
         if ask.budget.warn_at:
             marks += [(ask.budget.name, mark) for mark in found.passes(ask.budget, left)]

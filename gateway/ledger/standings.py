@@ -92,7 +92,7 @@ class Standing:
 class BudgetStandings:
     """All accounts of one budget, by period and key."""
 
-    __slots__ = ("budget", "keys_limit", "most", "periods", "swept")
+    __slots__ = ("budget", "fullest", "keys_limit", "most", "newest", "periods", "reserved", "swept")
 
     def __init__(self, budget: Budget, keys_limit: int) -> None:
         self.budget = budget
@@ -100,6 +100,9 @@ class BudgetStandings:
         self.periods: dict[str, dict[str, Standing]] = {}
         self.most: dict[str, int] = {}  # what keys were set to, over all periods
         self.swept = -1
+        self.reserved = 0  # of all accounts together
+        self.newest = ""  # period that began last
+        self.fullest = 0.0  # share of the amount that the fullest account of it has settled
 
     def known(self, account: Account) -> Standing | None:
         accounts = self.periods.get(account.period)
@@ -160,8 +163,16 @@ class BudgetStandings:
         found.granted += tally.granted
         found.grants += tally.grants
         found.settled += tally.settled
+        self.filled(tally.account, found)
         found.parts = sorted([*found.parts, *[(part(at, found.window), much) for at, much in tally.slices]])
         found.unmark(self.budget, now)
+
+    def filled(self, account: Account, found: Standing) -> None:
+        if account.period > self.newest:
+            self.newest, self.fullest = account.period, 0.0
+        total = found.most + found.granted
+        if account.period == self.newest:
+            self.fullest = max(self.fullest, found.settled / total if total > 0 else 1.0)
 
     def _accounts(self, period: str, now: int) -> dict[str, Standing]:
         found = self.periods.get(period)

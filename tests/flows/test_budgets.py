@@ -47,6 +47,11 @@ def get(running: Running, path: str = "pay", **claims: Any) -> httpx2.Response:
     return httpx2.get(f"{running.url}/shop/{path}", headers=headers, timeout=20)
 
 
+def metrics(running: Running) -> str:
+    headers = {"authorization": f"Bearer {running.admin_token}"}
+    return httpx2.get(f"{running.admin_url}/metrics", headers=headers, timeout=20).text
+
+
 def settled(records: list[dict[str, Any]], name: str) -> int:
     entries = [entry for record in records if record["kind"] == "outcome" for entry in record.get("budgets", [])]
     return sum(amount(entry["settled"], entry["unit"]) for entry in entries if entry["name"] == name)
@@ -59,6 +64,7 @@ def test_a_call_too_many_is_a_402_and_both_records_say_what_was_reserved_and_set
         said = [get(running) for _ in range(3)]
         other = get(running, org="other")
         records = running.records()
+        exposed = metrics(running)
     assert [answered.status_code for answered in (*said, other)] == [200, 200, 402, 200]
     problem = said[2].json()
     assert problem["reason"] == "budget_exhausted"
@@ -82,6 +88,8 @@ def test_a_call_too_many_is_a_402_and_both_records_say_what_was_reserved_and_set
     assert refusal["refusal"]["rule"] == "org-calls"
     assert "budgets" not in refusal
     assert settled(records, "org-calls") == 3
+    assert 'tollgate_budget_used_ratio{budget="org-calls"} 1.0' in exposed
+    assert 'tollgate_budget_reserved{budget="mine"} 0.0' in exposed
 
 
 def test_an_upstreams_error_is_a_call_with_its_bytes(tmp_path: Path, upstream: Canned) -> None:
@@ -147,6 +155,7 @@ def test_a_call_without_a_price_is_refused_by_a_budget_in_usd(tmp_path: Path, up
         running.reload(budgets=[usd | {"unpriced": "allow"}])
         assert get(running).status_code == 200
         assert running.last("outcome")["usage"]["unpriced"] is True
+        assert 'tollgate_budget_unpriced_total{route="shop"} 1.0' in metrics(running)
 
 
 READING = """package tollgate
@@ -174,6 +183,7 @@ def test_shadow_limits_are_recorded_and_sliding_ones_refuse(tmp_path: Path, upst
     with gateway(tmp_path, **settings(tmp_path, upstream, limits=[shadow, sliding])) as running:
         said = [get(running) for _ in range(4)]
         intents = [record for record in running.records() if record["kind"] == "intent"]
+        assert 'tollgate_limit_shadow_exceeded_total{limit="trial"} 3.0' in metrics(running)
     assert [answered.status_code for answered in said] == [200, 200, 200, 429]
     assert said[1].headers["ratelimit-policy"] == '"window";q=3;w=3600'
     assert 3000 < int(said[3].headers["retry-after"]) <= 3660
