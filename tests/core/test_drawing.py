@@ -90,6 +90,7 @@ ORDINARY: list[dict[str, Any]] = [
         "charges": [("a", "[]", "", "usd", 1, 2, ()), ("b", '["x"]', "", "calls", 1, 1, (50,))],
         "limits": [{"name": "l"}],
     },
+    {"attempts": 3},
     {"usd": 1},
     {"usd": 12_345_678, "unpriced": True},
     {"estimated": True, "usd": 0},

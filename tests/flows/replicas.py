@@ -48,8 +48,8 @@ class Replica:
             self.process = None
 
     def behaves(self, mode: str) -> None:
-        """well, hang, drop, drop-once, cut, what `replica_program.JUNK` has, sick (its health), later (a 503 that says when),
-        or a status."""
+        """well, hang, drop, drop-once, cut, what `replica_program.JUNK` has, sick (its health), later (a 503 that says
+        when), or a status."""
         assert self._ask("POST", "/mode", mode.encode()) is not None
 
     def told(self) -> dict[str, Any]:
