@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,10 @@ def closing(intent: Mapping[str, Any], seq: int) -> dict[str, Json]:
     record |= {"exchange": intent["exchange"], "intent": seq, "kind": "outcome", "result": "unknown"}
     if intent.get("budgets"):  # unknown is not free
         record["budgets"] = [{**entry, "settled": entry["reserved"]} for entry in intent["budgets"]]
+        dollars = [str(entry["reserved"]) for entry in intent["budgets"] if entry.get("unit") == "usd"]
+        if dollars:
+            usage: dict[str, Json] = {"bytes_in": 0, "bytes_out": 0, "calls": 1, "estimated": True}
+            record["usage"] = usage | {"usd": max(dollars, key=Decimal)}
     return record
 
 
