@@ -135,3 +135,24 @@ def test_metrics_say_how_the_counters_are(tmp_path: Path) -> None:
             assert run(many(1, found)) == [503]
             text = httpx2.get(f"{found.admin_url}/metrics", headers=headers).text
             assert "tollgate_counters_unavailable_total 1.0" in text
+
+
+def test_in_lease_mode_redis_away_is_nobodys_503_and_what_was_spent_is_told_when_it_is_back(tmp_path: Path) -> None:
+    with server() as redis, canned() as upstream:
+        folder = tmp_path / "gw"
+        counters = {"url": f"redis://127.0.0.1:{redis.port}", "mode": "lease", "lease": {"share": "10%"}}
+        budget = BUDGET | {"amount": 1000}
+        limits = [{"name": "all", "key": ["subject.org"], "rate": "1000/hour"}]
+        wanted = settings(folder, upstream, redis, "gw", budgets=[budget], limits=limits)
+        with gateway(folder, **wanted | {"stores": {"counters": counters}}) as found:
+            assert run(many(40, found)) == [200] * 40
+            lease = found.app.counting.leases
+            assert lease is not None
+            until(lambda: lease.leased == 1, what="a lease")
+            redis.stop()
+            assert run(many(8, found)) == [200] * 8
+            assert ready(found) == 200
+            redis.again()
+            account = '{tollgate}account:org-total::["acme"]'
+            until(lambda: redis.client().hget(account, "s") == b"48", what="what was spent")
+            assert run(many(4, found)) == [200] * 4
