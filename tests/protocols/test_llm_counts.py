@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Usage
 from gateway.protocols.llm_seen import Seen
 from gateway.protocols.llm_usage import DOCUMENT_BYTES, EVENT_BYTES, reader
+from tests.thorough import examples
 
 VECTORS = json.loads((Path(__file__).resolve().parents[1] / "vectors" / "llm_usage.json").read_text())["cases"]
 ASKED = 50
@@ -76,6 +77,7 @@ _PIECE = st.sampled_from(
 _END = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\n", b"\r\n"])
 
 
+@settings(max_examples=examples(1000))
 @given(
     pieces=st.lists(st.tuples(_PIECE, _END), max_size=12),
     cuts=st.lists(st.integers(0, 10_000), max_size=10),
