@@ -81,6 +81,11 @@ def log_status(log: Sequencer) -> dict[str, Json]:
     }
 
 
+def log_standing(log: Sequencer) -> tuple[int, int, bool]:
+    """How many records are durable, how many were submitted, whether it takes more."""
+    return log.size, log.size + log.unsequenced, log.healthy
+
+
 async def in_thread(job: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs) -> _Found:
     """What may make policy engines and fail: an engine may only be let go in the thread that made it."""
 
