@@ -157,3 +157,16 @@ def test_a_document_of_any_size_is_read_the_same() -> None:
     assert read([body], b"application/json", "embeddings") == wanted
     chunks = [body[at : at + 10_007] for at in range(0, len(body), 10_007)]
     assert read(chunks, b"application/json", "embeddings") == wanted
+
+
+def test_at_the_border_of_what_is_kept_the_cut_does_not_matter_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.protocols.llm_usage.EVENT_BYTES", 120)
+    for length in range(116, 125):
+        begins, ends = b'data: {"choices":[{"delta":{"content":"', b'"}}]}'
+        event = begins + b"x" * (length - len(begins) - len(ends)) + ends
+        for end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+            stream = b"data: {}" + end + event + end
+            wanted = read([stream], b"text/event-stream", "chat.completions")
+            for place in range(len(stream)):
+                cut = read([stream[:place], stream[place:]], b"text/event-stream", "chat.completions")
+                assert cut == wanted, (length, end, place)
