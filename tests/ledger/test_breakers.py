@@ -12,8 +12,7 @@ from gateway.core.breaking import BreakerSettings, Hold, State, Turn
 from gateway.core.exchange import Call, Exchange, Head
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.snapshot import Route, Upstream
-from gateway.ledger import breakers
-from gateway.ledger.breakers import Breakers
+from gateway.ledger.breakers import TOOLS, Breakers
 
 OFTEN = BreakerSettings(failures=2, open_s=10.0, jitter=0.2)
 
@@ -172,15 +171,14 @@ def test_tools_fail_apart_and_what_names_none_goes_by_the_upstreams_own() -> Non
     assert [(turn.upstream, turn.tool) for turn in stage.told] == [("up", "bad")]
 
 
-def test_names_that_callers_make_up_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:  # 4
-    monkeypatch.setattr(breakers, "TOOLS", 10)
+def test_names_that_callers_make_up_fill_no_memory() -> None:  # 4
     stage = Stage(BreakerSettings(failures=2, open_s=10.0, per_tool=True))
-    for number in range(100):
+    for number in range(TOOLS + 100):
         stage.call(f"made-up-{number}", answer=200)
-    assert len(stage.breakers._kept["up"].tools) <= 10
-    for number in range(100):
+    assert len(stage.breakers._kept["up"].tools) <= TOOLS
+    for number in range(TOOLS + 100):
         stage.fails(f"failing-{number}")
-    assert len(stage.breakers._kept["up"].tools) <= 10
+    assert len(stage.breakers._kept["up"].tools) <= TOOLS
     assert stage.states()[""] is State.OPEN, "those beyond count against the upstream"
 
 
