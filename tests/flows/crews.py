@@ -76,6 +76,10 @@ class Crewed:
         """Waits until so many workers do."""
         until(lambda: len(self.pids()) == count, 30, f"{count} workers that serve")
 
+    def gone(self, before: dict[int, int]) -> None:
+        """Waits until none of these processes serves."""
+        until(lambda: not set(self.pids().values()) & set(before.values()), 30, "the end of the killed workers")
+
     def metric(self, name: str) -> dict[str, float]:
         """By the labels, as they are written."""
         found = {}

@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_held_is_given_back(fold
             for pid in before.values():
                 os.kill(pid, signal.SIGKILL)
             callers.over()
-            until(lambda: set(gateway.pids().values()).isdisjoint(before.values()), 30, "other workers")
+            gateway.gone(before)
             gateway.serves()
             records = gateway.records()
             assert set(run(calls(gateway.port, 4, 1))) == {200}, "every place came back"
@@ -110,6 +110,42 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_held_is_given_back(fold
             assert "unknown" in {one["result"] for one in outcomes}
             said = sum(int(one["settled"]) for record in outcomes for one in record["budgets"])
             assert sum(int(one["settled"]) for one in accounts) == said, "the ledger and the log say the same"
+
+
+@pytest.mark.slow
+def test_twenty_kills_under_load_lose_nothing_that_was_acknowledged(folder: Path) -> None:
+    limits = [{"name": "at-once", "key": ["route"], "concurrent": 12}]
+    budgets = [{"name": "calls", "key": ["route"], "unit": "calls", "amount": 1000000, "period": "day"}]
+    with ledgers(2, 4) as (upstream, callers):
+        issuer = Issuer(folder)
+        configure(folder, upstream.port, limits=limits, budgets=budgets, trust=issuer_of(issuer))
+        with crew() as gateway:
+            for _ in range(10):
+                before = gateway.pids()
+                known = len(callers.acknowledged)
+                callers.go(gateway.port, issuer.token())
+                for number, pid in before.items():
+                    callers.acknowledge(known + 60 * number)
+                    os.kill(pid, signal.SIGKILL)
+                callers.over()
+                gateway.gone(before)
+                gateway.serves()
+            records = gateway.records()
+            intents = [one["exchange"] for one in records if one["kind"] == "intent"]
+            outcomes = {one["exchange"]: one for one in records if one["kind"] == "outcome"}
+            assert len(set(intents)) == len(intents)
+            assert set(intents) == set(outcomes)
+            assert set(callers.acknowledged) <= set(intents), "acknowledged and lost"
+            assert set(upstream.received) <= set(intents), "forwarded and not recorded"
+            assert len(upstream.received) == len(set(upstream.received)), "one intent was forwarded twice"
+            unknown = [one for one in outcomes.values() if one["result"] == "unknown"]
+            assert len(unknown) >= 10, "the kills came when nothing was under way"
+            accounts = gateway.ask("/api/v1/budgets/calls").json()["accounts"]
+            assert {one["reserved"] for one in accounts} == {"0"}
+            settled = sum(int(entry["settled"]) for one in outcomes.values() for entry in one["budgets"])
+            assert sum(int(one["settled"]) for one in accounts) == settled
+            assert set(run(calls(gateway.port, 12, 1))) == {200}, "every place came back"
+            assert not [line for line in gateway.served.lines if line["level"] == "critical"]
 
 
 def test_without_their_owner_workers_end_and_the_next_start_finds_all(folder: Path) -> None:
@@ -173,7 +209,10 @@ def test_a_drain_lets_streams_of_every_worker_come_to_their_end(folder: Path) ->
             opened.append((reader, writer))
             await reader.readuntil(b"\r\n\r\n")
         gateway.served.process.terminate()
-        return [await reader.read() for reader, _ in opened]
+        found = [await reader.read() for reader, _ in opened]
+        for _, writer in opened:
+            writer.close()
+        return found
 
     with ledgers(0, 0) as (upstream, _):
         configure(folder, upstream.port)
