@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from gateway.core.accounts import Ask, Budget, Tally
 from gateway.stores.redis_durably import SEEN_SECONDS, Durably
+from gateway.stores.redis_wire import Server
 from tests.ports.counting import account, budget, charge, closed, place, taken
 from tests.rig import run
 from tests.stores.redis_server import Log, Node, node, server, until
@@ -111,37 +113,39 @@ def test_a_call_that_holds_nothing_is_closed_at_once() -> None:
 def test_a_node_that_comes_back_never_leaves_its_room_to_others_for_a_moment() -> None:
     """What a killed node had reserved, its recovery settles: told first, released then, however often it comes back."""
 
+    async def killed_and_back(other: Node, redis: Server, turn: int) -> tuple[int, int]:
+        whole = replace(budget(amount=10), name=f"b{turn}")
+        asked = let_in = 0
+        over = False
+
+        async def greedy() -> None:
+            nonlocal asked, let_in
+            while not over:
+                asks = [Ask(f"{turn}-{asked + n}", [], [], [charge(whole, 1)]) for n in range(8)]
+                asked += len(asks)
+                given = await asyncio.gather(*(taken(other.counters, ask) for ask in asks))
+                let_in += sum(found.ok for found in given)
+
+        dead = Node([redis], "a", 2.0)
+        dead.keeping.start()
+        await dead.there()
+        for n in range(10):
+            assert (await taken(dead.counters, Ask(f"dead {turn}-{n}", [], [], [charge(whole, 1)]))).ok
+        dead.keeping.pause()  # killed: nothing was closed
+        job = asyncio.create_task(greedy())
+        async with node(redis, name="a", log=Log([whole], [Tally(account(whole), 10)])):
+            await until(lambda: asked > 40)
+        over = True
+        await job
+        assert await left(other, whole) == 0
+        return asked, let_in
+
     async def story() -> None:
-        whole = budget(amount=10)
         with server() as redis:
             async with node(redis.at(), name="b") as other:
-                asked, let_in, over = 0, 0, False
-
-                async def greedy() -> None:
-                    nonlocal asked, let_in
-                    while not over:
-                        asks = [Ask(f"g{asked + n}", [], [], [charge(whole, 1)]) for n in range(8)]
-                        asked += len(asks)
-                        let_in += sum(
-                            [given.ok for given in await asyncio.gather(*(taken(other.counters, it) for it in asks))]
-                        )
-
-                dead = Node([redis.at()], "a", 2.0)
-                dead.keeping.start()
-                await dead.there()
-                for n in range(10):
-                    assert (await taken(dead.counters, Ask(f"d{n}", [], [], [charge(whole, 1)]))).ok
-                dead.keeping.pause()  # killed: nothing was closed
-                job = asyncio.create_task(greedy())
-                for _ in range(20):
-                    log = Log([whole], [Tally(account(whole), 10)])
-                    async with node(redis.at(), name="a", log=log):
-                        pass
-                over = True
-                await job
-                assert asked > 100
-                assert let_in == 0
-                assert await left(other, whole) == 0
+                for turn in range(20):
+                    asked, let_in = await killed_and_back(other, redis.at(), turn)
+                    assert (asked > 40, let_in) == (True, 0), f"turn {turn}"
 
     run(story())
 
