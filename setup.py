@@ -19,7 +19,8 @@ wire/answers wire/asgi wire/connection wire/crowd wire/cycle wire/door wire/fiel
 wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines wire/outgoing wire/ration wire/streams
 wire/target wire/upstream wire/ways
 log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
-ledger/breakers ledger/budgets ledger/counters ledger/growth ledger/known ledger/ledger ledger/limits ledger/rates ledger/standings
+ledger/breakers ledger/budgets ledger/counters ledger/estimates ledger/growth ledger/known ledger/ledger ledger/limits ledger/prices
+ledger/rates ledger/standings
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller

@@ -34,6 +34,12 @@ _PLAIN_TIERS: Final = frozenset({"default", "standard", "standard_only"})
 _NOTHING: Final = Worst(0, 0)
 
 
+_KINDS: Final = (
+    "input", "output", "cached", "cache_write", "cache_write_1h", "reasoning", "image", "image_output", "audio",
+    "audio_output",
+)  # fmt: skip
+
+
 class Rates:
     """Prices of one token, in 10^-12 dollars."""
 
@@ -350,7 +356,7 @@ def document(row: Row) -> dict[str, Json]:
 
 def _levels(levels: Sequence[Level]) -> dict[str, Json]:
     plain, *others = levels
-    found: dict[str, Json] = {name: _decimal(getattr(plain.rates, name), 6) for name in Rates.__slots__}
+    found: dict[str, Json] = {name: _decimal(getattr(plain.rates, name), 6) for name in _KINDS}
     if others:
         found["tiers"] = [{"above": level.above} | _levels([Level(0, level.rates)]) for level in others]
     return found

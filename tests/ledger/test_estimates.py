@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.estimates import IMAGE_TOKENS, MOST_OUTPUT_TOKENS, Reach, input_tokens, output_tokens, sent_bytes
@@ -137,6 +137,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["max_tokens", "n", "best_of", "messages", "input", "tools", "max_output_tokens", "stream"]),
