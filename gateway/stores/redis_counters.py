@@ -46,11 +46,11 @@ from gateway.stores.redis_words import (
     charge_words,
     given,
     grow_words,
-    kept_places,
     marks_of,
     place_words,
     rate_words,
     set_field,
+    taken_places,
 )
 
 ASK_SECONDS = 2.0  # balances, checks and adjustments
@@ -319,9 +319,11 @@ class RedisCounters:
             elif taking.charges or taking.places:
                 amounts: dict[Account, int] = {}
                 _add(amounts, taking.charges)
-                places = [
-                    self.names.place(place) for place in kept_places(reply, taking.rates, taking.places, taking.charges)
-                ]
+                places: list[str] = []
+                if taking.places:
+                    places = taken_places(
+                        reply, taking.place_keys, len(taking.rates), taking.places, len(taking.charges)
+                    )
                 if amounts or places:
                     opened[taking.id] = Held(amounts, places)
                     if taking.closed or future.done():

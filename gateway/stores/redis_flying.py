@@ -82,13 +82,18 @@ class Taking:
         self.closed = False  # its exchange was closed while it was on its way
         self.again = False  # 3
 
+    @property
+    def place_keys(self) -> list[str]:
+        """Behind `state`, `open`, `most` and the rates (redis_words.py)."""
+        start = 3 + len(self.rates)
+        return [str(key) for key in self.keys[start : start + len(self.places)]]
+
     def answered(self, reply: object) -> None:
         self.counters.told(self, reply)
 
     def lost(self) -> None:
-        names = self.counters.names
         if self.sha == TAKE:  # it may have been carried out
-            self.counters.truth.unsent.append((self.id, [names.place(place) for place in self.places]))
+            self.counters.truth.unsent.append((self.id, self.place_keys))
         self.counters.queue(self)
 
 

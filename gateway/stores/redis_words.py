@@ -113,11 +113,13 @@ def given(
     return Given(reply[0] == 1, found, free, left, exceeded, marks)
 
 
-def kept_places(
-    reply: Sequence[int], rates: Sequence[RateAsk], places: Sequence[PlaceAsk], charges: Sequence[ChargeAsk]
-) -> list[PlaceAsk]:
-    """Those of an ask that was given which were taken: not those that are held already, nor a shadow's beyond it."""
-    count_at = 1 + 3 * len(rates) + len(places) + len(charges)
-    over = reply[count_at + 1 : count_at + 1 + reply[count_at]]
-    first = len(rates) + 1
-    return [place for at, place in enumerate(places) if not place.held and first + at not in over]
+def taken_places(
+    reply: Sequence[int], keys: Sequence[str], rates: int, places: Sequence[PlaceAsk], charges: int
+) -> list[str]:
+    """Of `keys`, of an ask that was given, the places that were taken: not those that are held already, nor a shadow's
+    beyond it."""
+    count_at = 1 + 3 * rates + len(places) + charges
+    over: Sequence[int] = ()
+    if reply[count_at]:
+        over = reply[count_at + 1 : count_at + 1 + reply[count_at]]
+    return [key for at, key in enumerate(keys) if not places[at].held and rates + 1 + at not in over]
