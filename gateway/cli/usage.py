@@ -132,7 +132,7 @@ def _table(page: dict[str, Any], bars: str | None) -> str:
     measure = bars or ("usd" if Decimal(total["usd"]) else "calls")
     shown = [(title, name) for title, name in _SHOWN if name in ("calls", "usd") or total.get(name)]
     most = max((Decimal(row.get(name, 0)) for row in rows for name in (measure,)), default=Decimal(0))
-    lines = [[*map(str.upper, by), *(title for title, _ in shown), measure.upper().replace("_", " ")]]
+    lines = [[*map(str.upper, by), *(title for title, _ in shown), ""]]
     for row in rows:
         numbers = [str(row.get(name, 0)) for _, name in shown]
         lines.append([*(row[name] or "-" for name in by), *numbers, _bar(Decimal(row.get(measure, 0)), most)])

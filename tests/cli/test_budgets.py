@@ -163,7 +163,7 @@ def test_usage_is_shown_as_a_table_with_bars(spent: Spent) -> None:
     found = spent("usage", "show", "--by", "org,tool")
     assert found.code == 0, found.err
     head, *rows = found.out.splitlines()
-    assert head.split() == ["ORG", "TOOL", "CALLS", "USD", "USD"]
+    assert head.split() == ["ORG", "TOOL", "CALLS", "USD"]
     [row] = [row.split() for row in rows if "weather/forecast" in row]
     assert row == ["acme", "weather/forecast", "2", "0.5", "\N{FULL BLOCK}" * 24]
     assert rows[-1].split()[:3] == ["TOTAL", "2", "0.5"]
