@@ -63,13 +63,16 @@ def plain(text: str) -> bytes:
 
 
 class Endless:
-    """An upstream whose streams have no end, or `count` events and an end; `given_up` once the gateway left one."""
+    """An upstream whose streams have no end, or `count` events and an end; `given_up` once the gateway left one. After
+    `hold` events it waits until it is released."""
 
     def __init__(
-        self, event: bytes, count: int = 0, end: bytes = b"", at_once: int = 1, head: bytes = EVENT_STREAM
-    ) -> None:
+        self, event: bytes, count: int = 0, end: bytes = b"", at_once: int = 1, head: bytes = EVENT_STREAM,
+        hold: int = 0,
+    ) -> None:  # fmt: skip
         self.event, self.count, self.end, self.at_once, self.head = event, count, end, at_once, head
-        self.given_up = asyncio.Event()
+        self.hold = hold
+        self.given_up, self.holds, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.sent = 0
         self.server = Server(self._play)
 
@@ -85,6 +88,9 @@ class Endless:
                 self.sent += self.at_once
                 await peer.send(chunk(self.event * self.at_once))
                 await asyncio.sleep(0)
+                if self.hold and self.sent == self.hold:
+                    self.holds.set()
+                    await self.released.wait()
             await peer.send((chunk(self.end) if self.end else b"") + b"0\r\n\r\n")
         except OSError:
             self.given_up.set()
@@ -96,7 +102,7 @@ def budget(unit: str, amount: float, **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def told(
-    folder: Path, upstream: Endless, protocol: str, *budgets: dict[str, Any]
+    folder: Path, upstream: Endless, protocol: str, *budgets: dict[str, Any], **more: Any
 ) -> AsyncIterator[tuple[Running, httpx2.AsyncClient]]:
     """A gateway before it, and a caller."""
     (folder / "prices.yaml").write_text(PRICES)
@@ -108,7 +114,7 @@ async def told(
             "prices": str(folder / "prices.yaml"),
             "budgets": list(budgets),
         }
-        with gateway(folder, **found) as gate:
+        with gateway(folder, **found, **more) as gate:
             headers = {"authorization": f"Bearer {gate.issuer.token()}"}
             async with httpx2.AsyncClient(base_url=gate.url, headers=headers, timeout=20) as http:
                 yield gate, http
