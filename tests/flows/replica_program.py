@@ -98,9 +98,21 @@ def playing(replica: Replica) -> type[BaseHTTPRequestHandler]:
         def tool(self, asks: dict[str, Any], said: dict[str, Any]) -> None:
             if asks["method"] == "initialize":
                 server = {"name": replica.name, "version": "1"}
-                result: Any = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": server}
+                able: Any = {"tools": {}}
+                result: Any = {"protocolVersion": "2025-06-18", "capabilities": able, "serverInfo": server}
                 session = ("Mcp-Session-Id", f"{replica.name}-{os.urandom(8).hex()}")
                 self.answer(200, {"jsonrpc": "2.0", "id": asks["id"], "result": result}, session)
+                return
+            if asks["method"] == "tools/list":
+                tool = {"name": "who", "inputSchema": {"type": "object"}}
+                self.answer(200, {"jsonrpc": "2.0", "id": asks["id"], "result": {"tools": [tool]}})
+                return
+            if asks["method"] == "server/discover":
+                error = {"code": -32601, "message": "not known"}
+                self.answer(200, {"jsonrpc": "2.0", "id": asks["id"], "error": error})
+                return
+            if "id" not in asks:
+                self.answer(202, {})
                 return
             said["session"] = self.headers.get("mcp-session-id")
             result = {"content": [{"type": "text", "text": json.dumps(said)}]}

@@ -169,3 +169,11 @@ def test_an_address_that_leaves_the_configuration_is_asked_no_more(tmp_path: Pat
         assert who(running, 4) == {"b": 4}
         running.reload(upstreams=settings(tmp_path, b, a, balance=EVENLY)["upstreams"])
         assert who(running, 4) == {"a": 2, "b": 2}
+
+
+def test_tools_are_pinned_though_the_first_address_is_down(tmp_path: Path) -> None:
+    with replicas("a", "b") as (a, b):
+        a.kill()
+        more = {"path": "/mcp", "protocol": "mcp", "tools": {"pin": "first_use"}}
+        with gateway(tmp_path, **settings(tmp_path, a, b, balance=EVENLY, **more)) as running:
+            until(lambda: called(running, opened(running)).json().get("result") is not None, what="a call of its tool")

@@ -99,6 +99,7 @@ def test_what_became_of_a_call_counts_for_what_the_upstream_did(said: dict[str, 
     if counts == "failed":
         assert stage.states() == {"": State.OPEN}
         return
+    assert stage.states() == {"": State.CLOSED}
     stage.fails()
     assert stage.states() == {"": State.OPEN if counts == "nothing" else State.CLOSED}
 
