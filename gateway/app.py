@@ -247,7 +247,7 @@ class App:
         self.crew = Crew(workers, settings, self._office(), self._begin) if workers > 1 else None
         self.changes = Changes(self)
         self._front = self.crew or self._make_front()
-        self.metrics.elsewhere = self.crew
+        self.metrics.elsewhere = self.crew.sums if self.crew is not None else None
 
     @property
     def port(self) -> int:
@@ -408,7 +408,7 @@ class App:
             desk=self.desk,
             accounts=self.accounts,
             book=self.book,
-            upstreams=RunningUpstreams(self.upkeep, self.held),
+            upstreams=RunningUpstreams(self.upkeep, self.held, self.crew),
             shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
             whys=self.whys,
             recent=self.whys.recent,

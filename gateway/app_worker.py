@@ -27,6 +27,7 @@ from gateway.assembly_data import DataParts
 from gateway.assembly_keys import make_ring
 from gateway.assembly_ledger import Ledgers
 from gateway.assembly_life import SystemClock, every, in_thread
+from gateway.assembly_meters import meters
 from gateway.assembly_planes import Gauges, traces
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
@@ -35,6 +36,7 @@ from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
 from gateway.assembly_workers import Begin, Change, RemotePins, ToldSources, unpacked
 from gateway.core import posting
+from gateway.core.breaking import Hold
 from gateway.core.counts import Observers
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock
@@ -118,6 +120,7 @@ class WorkerApp:
         self._background: list[asyncio.Task[None]] = []
         self._candidate: tuple[Change, Candidate, Targets | None] | None = None
         self.ended = asyncio.Event()
+        post.told(posting.HOLD, self._hold)  # in one step with the reading of what was held before
         self._ending = False
 
     def _parts(self, sockets: Sequence[socket.socket]) -> DataParts:
@@ -211,6 +214,10 @@ class WorkerApp:
         self.wallet.keep(self.snapshot.upstreams.values())
         return b""
 
+    def _hold(self, number: int, said: bytes) -> None:
+        upstream, wanted = orjson.loads(said)
+        self.upkeep.breakers.hold(upstream, Hold(wanted))
+
     async def _drain(self, said: bytes) -> bytes:
         """3: the last thing that the owner asks."""
         await self._end(float(said))
@@ -250,15 +257,11 @@ class WorkerApp:
 
     def _meters(self) -> bytes:
         """What the owner adds up; counted since the worker began."""
-        return orjson.dumps(
-            {
-                "exchanges": self._front.exchanges,
-                "streams": len(self.streams),
-                "malformed": self.noise.total,
-                "counts": self.metrics.counts.said(),
-                "gauges": self.metrics.readings(),
-            }
-        )
+        said = meters(
+            self._front.exchanges, len(self.streams), self.noise.total, self.metrics.counts, self.metrics.readings(),
+            self.metrics.totals(), self.upkeep.breakers.standing(), self.upkeep.addresses.standing(),
+        )  # fmt: skip
+        return orjson.dumps(said)
 
     async def _poll_files(self) -> None:
         if self.assembly.api_keys is not None:

@@ -23,12 +23,13 @@ from typing import Any, Final
 import orjson
 
 from gateway import config
+from gateway.assembly_meters import Sums
 from gateway.assembly_trust import Descriptors
 from gateway.assembly_workers import Begin, Change, PinsClerk, packed
 from gateway.core import posting
 from gateway.core.accounts import Charge, Counters, amount, shown
+from gateway.core.breaking import Hold
 from gateway.core.canonical import Json
-from gateway.core.counts import Counts
 from gateway.core.descriptors import Described
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, Handles
@@ -40,7 +41,6 @@ from gateway.log.clerk import LogClerk
 from gateway.log.writer import Sequencer
 from gateway.stores.remote import HandlesClerk, RegistryClerk
 from gateway.stores.remote import packed as packed_items
-from gateway.telemetry import Reading
 from gateway.wire.post import SocketPost, connected
 from gateway.wire.shared import close, shared
 
@@ -56,8 +56,6 @@ BURIED_SECONDS: Final = 5.0  # until the last words of a dead process are read: 
 WEATHER_SECONDS: Final = 0.02
 PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)  # before a worker is started again, by how often it failed in a row
 _RUN: Final = "from gateway.cli.worker import main; main()"
-_MOST: Final = frozenset({"tollgate_breaker_state"})  # gauges of which the highest counts
-_OWN: Final = frozenset({"tollgate_bundle_info", "tollgate_log_unsequenced_records"})  # of which the owner's does
 
 _log = logging.getLogger("tollgate.crew")
 
@@ -121,8 +119,7 @@ class Crew:
         self._turn = asyncio.Lock()  # 3
         self._prepared: list[Member] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._dead = Counts(office.clock)  # 5
-        self._malformed = 0
+        self.sums = Sums(office.clock, lambda: [member.meters for member in self._living()])
         self._closing = False
         office.descriptors.registry.subscribe(self._known)
 
@@ -290,8 +287,7 @@ class Crew:
             return
         del self._members[member.number]
         if member.meters:
-            self._dead.add(member.meters["counts"])
-            self._malformed += int(member.meters["malformed"])
+            self.sums.buried(member.meters)  # 5
         self._close_books(member)
 
     def _close_books(self, member: Member) -> None:
@@ -331,39 +327,23 @@ class Crew:
             _log.error("worker %d did not drain: %s", member.number, error)
         await self._bury(member)
 
+    async def hold(self, upstream: str, wanted: Hold) -> None:
+        """What was done by hand holds in every worker; one that begins later reads it."""
+        said = orjson.dumps([upstream, str(wanted)])
+        for member in self._members.values():
+            member.post.tell(posting.HOLD, 0, said)
+        await self.look()  # whose answers come behind it
+
     # What they say
-
-    def counts(self, own: Counts) -> Counts:
-        """Of all workers, dead ones too, and of the owner (telemetry.Elsewhere)."""
-        whole = Counts(self._office.clock)
-        for said in (own.said(), self._dead.said(), *(m.meters["counts"] for m in self._living())):
-            whole.add(said)
-        return whole
-
-    def gauge(self, name: str, own: list[Reading]) -> list[Reading]:
-        if name in _OWN:
-            return own
-        found: dict[tuple[str, ...], float] = dict(own)
-        for member in self._living():
-            for labels, value in member.meters["gauges"].get(name, ()):
-                key = tuple(labels)
-                before = found.get(key, 0.0)
-                found[key] = max(before, value) if name in _MOST else before + value
-        return list(found.items())
 
     def status(self, streams: int, malformed: int) -> dict[str, Json]:
         """`streams` and `malformed` are the owner's own."""
-        living = self._living()
         workers: list[Json] = [
             {"worker": number, "pid": member.process.pid, "serves": member.serves,
              "exchanges": int(member.meters.get("exchanges", 0))}
             for number, member in sorted(self._members.items())
         ]  # fmt: skip
-        return {
-            "streams": streams + sum(int(member.meters["streams"]) for member in living),
-            "malformed": malformed + self._malformed + sum(int(member.meters["malformed"]) for member in living),
-            "workers": workers,
-        }
+        return {**self.sums.status(streams, malformed), "workers": workers}
 
     async def check(self) -> None:
         """The port Checked."""

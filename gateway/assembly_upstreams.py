@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Protocol as Port
 from urllib.parse import urlsplit
 
 from gateway import config
+from gateway.assembly_meters import Sums
 from gateway.core.attempts import AddressStanding, BalanceSettings, HealthSettings, RetrySettings, Shift
 from gateway.core.breaking import BreakerSettings, Hold, Standing, State, Turn
 from gateway.core.canonical import Json
@@ -124,14 +126,23 @@ class Upkeep:
             _log.error("no record of %s: %s", action, error)
 
 
+class Elsewhere(Port):
+    """The workers, where there are some: they have breakers and addresses of their own."""
+
+    @property
+    def sums(self) -> Sums: ...
+
+    async def hold(self, upstream: str, wanted: Hold) -> None: ...
+
+
 class RunningUpstreams:
-    """The `UpstreamDesk` port over a running gateway. `elsewhere` tells its workers, where it has some."""
+    """The `UpstreamDesk` port over a running gateway."""
 
     def __init__(
         self,
         upkeep: Upkeep,
         held: HeldBreakers,
-        elsewhere: Callable[[str, Hold], Awaitable[None]] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._upkeep = upkeep
         self._held = held
@@ -139,10 +150,12 @@ class RunningUpstreams:
         self._one_act = asyncio.Lock()
 
     def breakers(self) -> list[Standing]:
-        return self._upkeep.breakers.standing()
+        own = self._upkeep.breakers.standing()
+        return own if self._elsewhere is None else self._elsewhere.sums.breakers(own)
 
     def addresses(self) -> list[AddressStanding]:
-        return self._upkeep.addresses.standing()
+        own = self._upkeep.addresses.standing()
+        return own if self._elsewhere is None else self._elsewhere.sums.addresses(own)
 
     async def hold(self, upstream: str, wanted: Hold) -> None:
         async with self._one_act:
@@ -150,7 +163,7 @@ class RunningUpstreams:
             await asyncio.to_thread(self._held.write, {name: how for name, how in held.items() if how is not Hold.AUTO})
             self._upkeep.breakers.hold(upstream, wanted)
             if self._elsewhere is not None:
-                await self._elsewhere(upstream, wanted)
+                await self._elsewhere.hold(upstream, wanted)
 
 
 def make_upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:

@@ -135,6 +135,10 @@ class Metrics:
         """Every gauge of this process."""
         return {gauge.name: list(gauge.read()) for gauge in self._gauges}
 
+    def totals(self) -> list[str]:
+        """The names of those that never go down."""
+        return [gauge.name for gauge in self._gauges if gauge.counts]
+
     def _families(self) -> Iterator[Metric]:
         counts = self.counts if self.elsewhere is None else self.elsewhere.counts(self.counts)
         requests = CounterMetricFamily(

@@ -42,6 +42,7 @@ DURABLE: Final = b"d"  # all records that were waited for, up to this number
 REFUSED: Final = b"x"  # the record of this number is not in the log, and why
 WEATHER: Final = b"w"  # why the log takes no records; empty where it does
 KNOWN: Final = b"k"  # descriptors as they are now
+HOLD: Final = b"h"  # an upstream's breaker is opened, closed or let go by hand
 
 # The owner asks its workers:
 BEGIN: Final = b"0"

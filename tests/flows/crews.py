@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,10 @@ class Crewed:
     def serves(self, count: int = 2) -> None:
         """Waits until so many workers do."""
         until(lambda: len(self.pids()) == count, 30, f"{count} workers that serve")
+
+    def kill(self, processes: dict[int, int]) -> None:
+        for pid in processes.values():
+            os.kill(pid, signal.SIGKILL)
 
     def gone(self, before: dict[int, int]) -> None:
         """Waits until none of these processes serves."""
@@ -147,7 +152,3 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def kill(pid: int, number: int) -> None:
-    os.kill(pid, number)
