@@ -303,14 +303,6 @@ def test_one_gateway_that_is_killed_twice_and_counts_in_memory(tmp_path: Path) -
     assert why["kills"] == 2
 
 
-def test_two_gateways_one_redis_and_sixty_four_callers_for_a_budget_of_ten(tmp_path: Path) -> None:
-    """threats.md row 66: exactly ten are let in, whoever asks whom."""
-    with server() as redis:
-        caps = {"org": 10**6, "team": 10**6, "person": 10**6, "calls": 10}
-        why = scene(tmp_path, 2, 64, 64, 0, caps, redis.port, only="acme")
-    assert (why["answers"], why["refused"]) == (10, 54)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_ten_thousand_calls_of_sixty_four_callers_on_two_gateways_that_are_killed(tmp_path: Path) -> None:
