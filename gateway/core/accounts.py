@@ -396,15 +396,26 @@ class Pricing(Port):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Worst:
     """What may come of a call. `usd` None: it has no price. `tokens` of input and output. A `stepwise` one is a stream
     whose output is all seen: its reservation covers the input and the next step, and grows. `assumed`: the bound on its
-    output is the price list's, not the caller's."""
+    output is the price list's, not the caller's. `input` is the tokens of it alone, `output` the bound on the call's
+    output; 0 where a stepwise one has none."""
 
-    usd: int | None
-    tokens: int
-    stepwise: bool = False
-    assumed: bool = False
-    input: int = 0  # tokens of it alone
-    output: int = 0  # the bound on a call's output; 0 where a stepwise one has none
+    __slots__ = ("assumed", "input", "output", "stepwise", "tokens", "usd")
+
+    def __init__(
+        self,
+        usd: int | None,
+        tokens: int,
+        stepwise: bool = False,
+        assumed: bool = False,
+        input: int = 0,
+        output: int = 0,
+    ) -> None:
+        self.usd: Final = usd
+        self.tokens: Final = tokens
+        self.stepwise: Final = stepwise
+        self.assumed: Final = assumed
+        self.input: Final = input
+        self.output: Final = output

@@ -28,10 +28,14 @@ _BOUNDS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CHOICES: Final = ("n", "best_of")
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,9})(\.[0-9]*)?\s*")
 _PICTURES: Final = frozenset({"image", "image_url", "input_image"})
-_NAMED: Final = ("previous_response_id", "conversation", "prompt", "mcp_servers", "container")
+_FILES: Final = frozenset({"file", "input_file", "document", "container_upload", "item_reference"})
+_INPUTS: Final = ("messages", "input", "system")
+_DEPTH: Final = 8
+_NAMED: Final = (
+    "previous_response_id", "conversation", "prompt", "mcp_servers", "container", "web_search_options",
+)  # fmt: skip
 # Tools that run at the vendor's, whose results are input that is paid for.
 _HOSTED: Final = ("web_search", "web_fetch", "file_search", "code_interpreter", "code_execution", "mcp", "tool_search")
-_STORED: Final = (b'"file_id"', b'"file_url"', b'"file"', b'"document"')
 
 
 def sent_bytes(exchange: Exchange) -> bytes:
@@ -64,13 +68,13 @@ def input_tokens(call: Call, body: bytes, reach: Reach) -> int:
     size, tokens = len(body), 0
     if not isinstance(arguments, dict):
         return -(-size // reach.bytes_per_token)
-    if body.find(b"image") >= 0:
-        inline, pictures = _pictures(arguments)
-        size, tokens = max(0, size - inline), pictures * reach.image_tokens
+    shown = _Shown(arguments)
+    if shown.pictures:
+        size, tokens = max(0, size - shown.inline), shown.pictures * reach.image_tokens
     tokens += -(-size // reach.bytes_per_token)
     if call.action == "llm.embeddings":
         return max(tokens, _ids(arguments.get("input")))
-    if reach.max_input is not None and tokens < reach.max_input and _refers(arguments, body):
+    if reach.max_input is not None and tokens < reach.max_input and (shown.stored or _refers(arguments)):
         return reach.max_input
     return tokens
 
@@ -80,19 +84,29 @@ def output_tokens(call: Call, reach: Reach) -> tuple[int, bool, bool]:
     if call.action != "llm.chat":
         return 0, True, True
     arguments = call.arguments
-    wanted: Mapping[str, Json] = arguments if isinstance(arguments, dict) else {}
-    said = [value for name in _BOUNDS if type(value := wanted.get(name)) is int and 0 < value <= MOST_TOKENS]
-    odd = any(wanted.get(name) is not None and type(wanted[name]) is not int for name in _BOUNDS)
-    each, told, kept = MOST_OUTPUT_TOKENS, False, False
+    if not isinstance(arguments, dict):
+        return MOST_OUTPUT_TOKENS, False, False
+    said, odd = 0, False
+    for name in _BOUNDS:
+        value = arguments.get(name)
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool):
+                odd = True
+            elif said < value <= MOST_TOKENS:
+                said = value
+    own = reach.max_output
     if said and not odd:
-        each, told, kept = max(said), True, True
-        if reach.max_output is not None and reach.max_output < each:
-            each, told = reach.max_output, False
-    elif reach.max_output is not None:
-        each, kept = reach.max_output, True
-    elif said:
-        each = max(each, *said)
-    return each * max(1, *(_count(wanted.get(name)) for name in _CHOICES)), told, kept
+        each, told, kept = said, True, True
+        if own is not None and own < said:
+            each, told = own, False
+    elif own is not None:
+        each, told, kept = own, False, True
+    else:
+        each, told, kept = max(said, MOST_OUTPUT_TOKENS), False, False
+    for name in _CHOICES:
+        if arguments.get(name) is not None:
+            return each * max(1, *[_count(arguments.get(one)) for one in _CHOICES]), told, kept
+    return each, told, kept
 
 
 def _count(value: Json) -> int:
@@ -114,34 +128,51 @@ def _ids(value: Json) -> int:
     return sum(len(item) for item in value if isinstance(item, list))
 
 
-def _refers(arguments: Mapping[str, Json], body: bytes) -> bool:
-    if any(arguments.get(name) is not None for name in _NAMED) or arguments.get("web_search_options") is not None:
-        return True
+def _refers(arguments: Mapping[str, Json]) -> bool:
+    for name in _NAMED:
+        if arguments.get(name) is not None:
+            return True
     tools = arguments.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind.startswith(_HOSTED):
             return True
-    return any(body.find(name) >= 0 for name in _STORED)
+    return False
 
 
-def _pictures(arguments: Mapping[str, Json]) -> tuple[int, int]:
-    """The bytes of all pictures that are in the body, and how many pictures there are, in it or named."""
-    inline, count = 0, 0
-    waiting: list[Json] = [arguments.get("messages"), arguments.get("input"), arguments.get("system")]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found
-        elif isinstance(found, dict):
-            if found.get("type") in _PICTURES:
-                count += 1
-                inline += _longest(found)
-            else:
-                for name in ("content", "output"):
-                    if isinstance(inner := found.get(name), list | dict):
-                        waiting.append(inner)
-    return inline, count
+class _Shown:
+    """What of a model's input is no text: how many pictures, in the body or named, and the bytes of those that are in
+    it; whether something is named that is stored elsewhere."""
+
+    __slots__ = ("inline", "pictures", "stored")
+
+    def __init__(self, arguments: Mapping[str, Json]) -> None:
+        self.inline, self.pictures, self.stored = 0, 0, False
+        for name in _INPUTS:
+            found = arguments.get(name)
+            if isinstance(found, list):
+                self._parts(found, 0)
+
+    def _parts(self, parts: Sequence[Json], depth: int) -> None:
+        """Messages, and the parts of their content; nested as deep as vendors take them, with room to spare."""
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            content, kind = part.get("content"), part.get("type")
+            if kind is None and isinstance(content, str):
+                continue  # what nearly every message is
+            if kind in _PICTURES:
+                self.pictures += 1
+                self.inline += _longest(part)
+            elif kind in _FILES:
+                self.stored = True
+            elif depth < _DEPTH:
+                if isinstance(content, list):
+                    self._parts(content, depth + 1)
+                elif isinstance(content, dict):
+                    self._parts([content], depth + 1)
+                if isinstance(output := part.get("output"), list):
+                    self._parts(output, depth + 1)
 
 
 def _longest(part: Mapping[str, Json]) -> int:

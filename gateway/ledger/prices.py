@@ -44,8 +44,8 @@ class Rates:
     """Prices of one token, in 10^-12 dollars."""
 
     __slots__ = (
-        "audio", "audio_output", "cache_write", "cache_write_1h", "cached", "image", "image_output", "input", "output",
-        "reasoning",
+        "_into", "_out", "audio", "audio_output", "cache_write", "cache_write_1h", "cached", "image", "image_output",
+        "input", "output", "reasoning",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,8 @@ class Rates:
         self.image_output: Final = output if image_output is None else image_output
         self.audio: Final = input if audio is None else audio
         self.audio_output: Final = output if audio_output is None else audio_output
+        self._into: Final = max(input, self.cached)  # the dearest that tokens of text can be
+        self._out: Final = max(output, self.reasoning)
 
     def of(self, usage: Usage) -> int:
         """Rule 4, in 10^-12 dollars."""
@@ -89,14 +91,16 @@ class Rates:
 
     def dearest(self, body: bytes, vendor: str) -> tuple[int, int]:
         """The dearest that a token of input and one of output can be in a call of this body."""
-        into, out = max(self.input, self.cached), max(self.output, self.reasoning)
-        if vendor != "anthropic" or body.find(b"cache_control") >= 0:  # others write to their caches unasked
+        into, out = self._into, self._out
+        if (self.cache_write > into or self.cache_write_1h > into) and (
+            vendor != "anthropic" or body.find(b"cache_control") >= 0  # others write to their caches unasked
+        ):
             into = max(into, self.cache_write)
-            if body.find(b'"1h"') >= 0:
-                into = max(into, self.cache_write_1h)
-        if body.find(b"image") >= 0:
+            if self.cache_write_1h > into and body.find(b'"1h"') >= 0:
+                into = self.cache_write_1h
+        if (self.image > into or self.image_output > out) and body.find(b"image") >= 0:
             into, out = max(into, self.image), max(out, self.image_output)
-        if body.find(b"audio") >= 0:
+        if (self.audio > into or self.audio_output > out) and body.find(b"audio") >= 0:
             into, out = max(into, self.audio), max(out, self.audio_output)
         return into, out
 
