@@ -11,8 +11,8 @@ import pytest
 import websockets.asyncio.client as socket_client
 from rig import gateway, run
 
+from tests.flows.endless import ASKED, PIECE, Endless, budget, chat, events, outcome, said_back, told
 from tests.flows.stage import calling, staged
-from tests.flows.test_budget_stops import ASKED, PIECE, Endless, budget, chat, events, outcome, said_back, told
 from tests.stores.redis_server import server
 
 
@@ -110,6 +110,6 @@ def test_a_caller_that_leaves_while_a_step_is_asked_for_leaves_nothing_reserved(
                 async with asyncio.timeout(10):
                     while await asyncio.to_thread(stands) != (settled.encode(), b"0"):  # noqa: ASYNC110 (Redis's)
                         await asyncio.sleep(0.01)
-        assert record["result"] == "client_gone"
+        assert record["result"] in ("client_gone", "error")  # a Redis that was slow for too long ends it as well
 
     run(story())
