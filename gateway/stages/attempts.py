@@ -66,7 +66,7 @@ class Attempts:
             if failure is not None:
                 arrived = arrived or failure.sent
                 exchange.sent = arrived
-            _tell(chosen, answer, failure)
+            _tell(chosen, exchange, answer, failure)
             pause = self._again_in(exchange, whole, tried, home, answer, failure, until)
             if pause < 0.0:
                 if failure is not None:
@@ -151,11 +151,13 @@ def _passing(answer: UpstreamAnswer | None, failure: UpstreamFailed | None) -> b
     return not any(name == b"retry-after" and value.strip() != b"0" for name, value in answer.headers)
 
 
-def _tell(chosen: Chosen | None, answer: UpstreamAnswer | None, failure: UpstreamFailed | None) -> None:
+def _tell(
+    chosen: Chosen | None, exchange: Exchange, answer: UpstreamAnswer | None, failure: UpstreamFailed | None
+) -> None:
     if chosen is None:
         return
-    if failure is not None:
-        if failure.error not in _OURS:
-            chosen.ended(True)
-    elif answer is not None:
-        chosen.ended(answer.status >= 500)
+    if failure is None:
+        status = answer.status if answer is not None else int(getattr(exchange.socket, "status", 101))
+        chosen.ended(status >= 500)
+    elif failure.error not in _OURS:
+        chosen.ended(True)

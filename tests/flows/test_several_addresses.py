@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rig import Running, gateway, until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.sync.server import Server, serve
 
 from tests.flows.canned import say
 from tests.flows.replicas import replicas
@@ -177,3 +184,56 @@ def test_tools_are_pinned_though_the_first_address_is_down(tmp_path: Path) -> No
         more = {"path": "/mcp", "protocol": "mcp", "tools": {"pin": "first_use"}}
         with gateway(tmp_path, **settings(tmp_path, a, b, balance=EVENLY, **more)) as running:
             until(lambda: called(running, opened(running)).json().get("result") is not None, what="a call of its tool")
+
+
+@contextmanager
+def echoes(*names: str) -> Iterator[list[Server]]:
+    """WebSocket servers that say who they are and what they were sent."""
+    found: list[Server] = []
+    threads = []
+    for name in names:
+
+        def talk(connection: Any, name: str = name) -> None:
+            for message in connection:
+                connection.send(f"{name} {message}")
+
+        server = serve(talk, "127.0.0.1", 0)
+        found.append(server)
+        threads.append(threading.Thread(target=server.serve_forever))
+        threads[-1].start()
+    try:
+        yield found
+    finally:
+        for server, thread in zip(found, threads, strict=True):
+            server.shutdown()
+            thread.join()
+
+
+def test_a_socket_is_opened_elsewhere_when_an_address_is_down_and_its_messages_are_judged_there(tmp_path: Path) -> None:
+    message = '{"jsonrpc":"2.0","id":1,"method":"x"}'
+    with echoes("a", "b") as (a, b):
+        urls = [f"http://127.0.0.1:{server.socket.getsockname()[1]}" for server in (a, b)]
+        wanted = settings(tmp_path, breaker={"failures": 2, "open": "1h", "open_most": "1h"}, balance=EVENLY)
+        wanted["upstreams"]["files"]["urls"] = urls
+        with gateway(tmp_path, **wanted) as running:
+            where = f"ws://127.0.0.1:{running.app.port}/files/ws"
+            said = []
+            for _ in range(2):
+                with connect(where) as opened:
+                    opened.send(message)
+                    said.append(opened.recv(5))
+            assert sorted(said) == [f"a {message}", f"b {message}"]
+            a.shutdown()
+            for _ in range(2):
+                with connect(where) as opened:
+                    opened.send(message)
+                    assert opened.recv(5) == f"b {message}"
+            judged = [record for record in running.records() if record["kind"] == "intent" and "parent" in record]
+            assert len(judged) == 4
+            b.shutdown()
+            refused = []
+            for _ in range(3):
+                with pytest.raises(InvalidStatus) as caught:
+                    connect(where)
+                refused.append(caught.value.response.status_code)
+            assert refused == [502, 502, 503]

@@ -79,6 +79,7 @@ class Stage:
             await handles.bind(home, route="r", subject=place(authority, "agent:a"), upstream="up")
         book, again = AddressBook(self.monotonic, lambda shift: None), Retrying(self.monotonic, lambda: 0.5)
         book.adopt([self.upstream])
+        self.book = book
         again.adopt([self.upstream])
         try:
             found = await Attempts(book, again, handles, self, self.sleep).run(exchange, self._once)
@@ -93,6 +94,7 @@ class Stage:
     async def _once(self, exchange: Exchange) -> Any:
         said = self.script[len(self.sends) % len(self.script)]
         self.sends.append((exchange.upstream.authority, said))
+        assert sum(item.in_flight for item in self.book.standing()) <= 1, "a former attempt has let go of its address"
         if isinstance(said, UpstreamFailed):
             raise said
         answer = Answer(said) if isinstance(said, int) else replace(said)
@@ -202,7 +204,10 @@ def test_what_lives_at_an_address_goes_there_also_when_that_fails() -> None:  # 
     exchange, found = stage.run({"s": "h:3"})
     assert isinstance(found, Answer)
     assert [authority for authority, _ in stage.sends] == ["h:3"] * 3
-    assert exchange.attempts == 3
+    assert (exchange.attempts, len(stage.pauses)) == (3, 2)
+    stage = Stage([REFUSED], upstream(3, OFTEN), asks.but(idempotent=False))
+    _, found = stage.run({"s": "h:3"})
+    assert (found, len(stage.sends)) == (REFUSED, 1)
 
 
 def test_where_nobody_knows_where_it_lives_the_first_address_is_asked_and_made_up_names_go_anywhere() -> None:  # 1
