@@ -52,9 +52,18 @@ def progress(text: str) -> bytes:
 
 
 def update(text: str) -> bytes:
-    status = {"state": "TASK_STATE_WORKING", "message": {"role": "ROLE_AGENT", "parts": [{"text": text}]}}
-    said = {"statusUpdate": {"taskId": "t", "contextId": "c", "status": status}}
-    return b"data: %b\n\n" % json.dumps({"jsonrpc": "2.0", "id": 7, "result": said}).encode()
+    return b"data: %b\n\n" % json.dumps({"jsonrpc": "2.0", "id": 7, "result": _update(text)}).encode()
+
+
+def bare_update(text: str) -> bytes:
+    """The same in the binding HTTP+JSON."""
+    return b"data: %b\n\n" % json.dumps(_update(text)).encode()
+
+
+def _update(text: str) -> dict[str, Any]:
+    said = {"messageId": "s", "role": "ROLE_AGENT", "parts": [{"text": text}]}
+    status = {"state": "TASK_STATE_WORKING", "message": said}
+    return {"statusUpdate": {"taskId": "t", "contextId": "c", "status": status}}
 
 
 def plain(text: str) -> bytes:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import websockets.asyncio.client as socket_client
-from rig import Running, gateway, run
+from rig import Running, gateway, routes_to, run
 
 from gateway.control.explain import explain
 from gateway.core.canonical import Json
@@ -20,6 +21,7 @@ from tests.flows.endless import (
     JSON,
     PIECE,
     Endless,
+    bare_update,
     budget,
     chat,
     events,
@@ -168,6 +170,68 @@ def test_a_jsonrpc_stream_ends_with_the_response_to_its_request(
         [held] = record["budgets"]
         assert (held["reserved"], record["refusal"]["reason"]) == ("200000", "budget_exhausted")
         assert held["settled"] == str(record["usage"]["bytes_in"] + record["usage"]["bytes_out"])
+
+    run(story())
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+def test_an_mcp_client_sees_an_error_of_its_call_and_its_session_lives_on(
+    tmp_path: Path, bases: dict[str, str], mode: str
+) -> None:
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared.exceptions import MCPError
+
+    async def story() -> None:
+        days: list[float] = []
+
+        async def day(progress: float, total: float | None, text: str | None) -> None:
+            days.append(progress)
+
+        with gateway(tmp_path, **routes_to(bases), budgets=[budget("bytes", 100_000)]) as gate:
+            headers = {"authorization": f"Bearer {gate.issuer.token()}"}
+            async with (
+                httpx2.AsyncClient(headers=headers, timeout=20) as http,
+                Client(streamable_http_client(f"{gate.url}/weather", http_client=http), mode=mode) as client,
+            ):
+                asked = {"city": "Oslo", "days": 5000}
+                with pytest.raises(MCPError) as found:
+                    await client.call_tool("get_forecast", asked, progress_callback=day)
+                assert (found.value.error.code, found.value.error.data["reason"]) == (-31402, "budget_exhausted")
+                assert [tool.name for tool in (await client.list_tools()).tools] == ["get_forecast"]
+            records = await asyncio.to_thread(gate.records)
+        [stopped] = [record for record in records if record["kind"] == "outcome" and "refusal" in record]
+        assert 100 < len(days) < 1000
+        assert stopped["refusal"]["reason"] == "budget_exhausted"
+        assert 99_000 < int(stopped["budgets"][0]["settled"]) <= 100_000
+
+    run(story())
+
+
+@pytest.mark.parametrize(("transport", "event"), [("JSONRPC", update), ("HTTP+JSON", bare_update)])
+def test_an_a2a_client_sees_an_error_of_its_call(tmp_path: Path, transport: str, event: Any) -> None:
+    import httpx
+    from a2a.client import A2AClientError, ClientConfig, ClientFactory
+    from a2a.types import AgentCapabilities, AgentCard, AgentInterface, Message, Part, Role, SendMessageRequest
+
+    async def story() -> None:
+        upstream = Endless(event("x" * 1000))
+        async with told(tmp_path, upstream, "a2a", budget("bytes", 100_000)) as (gate, _):
+            place = AgentInterface(url=f"{gate.url}/up", protocol_binding=transport, protocol_version="1.0")
+            card = AgentCard(name="up", supported_interfaces=[place], capabilities=AgentCapabilities(streaming=True))
+            said = Message(message_id="m", role=Role.ROLE_USER, parts=[Part(text="a table")])
+            headers, seen = {"Authorization": f"Bearer {gate.issuer.token()}"}, 0
+            async with httpx.AsyncClient(headers=headers, timeout=20) as http:
+                config = ClientConfig(httpx_client=http, streaming=True, supported_protocol_bindings=[transport])
+                try:
+                    async for _ in ClientFactory(config).create(card).send_message(SendMessageRequest(message=said)):
+                        seen += 1
+                except A2AClientError as error:
+                    raised = str(error)
+            record = await outcome(gate)
+        assert "The budget story is used up" in raised
+        assert seen == record["usage"]["bytes_out"] // len(upstream.event) > 10
+        assert record["refusal"]["reason"] == "budget_exhausted"
 
     run(story())
 
