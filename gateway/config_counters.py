@@ -85,9 +85,7 @@ class Counters:
     password: Secret | None = option(SecretRef(), None, "of Redis's user", example="{env: REDIS_PASSWORD}")
     tls: EngineTls | None = option(Of(EngineTls), None, "for rediss://")
     wait: float = option(_DURATION, 0.25, "how long an exchange may wait for it", shown="250ms")
-    prefix: str = option(
-        _PREFIX, "tollgate", "of its keys; who has the same counts together", shown="tollgate"
-    )
+    prefix: str = option(_PREFIX, "tollgate", "of its keys; who has the same counts together", shown="tollgate")
     lease: Lease = option(Of(Lease), Lease(), "mode lease")
 
 

@@ -156,6 +156,8 @@ MAY_DIAL_FOR_ONE_REASON = {
     "trust/fetcher.py": {"getaddrinfo"},
     # One address, the operator's own; nothing that comes back leads anywhere, no redirect, no proxy.
     "trust/vault.py": {"hvac", "requests"},
+    # The operator's own Redis servers, and where one of them says that a cluster has the counters.
+    "stores/redis_wire.py": {"create_connection"},
     # The operator's own mail server or chat, by a URL that is a secret.
     "notices/by_apprise.py": {"apprise"},
     "telemetry_traces.py": {"opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", "requests"},

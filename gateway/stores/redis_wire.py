@@ -197,8 +197,8 @@ async def dial(server: Server, ended: Callable[[Link, str], None], deadline: flo
         raise CountersUnavailable("Redis did not answer in time") from None
     except ssl.SSLError as error:
         raise CountersUnavailable(f"TLS to Redis failed: {error.reason or 'unknown reason'}") from None
-    except (OSError, UnicodeError) as error:
-        raise CountersUnavailable(f"Redis cannot be reached: {type(error).__name__}") from None
+    except (OSError, UnicodeError) as failed:
+        raise CountersUnavailable(f"Redis cannot be reached: {type(failed).__name__}") from None
     finally:
         if not made and link is not None:
             link.end("not logged in")
