@@ -24,6 +24,7 @@ from typing import Any
 from tests.cli.served import PROGRAM
 from tests.rig import read_log
 
+TRY_LATER = 503
 PROMPT = 10  # tokens of each call's input, by the upstream's count; the gateway reckons with its bytes, which are more
 BEHAVIOURS = ("ok", "stream", "error", "hang", "drop", "cut", "slow")
 _RESET = struct.pack("ii", 1, 0)
@@ -230,12 +231,13 @@ class Node:
     admin: int
     process: subprocess.Popen[str] | None = None
     kills: int = 0
+    workers: int = 1
 
     def start(self) -> None:
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         with (self.folder / "stderr").open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "serve", "--config", "gateway.yaml", "--json"],
+                [sys.executable, "-c", PROGRAM, "serve", "--config", "gateway.yaml", "--json", *_workers(self.workers)],
                 cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -273,6 +275,10 @@ class Node:
         return (self.folder / "var" / "admin.token").read_text().strip()
 
 
+def _workers(number: int) -> list[str]:
+    return ["--workers", str(number)] if number > 1 else []
+
+
 async def spend(
     made: list[Made],
     callers: int,
@@ -290,7 +296,12 @@ async def spend(
         for _ in left:
             bound = pick.randint(5, 60)
             [how] = pick.choices(behaviours, weights)
-            made.append(await caller.call(how, pick.randint(1, bound), bound))
+            while True:
+                call = await caller.call(how, pick.randint(1, bound), bound)
+                made.append(call)
+                if call.status != TRY_LATER:
+                    break
+                await asyncio.sleep(0.05)  # its gateway has lost its owner, or its counters: it comes again
         caller.close()
 
     await asyncio.gather(*(one(number) for number in range(callers)))

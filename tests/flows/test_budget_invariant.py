@@ -220,6 +220,7 @@ def scene(
     caps: dict[str, int],
     redis: int = 0,
     only: str = "",
+    workers: int = 1,
 ) -> Counter[str]:
     """The whole of it; what came of the calls. `only`: all callers are of this org, and every call is answered."""
     counters: object = {"url": f"redis://127.0.0.1:{redis}", "wait": "5s"} if redis else "memory"
@@ -231,6 +232,7 @@ def scene(
     fleet = [configure(folder, f"gw-{n}", issuer, vendor.port, caps, counters) for n in range(nodes)]
     try:
         for node in fleet:
+            node.workers = workers
             node.start()
         over = threading.Event()
         made: list[Made] = []
@@ -301,6 +303,14 @@ def test_one_gateway_that_is_killed_twice_and_counts_in_memory(tmp_path: Path) -
     assert why["refused"] > 20, why
     assert why["as the upstream says"] > 50, why
     assert why["kills"] == 2
+
+
+@pytest.mark.slow
+def test_two_workers_of_one_gateway_that_is_killed(tmp_path: Path) -> None:
+    caps = {"org": 18_000, "team": 11_000, "person": 9_000, "calls": 600}
+    why = scene(tmp_path, nodes=1, calls=1200, callers=32, kills=3, caps=caps, workers=2)
+    assert why["refused"] > 100, why
+    assert why["kills"] == 3
 
 
 @pytest.mark.slow
