@@ -311,6 +311,23 @@ class Exchange:
     caller's own X-Request-Id: recorded, never used.
     """
 
+    # What most exchanges never have otherwise.
+    item_digest: str = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
+    capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
+    hides: Tree | None = None  # what policy wants hidden of the answer
+    filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
+    fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
+    worst: Worst | None = None  # what was reckoned with, where that was asked
+    room_tokens: int = MOST  # of its answer, until which the ledger need not be asked again
+    room_bytes: int = MOST  # likewise
+    last_step: bool = False  # no more could be had for it: what is reserved must do
+    sent: bool = False  # whether a byte of it may have reached the upstream
+    trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
+    address: str = ""  # the authority it goes to, where the upstream has several
+    attempts: int = 1  # how often it was sent, or tried to
+    revoked: bool = False  # the caller's credential ended while the answer was still flowing
+    left: bool = False  # the caller has gone, and its answer is read on for what it says of its usage
+
     def __init__(
         self,
         id: str,
@@ -344,25 +361,14 @@ class Exchange:
         self.principal = principal
         self.descriptor: dict[str, Json] | None = None  # what the record says of the descriptors that counted
         self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
-        self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
-        self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
         self.rates: tuple[ExtraRate, ...] = ()  # what policy wants counted besides the limits
-        self.hides: Tree | None = None  # what policy wants hidden of the answer
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
         self.places: list[PlaceAsk] = []  # it runs in, until it is settled
         self.held: list[PlaceAsk] = []  # those of the exchange within which this one came up: it runs in them
-        self.fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
-        self.worst: Worst | None = None  # what was reckoned with, where that was asked
         self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
-        self.room_tokens, self.room_bytes = MOST, MOST  # of its answer, until which the ledger need not be asked again
-        self.last_step = False  # no more could be had for it: what is reserved must do
-        self.sent = False  # whether a byte of it may have reached the upstream
-        self.trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
-        self.address = ""  # the authority it goes to, where the upstream has several
-        self.attempts = 1  # how often it was sent, or tried to
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
@@ -372,13 +378,10 @@ class Exchange:
         self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
         self.reader: UsageReader | None = None
         self.usage = Usage()
-        self.revoked = False  # the caller's credential ended while the answer was still flowing
-        self.left = False  # the caller has gone, and its answer is read on for what it says of its usage
         self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
         self.status, self.hidden = 0, 0  # what the caller was answered; in how many places policy hid something of it
         self.request_digest = ""  # of the bytes received; known at the end for streamed bodies
         self.forwarded_digest, self.response_digest = "", ""  # the former only where a rewrite made it differ
-        self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
         self.failed_open, self.would_deny = 0, 0  # items and upstream's requests that passed a fault, or a reported no
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None

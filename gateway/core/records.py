@@ -16,6 +16,7 @@ from functools import lru_cache
 from gateway.core.accounts import Charge, shown
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Decision, Exchange, Obligation, Principal
+from gateway.core.reasons import Refusal
 
 
 def timestamp(epoch: float) -> str:
@@ -65,15 +66,8 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
             record["budgets"] = [settled_of(charge) for charge in exchange.charges]
         if exchange.decision is not None:
             record["decision"] = decision_of(replace(exchange.decision, input=""))
-    refusal = exchange.refusal
-    if refusal is not None:
-        said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
-        if refusal.rule:
-            said["rule"] = refusal.rule
-        if exchange.stopped:
-            said["stage"] = exchange.stopped
-        said.update(refusal.noted)
-        record["refusal"] = said
+    if exchange.refusal is not None:
+        record["refusal"] = _refused(exchange.refusal, exchange.stopped)
     if exchange.fault:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
@@ -103,6 +97,16 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
             upstream["ms"] = int(exchange.upstream_ms)
         record["upstream"] = upstream
     return record
+
+
+def _refused(refusal: Refusal, stage: str) -> dict[str, Json]:
+    said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
+    if refusal.rule:
+        said["rule"] = refusal.rule
+    if stage:
+        said["stage"] = stage
+    said.update(refusal.noted)
+    return said
 
 
 def reserved_of(charge: Charge) -> dict[str, Json]:

@@ -139,11 +139,11 @@ class MemoryCounters:
         now = self._seconds()
         known = self._budgets.get(budget.name)
         found = known.known(account) if known is not None else None
+        most = known.most.get(account.key, budget.amount) if known is not None else budget.amount
         if found is None:
-            most = known.most.get(account.key, budget.amount) if known is not None else budget.amount
             return Balance(account, budget.unit, most, 0, 0, 0)
         granted = found.left(now) + found.settled + found.reserved - found.most
-        return Balance(account, budget.unit, found.most, granted, found.reserved, found.settled)
+        return Balance(account, budget.unit, most, granted, found.reserved, found.settled)
 
     async def adjust(self, adjustment: Adjustment) -> None:
         if adjustment.id in self._adjusted:

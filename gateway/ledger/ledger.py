@@ -49,13 +49,14 @@ class Memory:
 
     def __init__(self) -> None:
         self.rates: Final = PolicyRates()
-        self.periods: Final[dict[Budget, Periods]] = {}  # which never go back
+        self.periods: Final[dict[tuple[str, str, int], Periods]] = {}  # which never go back
         self.known: Final = Known()
 
     def of(self, budget: Budget) -> Periods:
-        found = self.periods.get(budget)
+        when = (budget.period, budget.zone, budget.anchor)
+        found = self.periods.get(when)
         if found is None:
-            found = self.periods[budget] = Periods(budget)
+            found = self.periods[when] = Periods(budget)
         return found
 
 

@@ -94,6 +94,10 @@ class Window:
             del self.parts[:gone]
             del self.counts[:gone]
 
+    def rests(self, current: int) -> bool:
+        """Whether it cannot be told from a new one."""
+        return not self.parts or self.parts[-1] < current - PARTS
+
     def add(self, current: int) -> None:
         if self.parts and self.parts[-1] == current:
             self.counts[-1] += 1
@@ -122,7 +126,7 @@ class Windows:
             return found
         while self.windows:
             first = next(iter(self.windows))
-            if self.windows[first].parts[-1] >= current - PARTS:
+            if not self.windows[first].rests(current):
                 break
             del self.windows[first]
         return None if len(self.windows) >= self.keys_limit else Window()
@@ -134,7 +138,7 @@ class Windows:
 
     def rests(self, now: int) -> bool:
         current = part(now, self.window)
-        return not any(found.parts[-1] >= current - PARTS for found in self.windows.values())
+        return all(found.rests(current) for found in self.windows.values())
 
     def out(self, of: int, now: int) -> int:
         """Nanoseconds until a part is out of the window."""
