@@ -16,6 +16,7 @@ JUNK = {
     "heads": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
     "silence": b"",
 }
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nhalf of"
 
 
@@ -27,6 +28,7 @@ class Replica:
         self.state: dict[str, Any] = {"mode": "well", "asked": 0, "health": 0, "methods": {}}
         self.lock = threading.Lock()
         self.free = threading.Event()
+        self.done = threading.Event()
 
     def count(self, method: str) -> int:
         with self.lock:
@@ -62,6 +64,8 @@ def playing(replica: Replica) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, state)
             elif path == "/mode":
                 state["mode"] = body.decode()
+                if state["mode"] == "done":
+                    replica.done.set()
                 if state["mode"] == "hang":
                     replica.free.clear()
                 else:
@@ -83,6 +87,11 @@ def playing(replica: Replica) -> type[BaseHTTPRequestHandler]:
                 return
             if mode == "cut" or mode in JUNK:
                 self.wfile.write(JUNK.get(mode, HALF))
+                self.end()
+                return
+            if path == "/stream":
+                self.wfile.write(BEGUN)
+                replica.done.wait(60)
                 self.end()
                 return
             said: dict[str, Any] = {"who": replica.name, "asked": asked, "host": self.headers["host"]}

@@ -49,7 +49,7 @@ class Replica:
 
     def behaves(self, mode: str) -> None:
         """well, hang, drop, drop-once, cut, what `replica_program.JUNK` has, sick (its health), later (a 503 that says
-        when), or a status."""
+        when), done (the streams of /stream end), or a status."""
         assert self._ask("POST", "/mode", mode.encode()) is not None
 
     def told(self) -> dict[str, Any]:

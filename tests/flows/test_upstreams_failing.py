@@ -125,6 +125,24 @@ def test_a_probe_whose_caller_goes_away_gives_its_place_to_the_next(tmp_path: Pa
         assert turns(running)[-1] == ("breaker.close", "half_open", "closed")
 
 
+def test_a_probe_that_is_a_long_stream_holds_nobody_up(tmp_path: Path) -> None:
+    breaker = {**BREAKER, "open": "50ms", "open_most": "50ms"}
+    with replicas("a") as [a], gateway(tmp_path, **settings(tmp_path, a, breaker=breaker)) as running:
+        a.behaves("500")
+        for _ in range(3):
+            get(running)
+        a.behaves("well")
+        with socket.create_connection(("127.0.0.1", running.app.port)) as caller:
+
+            def streaming() -> bool:
+                caller.sendall(b"GET /files/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                return b" 200 " in caller.recv(65536).partition(b"\r\n")[0]
+
+            until(streaming, what="the probe's head")
+            assert [get(running).status for _ in range(3)] == [200] * 3
+            a.behaves("done")
+
+
 def test_a_tool_that_fails_is_left_alone_and_its_neighbours_are_not(tmp_path: Path) -> None:
     breaker = {**BREAKER, "per": "tool"}
     with replicas("a") as [a]:
