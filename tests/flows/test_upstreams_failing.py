@@ -234,3 +234,25 @@ def test_whatever_it_does_callers_wait_for_a_few_calls_and_no_longer(tmp_path: P
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_what_never_arrived_costs_no_budget_and_what_was_repeated_costs_one_call(tmp_path: Path) -> None:
+    budget = {"name": "calls", "key": ["route"], "unit": "calls", "amount": 3, "period": "total"}
+    retries = {"attempts": 2, "budget": "100%", "least": 10, "pause": "1ms"}
+    breaker = {"failures": 3, "open": "100ms", "open_most": "100ms"}
+    with replicas("a") as [a]:
+        wanted = settings(tmp_path, a, breaker=breaker, retries=retries)
+        with gateway(tmp_path, **wanted, budgets=[budget]) as running:
+            a.kill()
+            assert [get(running).status for _ in range(6)] == [502] * 3 + [503] * 3
+            a.start()
+            a.behaves("drop-once")
+            until(lambda: get(running).status == 200, what="the probe")
+            assert a.asked == 2, "the probe and its repeat"
+            assert [get(running).status for _ in range(3)] == [200, 200, 402]
+            settled = [
+                record["budgets"][0]["settled"]
+                for record in running.records()
+                if record["kind"] == "outcome" and record["result"] == "ok"
+            ]
+            assert settled == ["1"] * 3
