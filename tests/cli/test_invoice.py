@@ -104,7 +104,7 @@ def test_a_book_that_says_otherwise_is_named_account_by_account(invoice: Invoice
 
 def test_a_log_that_was_changed_proves_nothing(invoice: Invoice, data_dir: Path) -> None:
     path = data_dir / "log" / "tile" / "entries" / "000"
-    path.write_bytes(path.read_bytes().replace(b'"usd":"0.25"', b'"usd":"0.01"', 1))
+    path.write_bytes(path.read_bytes().replace(b'"llm.chat"', b'"llm.chap"', 1))  # which changes no sum
     found = invoice()
     assert found.code == 4
     assert "NOT VERIFIED" in found.out

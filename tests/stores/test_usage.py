@@ -31,9 +31,15 @@ CALLS = Budget("calls", ("subject.id", "route"), "calls", 1000, "rolling", windo
 EVER = Budget("ever", ("subject.org",), "bytes", 10**12, "total")
 NASTY = [
     "a", "b", '"kind":"intent"', '","kind":"outcome","', "}", ']},"decision":{', '"],"decision":{"',
-    ',"usage":{"usd":"9"},"v":1}',
+    ',"usage":{"usd":"9"},"v":1}', "intent", "outcome",
     ',"subject":{"org":"other"},"time":"2020-01-01', "\\", '\\"', "", "é", "\N{LINE SEPARATOR}", ',"response":{',
 ]  # fmt: skip
+
+OTHER: dict[str, Any] = {
+    "exchange": "x", "kind": "outcome", "resource": {"id": "other", "type": "tool"}, "response": {"status": 200},
+    "subject": {"org": "other"}, "time": "2020-01-01T00:00:00.000000Z", "upstream": {"name": "other"},
+    "usage": {"calls": 7, "usd": "9"}, "v": 1,
+}  # fmt: skip
 
 
 class Clock:
@@ -391,6 +397,7 @@ def anything(source: random.Random, log: Log) -> tuple[int, bytes]:
         "exchange": f"{source.randrange(10**6)}", "time": f"2026-11-{source.randrange(1, 29):02d}T12:00:00.000000Z",
         "action": text(["llm.chat", "mcp.tools/call", "http.GET"]),
         "decision": {"reason": text(NASTY), "obligations": [{text(NASTY): {text(["kind", "a"]): text(NASTY)}}]},
+        **({"descriptor": {"tool": OTHER}} if source.random() < 0.2 else {}),
         "request": {"path": text(NASTY), "client_id": text(NASTY)},
         "resource": {"id": text(NASTY), "type": text(["tool", "model"])},
         "subject": {"id": text(NASTY), "roles": [text(NASTY)], **({"org": org} if org is not None else {})},
