@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 from rig import Running, gateway, run
 
+from gateway.core.accounts import Account
 from tests.flows.canned import open_policy
 from tests.flows.stage import EVENT_STREAM, chunk
 from tests.wire.faulty import Peer, Server
 
 ROW = 67
 
+BUDGET = {"name": "all", "key": ["subject.id"], "unit": "tokens", "amount": 10**9, "period": "total"}
 WORDS = 47
 RESET = struct.pack("ii", 1, 0)
 AT_ONCE = 12
@@ -158,12 +160,16 @@ class Story:
         usage = record["usage"]
         taken = [event for event, end in zip(self.model.events, self.ends[1:], strict=True) if end <= offset]
         given = self.model.cases[f"at-{offset}"].given
+        [held] = record["budgets"]
         assert usage["calls"] == 1
         ends = {"client_gone"} if given <= len(self.model.events) else {"client_gone", "ok"}  # all of it was sent
         assert record["result"] in ends, (offset, record)
         if given <= 1:  # nothing of the answer's body
             assert usage.get("output_tokens", 0) == 0, (offset, usage)
+            if given == 0:  # not even its head: unknown is not free
+                assert (held["settled"], usage["estimated"]) == (held["reserved"], True)
             return
+        assert held["settled"] == str(usage["input_tokens"] + usage["output_tokens"])
         seen = self.model.events[: given - 1]
         assert usage["bytes_out"] == sum(map(len, seen))
         if said(seen):
@@ -198,7 +204,13 @@ def play(folder: Path, vendor: str, *, every: bool) -> None:
         async with model.server:
             upstream = {"url": f"http://127.0.0.1:{model.server.port}", "protocol": vendor}
             routes = [{"name": vendor, "match": {"path": f"/{vendor}"}, "upstream": vendor, "audit": "standard"}]
-            with gateway(folder, policy=open_policy(folder), upstreams={vendor: upstream}, routes=routes) as gate:
+            found = {
+                "policy": open_policy(folder),
+                "upstreams": {vendor: upstream},
+                "routes": routes,
+                "budgets": [BUDGET],
+            }
+            with gateway(folder, **found) as gate:
                 told = Story(gate, model, path)
                 assert (await told.whole()).endswith(b"0\r\n\r\n")
                 offsets = list(range(told.ends[-1] + 1)) if every else some(told.ends)
@@ -207,10 +219,16 @@ def play(folder: Path, vendor: str, *, every: bool) -> None:
                 for record in await asyncio.to_thread(gate.records):
                     if record["kind"] == "outcome":
                         outcomes.setdefault(record["request"]["client_id"], []).append(record)
-                assert outcomes.pop("whole")[0]["usage"]["output_tokens"] == WORDS
+                whole = outcomes.pop("whole")
+                assert whole[0]["usage"]["output_tokens"] == WORDS
                 assert len(outcomes) == len(offsets)
                 for offset in offsets:
                     told.check(offset, outcomes[f"at-{offset}"])
+                [budget] = gate.app.snapshot.ledger.budgets
+                account = Account("all", '["agent:idp/planner"]', "")
+                [balance] = await asyncio.to_thread(gate.call, gate.app.counters.balances([(budget, account)]))
+                settled = [int(each["budgets"][0]["settled"]) for [each] in [*outcomes.values(), whole]]
+                assert (balance.reserved, balance.settled) == (0, sum(settled))
 
     run(story(), 400 if every else 60)
 
