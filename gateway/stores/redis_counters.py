@@ -102,7 +102,7 @@ class RedisCounters:
         for charge in ask.charges:
             key = names.account(charge.account)
             keys += (key, key if charge.previous is None else names.account(charge.previous))
-            argv += charge_words(charge)
+            argv += charge_words(charge, self.now)
         return self._ask(TAKE, ask.id, keys, argv, ask.rates, ask.places, ask.charges)
 
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> asyncio.Future[Given]:
@@ -186,7 +186,7 @@ class RedisCounters:
         truth, budget, account = self.truth, adjustment.budget, adjustment.account
         if adjustment.id in truth.seen:
             return
-        own = truth.own(account, budget)
+        own = truth.own(account, budget, int(self.now()))
         if adjustment.forgiven:
             if own.window:
                 await self._forgive(own.parts, account, own.window, adjustment.forgiven)
@@ -209,7 +209,7 @@ class RedisCounters:
     async def adopt(self, budgets: Sequence[Budget], standing: Standing) -> None:
         """What the log says of budgets that are new here, before anybody asks for them. Raises CountersUnavailable:
         then Redis hears of it when it is back."""
-        self.truth.begin(budgets, standing)
+        self.truth.begin(budgets, standing, int(self.now()))
         if self._link is not None:
             await tell(self._link, self.names, self._session, self.truth)
 
@@ -374,7 +374,7 @@ class RedisCounters:
         while asked and (asked[0].future.done() or asked[0].due <= now):
             taking = asked.popleft()
             if not taking.future.done():
-                self._slow = self._link is not None
+                self._slow = True
                 self._fail(taking, _SLOW)
         self._sweep = loop.call_later(max(asked[0].due - now, self._wait / 8), self._look, loop) if asked else None
 

@@ -37,6 +37,8 @@ from gateway.stores.redis_counters import RedisCounters
 from gateway.stores.redis_words import lease_key
 
 HOLD_SECONDS = 100.0
+IDLE_SECONDS = 300.0  # of no use, after which a lease is given back
+LEASES_LIMIT = 2000  # accounts: all of them are looked at every two seconds
 
 _SECOND: Final = 1_000_000_000
 
@@ -46,7 +48,7 @@ class Lease:
     Redis was last told. `used`, `rate` (per second) and `largest` say how much of it to hold, `left` what Redis had
     last."""
 
-    __slots__ = ("ask", "asking", "id", "largest", "left", "out", "rate", "spent", "used")
+    __slots__ = ("ask", "asking", "id", "largest", "last", "left", "out", "rate", "spent", "used")
 
     def __init__(self, id: str, ask: ChargeAsk) -> None:
         self.id: Final = id
@@ -57,6 +59,7 @@ class Lease:
         self.left = 0
         self.used = 0
         self.largest = 0
+        self.last = 0.0  # when it was used last
         self.rate = 0.0
 
     def wanted(self, held: int, share: float, lasts: float) -> int:
@@ -99,12 +102,7 @@ class LeasedCounters:
 
     def take(self, ask: Ask) -> Given | Awaitable[Given]:
         for charge in ask.charges:
-            lease = self._leases.get(charge.account)
-            if lease is None:
-                lease = self._leases[charge.account] = Lease(lease_key(charge.account), charge)
-            lease.ask = charge
-            lease.used += charge.amount
-            lease.largest = max(lease.largest, charge.amount)
+            self._use(charge)
         try:
             return self._taken(ask, self.strict.take(ask))  # 1
         except CountersUnavailable as why:
@@ -164,7 +162,8 @@ class LeasedCounters:
             if lease.spent:
                 self.strict.turn(lease.id, lease.ask.budget, account, lease.spent)
                 lease.spent = 0
-            if 0 < lease.ask.ends <= epoch and not lease.out:
+            over = 0 < lease.ask.ends <= epoch or lease.last + IDLE_SECONDS < now
+            if over and not lease.out:
                 self.strict.close(lease.id, ())
                 del self._leases[account]
                 continue
@@ -189,6 +188,17 @@ class LeasedCounters:
         return sum([self._held(lease) > 0 for lease in self._leases.values()])
 
     # -- while Redis is there
+
+    def _use(self, charge: ChargeAsk) -> None:
+        lease = self._leases.get(charge.account)
+        if lease is None:
+            if len(self._leases) >= LEASES_LIMIT:
+                return
+            lease = self._leases[charge.account] = Lease(lease_key(charge.account), charge)
+        lease.ask = charge
+        lease.last = self._tended
+        lease.used += charge.amount
+        lease.largest = max(lease.largest, charge.amount)
 
     async def _taken(self, ask: Ask, asked: Awaitable[Given]) -> Given:
         try:

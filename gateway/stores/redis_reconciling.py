@@ -127,7 +127,7 @@ class Reconciling:
             budgets, standing = await self._standing()
         except StoreFailed as error:
             raise CountersUnavailable(f"the book of usage: {error}") from error
-        self._counters.truth.begin(budgets, standing)
+        self._counters.truth.begin(budgets, standing, int(self._counters.now()))
         self.begun = True
 
     async def _join(self, link: Link, session: Sequence[Word]) -> None:

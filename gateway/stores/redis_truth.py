@@ -18,6 +18,8 @@ from gateway.core.accounts import PARTS, Account, Budget, Standing, part
 
 DAY = 86_400
 KEPT_SECONDS = 75 * DAY  # from a period's begin: of a month, until the one behind it was filled with what is left
+RUN_SECONDS = 8 * DAY  # that an account of a run is kept, from its first call; Redis keeps it as long
+RUNS_LIMIT = 200_000  # about 60 MB; the oldest are forgotten first
 
 Entry: TypeAlias = "tuple[Account, str, str, int, int]"
 """Of an account: kind (`s` settled, `g` granted, `u` granted for a time), value, part, window of a rolling one."""
@@ -49,10 +51,11 @@ class Truth:
     """All of it. `dirty`: accounts that Redis was not surely told of (3); `unsent`: exchanges, with the keys of their
     places, that it was not surely told to close; `resized`: ids that may hold something else there than here."""
 
-    __slots__ = ("accounts", "dirty", "most", "open", "resized", "seen", "unsent")
+    __slots__ = ("accounts", "dirty", "most", "open", "resized", "runs", "seen", "unsent")
 
     def __init__(self) -> None:
         self.accounts: Final[dict[Account, Own]] = {}
+        self.runs: Final[dict[Account, int]] = {}  # accounts of runs, oldest first: when each began to be counted here
         self.open: Final[dict[str, Held]] = {}
         self.dirty: Final[set[Account]] = set()
         self.resized: Final[set[str]] = set()
@@ -60,19 +63,21 @@ class Truth:
         self.most: Final[dict[str, tuple[int | None, float]]] = {}  # by field: what an administrator set, and when
         self.seen: Final[set[str]] = set()  # adjustments
 
-    def own(self, account: Account, budget: Budget) -> Own:
+    def own(self, account: Account, budget: Budget, now: int) -> Own:
         found = self.accounts.get(account)
         if found is None:
             found = self.accounts[account] = Own(budget.window if budget.period == "rolling" else 0)
+            if "run" in budget.key and not account.period:
+                self.runs[account] = now
         return found
 
-    def begin(self, budgets: Sequence[Budget], standing: Standing) -> None:
+    def begin(self, budgets: Sequence[Budget], standing: Standing, now: int) -> None:
         """1: what the log says."""
         named = {budget.name: budget for budget in budgets}
         self.seen.update(standing.adjusted)
         for tally in standing.tallies:
             budget = named[tally.account.budget]
-            own = self.own(tally.account, budget)
+            own = self.own(tally.account, budget, now)
             if own.window:
                 for ends, amount in tally.slices:
                     at = part(max(0, ends - 1), own.window)
@@ -92,7 +97,7 @@ class Truth:
 
     def settle(self, budget: Budget, account: Account, amount: int, now: int) -> tuple[int, int, int]:
         """A closed charge: the account's new figure, its part, its window."""
-        own = self.own(account, budget)
+        own = self.own(account, budget, now)
         at = 0
         if own.window:
             at = part(now, own.window)
@@ -124,8 +129,14 @@ class Truth:
             if (account.period and account.period < oldest)
             or (own.window and not own.timed and all(at < part(now, own.window) - PARTS for at in own.parts))
         ]
-        for account in gone:
-            del self.accounts[account]
+        runs = []
+        for account, begun in self.runs.items():
+            if begun + RUN_SECONDS > now and len(self.runs) - len(runs) <= RUNS_LIMIT:
+                break
+            runs.append(account)
+        for account in [*gone, *runs]:
+            self.accounts.pop(account, None)
+            self.runs.pop(account, None)
             self.dirty.discard(account)
 
     @property

@@ -7,7 +7,7 @@ up, what comes back is in nanoseconds again. Nothing here does I/O or keeps anyt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -61,11 +61,13 @@ def place_words(ask: PlaceAsk) -> tuple[int, int, int]:
     return (ask.most, 1 if ask.shadow else 0, 1 if ask.held else 0)
 
 
-def charge_words(ask: ChargeAsk) -> tuple[str | int, ...]:
-    """amount, most, ends, window, carry, the field of an amount that was set, marks."""
+def charge_words(ask: ChargeAsk, now: Callable[[], float]) -> tuple[str | int, ...]:
+    """amount, most, ends, window, carry, the field of an amount that was set, marks. Callers make up their runs:
+    such an account ends now, and is kept for as long as one whose period has ended."""
     budget = ask.budget
     carry = budget.carry if ask.previous is not None else 0
-    return (ask.amount, ask.most, ask.ends, budget.window, carry, set_field(budget, ask.account), marks_of(budget))
+    ends = ask.ends or (int(now()) if "run" in budget.key else 0)
+    return (ask.amount, ask.most, ends, budget.window, carry, set_field(budget, ask.account), marks_of(budget))
 
 
 def grow_words(ask: ChargeAsk) -> tuple[str | int, ...]:
