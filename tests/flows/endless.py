@@ -80,6 +80,7 @@ class Endless:
     ) -> None:  # fmt: skip
         self.event, self.count, self.end, self.at_once, self.head = event, count, end, at_once, head
         self.hold = hold
+        self.options: dict[str, Any] = {}  # of the upstream, in the configuration
         self.given_up, self.holds, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.sent = 0
         self.server = Server(self._play)
@@ -117,7 +118,9 @@ async def told(
     async with upstream.server:
         found: dict[str, Any] = {
             "policy": open_policy(folder),
-            "upstreams": {"up": {"url": f"http://127.0.0.1:{upstream.server.port}", "protocol": protocol}},
+            "upstreams": {
+                "up": {"url": f"http://127.0.0.1:{upstream.server.port}", "protocol": protocol, **upstream.options}
+            },
             "routes": [{"name": "up", "match": {"path": "/up"}, "upstream": "up"}],
             "prices": str(folder / "prices.yaml"),
             "budgets": list(budgets),

@@ -14,7 +14,7 @@ from typing import Any
 from rig import Running, gateway, run
 
 from tests.flows.canned import open_policy
-from tests.flows.stage import EVENT_STREAM, Caller, calling, chunk
+from tests.flows.stage import EVENT_STREAM, Caller, calling, chunk, left
 from tests.wire.faulty import Peer, Server, answer, until
 
 ASKED = json.dumps({"model": "m", "max_tokens": 64, "messages": [], "stream": True}).encode()
@@ -79,11 +79,6 @@ async def begun(caller: Caller, said: Model) -> None:
     said.say(EVENT_STREAM + chunk(WORD))
     await caller.reader.readuntil(b"\r\n\r\n")
     assert await caller.chunk() == WORD
-
-
-def left(gate: Running) -> bool:
-    """The caller's connection is gone, and its exchange is not."""
-    return not gate.app._front.door.inside and gate.app.status()["exchanges"] == 1
 
 
 async def ended(gate: Running) -> dict[str, Any]:
