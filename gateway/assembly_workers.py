@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import copyreg
 import io
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import orjson
 
 from gateway import config
 from gateway.assembly_policy import ReadPolicy
@@ -121,7 +120,7 @@ class RemotePins:
         await self._ask(posting.LEARN, [upstream, listing, list(items), whole])
 
     async def listed(self, upstream: str) -> tuple[str, bool]:
-        failed, listed = orjson.loads(await self._ask(posting.LISTED, upstream))
+        failed, listed = json.loads(await self._ask(posting.LISTED, upstream))
         return failed, listed
 
     def stale(self, upstream: str) -> None:
@@ -129,7 +128,7 @@ class RemotePins:
 
     async def _ask(self, kind: bytes, said: Any) -> bytes:
         try:
-            return await self._post.ask(kind, orjson.dumps(said))
+            return await self._post.ask(kind, json.dumps(said).encode())
         except (PostGone, PostRefused) as error:
             raise StoreFailed(str(error)) from None
 
@@ -144,9 +143,9 @@ class PinsClerk:
         post.told(posting.STALE, lambda number, said: pins.stale(said.decode()))
 
     async def _learn(self, said: bytes) -> bytes:
-        upstream, listing, items, whole = orjson.loads(said)
+        upstream, listing, items, whole = json.loads(said)
         await self._pins.shown(upstream, listing, items, whole)
         return b""
 
     async def _listed(self, said: bytes) -> bytes:
-        return orjson.dumps(await self._pins.listed(orjson.loads(said)))
+        return json.dumps(await self._pins.listed(json.loads(said))).encode()

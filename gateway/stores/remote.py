@@ -7,6 +7,7 @@ that a worker made is in its copy when `save` returns. 3. Without its owner noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, fields
 
@@ -138,13 +139,14 @@ def _key(item: Described) -> Key:
 
 
 def packed(items: Sequence[Described]) -> bytes:
-    return orjson.dumps([astuple(item) for item in items])
+    """As whoever described it wrote it: numbers beyond 64 bits and lone surrogates too."""
+    return json.dumps([astuple(item) for item in items]).encode()
 
 
 def unpacked(said: bytes) -> list[Described]:
     at = [one.name for one in fields(Described)].index("standing")
     found = []
-    for row in orjson.loads(said):
+    for row in json.loads(said):
         row[at] = Standing(row[at])
         found.append(Described(*row))
     return found
