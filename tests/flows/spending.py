@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +235,11 @@ class Node:
     workers: int = 1
 
     def start(self) -> None:
-        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         with (self.folder / "stderr").open("a") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, "serve", "--config", "gateway.yaml", "--json", *_workers(self.workers)],
-                cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
+                cwd=self.folder, env=self._environ(), stdout=subprocess.PIPE, stderr=errors, text=True,
+                start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -265,6 +266,19 @@ class Node:
             self.process.wait(10)
             if self.process.stdout is not None:
                 self.process.stdout.close()
+
+    def invoiced(self) -> None:
+        """`tollgate usage invoice` finds that the verified log is what the gateway's book says."""
+        today = datetime.now(UTC).date()
+        days = ["--from", str(today - timedelta(days=1)), "--to", str(today + timedelta(days=1))]
+        vkey = (self.folder / "var" / "log" / "vkey").read_text().strip()
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, "usage", "invoice", "--data-dir", "var", "--key", vkey, *days],
+            cwd=self.folder, env=self._environ(), check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+
+    def _environ(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -284,6 +284,7 @@ def judged(
 ) -> Counter[str]:
     for node in fleet:
         check_books(node.folder, (node.folder / "var" / "log" / "vkey").read_text().strip())
+        node.invoiced()
     books = Books(fleet)
     caps_hold(books, vendor, caps)
     assert {it: n for it, n in counted.items() if n} == {it: n for it, n in books.settled().items() if n}  # 2
