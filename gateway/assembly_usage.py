@@ -48,6 +48,10 @@ class RunningAccounts:
     def limits(self) -> list[dict[str, Json]]:
         return [_limit(limit) for limit in self._settings().limits]
 
+    @property
+    def shared(self) -> bool:
+        return self._settings().stores.counters != "memory"
+
     def running(self, budget: Budget) -> Running:
         span = running(budget, self._clock.time())
         return Running(span.period, span.begins, span.ends)

@@ -25,6 +25,7 @@ from gateway.log.verify_read import WIDTH, Wrong, place, read_entries
 from gateway.stores.usage_file import Written, written
 
 Days = tuple[str, str]
+Account = tuple[str, str, str, str]
 TRIES = 5  # while calls are under way the counters are ahead of the log for a moment
 CHECKPOINT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2
@@ -97,16 +98,22 @@ def of_files(data_dir: Path, days: Days, keys: Sequence[str], *, log_only: bool)
 def of_gateway(admin: str, token_file: Path, folder: Path, days: Days, keys: Sequence[str]) -> Invoice:
     """`folder` is where its log is copied to. Raises Stop."""
     for left in range(TRIES, 0, -1):
-        book, running = _asked(admin, token_file, days)
+        asked = _asked(admin, token_file, days)
+        book = asked.counts
         _copied(admin, token_file, folder, book.counted)
         trusted, source = trusted_keys(keys, folder, required=False)
         report, bill = _verified(folder, trusted, days, book.counted)
         differences = differing_lines(bill.judged, book.used)
-        net = {account: sum_ - bill.forgiven.get(account, 0) for account, sum_ in bill.accounts.items()}
-        mine = {account: net.get(account, Decimal(0)) for account in {*running, *_of(running, net)}}
-        differences += differing_accounts(mine, book.settled)
+        mine: dict[Account, Decimal] = {}
+        compared = f"the usage of {admin}; its balances are of several gateways and were not compared"
+        if not asked.shared:
+            compared = f"the counters of {admin}"
+            there = {account[:3] for account in book.settled}
+            for account in {*book.settled, *(one for one in bill.accounts if one[:3] in there)}:
+                mine[account] = bill.accounts.get(account, Decimal(0)) - bill.forgiven.get(account, 0)
+            differences += differing_accounts(mine, book.settled)
         if not differences or left == 1 or not report.ok:
-            return Invoice(days, report, bill, source, f"the counters of {admin}", len(mine), differences)
+            return Invoice(days, report, bill, source, compared, len(mine), differences)
         time.sleep(_PAUSE_SECONDS)  # 3
     raise AssertionError
 
@@ -128,11 +135,18 @@ def _compared(book: Written, bill: Bill) -> list[Difference]:
     return differing_accounts(bill.accounts, book.settled) + differing_lines(bill.judged, book.used)
 
 
-def _asked(admin: str, token_file: Path, days: Days) -> tuple[Written, set[tuple[str, str, str, str]]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    counts: Written
+    shared: bool
+
+
+def _asked(admin: str, token_file: Path, days: Days) -> _Asked:
     """What a running gateway counts: usage of the days with how many records that are, and the running balances of all
     budgets but rolling ones, whose sums pass with time."""
-    settled: dict[tuple[str, str, str, str], Decimal] = {}
-    for budget in get(admin, token_file, "/api/v1/budgets")["budgets"]:
+    budgets = get(admin, token_file, "/api/v1/budgets")
+    settled: dict[Account, Decimal] = {}
+    for budget in budgets["budgets"]:
         if budget["period"] == "rolling":
             continue
         cursor = ""
@@ -145,6 +159,11 @@ def _asked(admin: str, token_file: Path, days: Days) -> tuple[Written, set[tuple
             cursor = page["next"] or ""
             if not cursor:
                 break
+    size, used = _used(admin, token_file, days)
+    return _Asked(Written(size, settled, used), budgets["shared"])
+
+
+def _used(admin: str, token_file: Path, days: Days) -> tuple[int, dict[tuple[str, str, str], dict[str, Decimal]]]:
     used: dict[tuple[str, str, str], dict[str, Decimal]] = {}
     skip, size = 0, -1
     while True:
@@ -159,16 +178,8 @@ def _asked(admin: str, token_file: Path, days: Days) -> tuple[Written, set[tuple
             if any(sums.values()):
                 used[row["org"], row["type"], row["resource"]] = sums
         if page["next"] is None:
-            return Written(size, settled, used), set(settled)
+            return size, used
         skip = page["next"]
-
-
-def _of(
-    running: set[tuple[str, str, str, str]], known: dict[tuple[str, str, str, str], Decimal]
-) -> set[tuple[str, str, str, str]]:
-    """The log's accounts of the same budgets and periods."""
-    there = {account[:3] for account in running}
-    return {account for account in known if account[:3] in there}
 
 
 def _copied(admin: str, token_file: Path, folder: Path, counted: int) -> None:

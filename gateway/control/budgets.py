@@ -74,7 +74,8 @@ class Budgets:
     async def budgets(self, request: Request) -> Response:
         if request.query_params:
             return problem(400, "There are no parameters; /api/v1/budgets/{name} has the accounts of one")
-        return answer(request, {"budgets": [self._settings(budget) for budget in self._desk.budgets]})
+        found: list[Json] = [self._settings(budget) for budget in self._desk.budgets]
+        return answer(request, {"budgets": found, "shared": self._desk.shared})
 
     async def accounts(self, request: Request) -> Response:
         try:

@@ -68,7 +68,14 @@ def schemas() -> dict[str, Json]:
     act: dict[str, Json] = {"act": {"enum": ["top-up", "grant", "reset"]}, "amount": _AMOUNT, "until": _DATE}
     return {
         "Budget": _object(settings, "name", "key", "unit", "amount", "period"),
-        "Budgets": _list("budgets", _ref("Budget")),
+        "Budgets": _object(
+            {
+                "budgets": {"type": "array", "items": _ref("Budget")},
+                "shared": {"type": "boolean", "description": "balances are of several gateways together"},
+            },
+            "budgets",
+            "shared",
+        ),
         "Accounts": _object(page, *page),
         "SetAmount": _object({"key": _VALUES, "amount": most, **why}, "key", "amount"),
         "AdjustAccount": _object({"key": _VALUES, **act, **why}, "key", "act"),

@@ -102,6 +102,11 @@ class AccountDesk(Port):
         """The limits in force, as they are shown."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether balances are of several gateways together."""
+        ...
+
     def running(self, budget: Budget) -> Running: ...
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:

@@ -193,7 +193,7 @@ class UsageBook:
         for at in range(0, len(entries), CHUNK):
             for seq, entry in entries[at : at + CHUNK]:
                 sums.add(seq, entry)
-            if not self._first:
+            if self._wanted <= self._next:  # nobody waits
                 time.sleep(_PAUSE_SECONDS)
         self._writes.add(sums, *entries[-1])
         if sums.unreadable:

@@ -79,7 +79,9 @@ def fits(name: str, found: dict[str, Any]) -> bool:
 
 def test_budgets_and_limits_in_force_are_shown(tmp_path: Path) -> None:
     async def story(rig: Rig) -> None:
-        month, calls = (await rig.get("/api/v1/budgets")).json["budgets"]
+        found = (await rig.get("/api/v1/budgets")).json
+        assert found["shared"] is False
+        month, calls = found["budgets"]
         assert fits("Budget", month)
         assert fits("Budget", calls)
         assert (month["amount"], month["warn_at"], month["carry"]) == ("100", ["50%", "80%"], "10%")
