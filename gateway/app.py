@@ -369,6 +369,7 @@ class App:
             "streams": len(self.streams),
             "exchanges": self._front.exchanges,
             "malformed": self.noise.total,
+            "usage": {"behind": self.book.behind, "unreadable": self.book.unreadable},
             **(self.crew.status(len(self.streams), self.noise.total) if self.crew is not None else {}),
         }
 
