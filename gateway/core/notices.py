@@ -21,7 +21,8 @@ DIGEST = "digest"
 @dataclass(frozen=True, slots=True)
 class Alert:
     """`key` names what happened: an alert of the same key is told once. `kind` is one of KINDS or DIGEST, `time` the
-    record's. `about` is what a digest counts it under."""
+    record's. `about` is what a digest counts it under, `account` the account of a budget that it is of: after an
+    administrator has done something to that, what was told of it may be told again."""
 
     key: str
     kind: str
@@ -30,6 +31,14 @@ class Alert:
     title: str
     text: str
     facts: Mapping[str, Json] = field(default_factory=dict)
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """An administrator set, topped up or reset this account."""
+
+    account: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +96,15 @@ class AlertBook(Port):
     def found(self) -> Place | None: ...
 
     def note(
-        self, alerts: Sequence[Alert], tallies: Mapping[str, int], place: Place, channels: Sequence[str], now: float
+        self,
+        news: Sequence[Alert | Adjusted],
+        tallies: Mapping[str, int],
+        place: Place,
+        channels: Sequence[str],
+        now: float,
     ) -> None:
-        """In one transaction: those whose key is new become letters to each channel, the tallies grow, the place moves
-        on."""
+        """In one transaction and in this order: alerts whose key is new become letters to each channel, what was told
+        of an adjusted account is forgotten, the tallies grow, the place moves on."""
         ...
 
     def due(self, channel: str, now: float, most: int) -> list[Letter]:

@@ -20,7 +20,7 @@ from functools import partial
 from time import strptime
 from typing import ParamSpec, TypeVar
 
-from gateway.core.notices import Alert, AlertBook, Channel, Letter, NotSent, Place
+from gateway.core.notices import Adjusted, Alert, AlertBook, Channel, Letter, NotSent, Place
 from gateway.core.ports import Clock
 from gateway.core.query import Entries
 from gateway.notices.alerts import Judge, Rules
@@ -91,7 +91,7 @@ class Alerting:
             return False
         judge, place = found
         now = self._clock.time()
-        news = [alert for alert in judge.alerts if _epoch(alert.time) > now - STALE_SECONDS]
+        news = [it for it in judge.news if isinstance(it, Adjusted) or _epoch(it.time) > now - STALE_SECONDS]
         names = [channel.name for channel in self._channels]
         await self._in_thread(self._book.note, news, judge.tallies, place, names, now)
         more = place.seq == self._place.seq + SCAN

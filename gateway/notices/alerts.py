@@ -3,7 +3,8 @@
 1. A soft mark that a call passed: once for each budget, account, mark and period. 2. A budget that refused a call or
 ended a stream: once for each budget, account and period. 3. A breaker that opened, and 4. calls that passed because the
 policy engine failed (fail-open): once for each upstream or route and stretch of `repeat`. 5. A rolling period's account
-is told of once a day. Two alerts of one key are one; the key comes from the record alone, so it is the same after a
+is told of once a day. 6. Once an administrator has set, topped up or reset an account, what was told of it may be told
+again. Two alerts of one key are one; the key comes from the record alone, so it is the same after a
 restart. Pure.
 """
 
@@ -19,10 +20,17 @@ import orjson
 
 from gateway.core.accounts import amount, key_text, shown
 from gateway.core.canonical import Json
-from gateway.core.notices import KINDS, Alert
+from gateway.core.notices import KINDS, Adjusted, Alert
 
 _USD = b'"usd":"'
-_SIGNS = (b'"marks":[', b'"budget_exhausted"', b'"breaker":{', b'"fail_open":true', b'"failed_open":')
+_SIGNS = (
+    b'"marks":[',
+    b'"budget_exhausted"',
+    b'"breaker":{',
+    b'"fail_open":true',
+    b'"failed_open":',
+    b'"adjustment":{',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +42,13 @@ class Rules:
 
 
 class Judge:
-    """Reads entries and keeps what they came to: `alerts` and, for the digest, `tallies`."""
+    """Reads entries and keeps what they came to: `news` in the log's order and, for the digest, `tallies`."""
 
-    __slots__ = ("_rules", "alerts", "tallies")
+    __slots__ = ("_rules", "news", "tallies")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self.alerts: list[Alert] = []
+        self.news: list[Alert | Adjusted] = []
         self.tallies: Counter[str] = Counter()
 
     def read(self, entry: bytes) -> None:
@@ -57,7 +65,10 @@ class Judge:
             self.tallies["usd"] += amount(usd, "usd")
         for alert in judged(record, self._rules):
             self.tallies[f"{alert.kind} {alert.about}"] += 1
-            self.alerts.append(alert)
+            self.news.append(alert)
+        adjustment = _members(record.get("adjustment"))
+        if record.get("kind") == "admin" and adjustment:
+            self.news.append(Adjusted(_named(adjustment)))  # 6
 
 
 def judged(record: Mapping[str, Json], rules: Rules) -> Iterable[Alert]:
@@ -81,6 +92,7 @@ def _marks(record: Mapping[str, Json]) -> Iterable[Alert]:
                 title=f"Budget {name} passed {share}",
                 text=f"{account} used {share} of budget {name}{_of(entry)}.",
                 facts={**_facts(entry), "mark": mark, "exchange": record.get("exchange")},
+                account=_named(entry),
             )
 
 
@@ -101,6 +113,7 @@ def _stops(record: Mapping[str, Json]) -> Iterable[Alert]:
         title=f"Budget {name} is used up",
         text=f"{account} was refused by budget {name}{_of(entry)}: {refusal.get('text', '')}",
         facts={**_facts(entry), "exchange": record.get("exchange")},
+        account=_named(entry),
     )
 
 
@@ -140,10 +153,19 @@ def _open(record: Mapping[str, Json], repeat: float) -> Iterable[Alert]:
 
 def _account(entry: Mapping[str, Json], record: Mapping[str, Json]) -> tuple[str, str, str]:
     """Its budget, its key in the one spelling, its period; of a rolling one the record's day (5)."""
-    values = entry.get("key")
-    key = key_text(tuple(values)) if isinstance(values, list) else ""  # type: ignore[arg-type]
+    key = _key(entry)
     period = str(entry.get("period") or "")
     return str(entry.get("name", "")), key, period or str(record.get("time", ""))[:10]
+
+
+def _key(entry: Mapping[str, Json]) -> str:
+    values = entry.get("key")
+    return key_text(tuple(values)) if isinstance(values, list) else ""  # type: ignore[arg-type]
+
+
+def _named(entry: Mapping[str, Json]) -> str:
+    """The account, in any period."""
+    return f"{entry.get('name', '')} {_key(entry)}"
 
 
 def _of(entry: Mapping[str, Json]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.core.canonical import Json
-from gateway.core.notices import Alert, Letter, Place
+from gateway.core.notices import Adjusted, Alert, Letter, Place
 from gateway.core.reasons import StoreFailed
 from gateway.stores.sqlite import connect
 
@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS place (
 _SCHEMA = (
     _PLACES
     + """;
-CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY, account TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS told_of ON told (account) WHERE account != '';
 CREATE TABLE IF NOT EXISTS letters (
     n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, channel TEXT NOT NULL, alert TEXT NOT NULL,
     tries INTEGER NOT NULL, since REAL NOT NULL, due REAL NOT NULL, UNIQUE (channel, id)
@@ -40,7 +41,8 @@ CREATE TABLE IF NOT EXISTS digest (one INTEGER PRIMARY KEY CHECK (one = 1), due 
 )
 _FOUND = "SELECT seq, digest FROM place"
 _KEEP = "INSERT OR REPLACE INTO place (one, seq, digest) VALUES (1, ?, ?)"
-_TELL = "INSERT OR IGNORE INTO told (key, at) VALUES (?, ?)"
+_TELL = "INSERT OR IGNORE INTO told (key, account, at) VALUES (?, ?, ?)"
+_ANEW = "DELETE FROM told WHERE account = ? AND account != ''"
 _FORGET = "DELETE FROM told WHERE at < ?"
 _COUNT = "SELECT count(*) FROM letters WHERE channel = ?"
 _POST = "INSERT OR IGNORE INTO letters (id, channel, alert, tries, since, due) VALUES (?, ?, ?, 0, ?, ?)"
@@ -84,12 +86,19 @@ class SqliteAlertBook:
         return _failing(self._path, lambda: _place(self._database))
 
     def note(
-        self, alerts: Sequence[Alert], tallies: Mapping[str, int], place: Place, channels: Sequence[str], now: float
+        self,
+        news: Sequence[Alert | Adjusted],
+        tallies: Mapping[str, int],
+        place: Place,
+        channels: Sequence[str],
+        now: float,
     ) -> None:
         def write(database: sqlite3.Connection) -> None:
-            for alert in alerts:
-                if database.execute(_TELL, (alert.key, now)).rowcount:
-                    self._post(alert, channels, now)
+            for item in news:
+                if isinstance(item, Adjusted):
+                    database.execute(_ANEW, (item.account,))
+                elif database.execute(_TELL, (item.key, item.account, now)).rowcount:
+                    self._post(item, channels, now)
             database.executemany(_TALLY, tallies.items())
             database.execute(_FORGET, (now - KEPT_SECONDS,))
             database.execute(_KEEP, (place.seq, place.digest))

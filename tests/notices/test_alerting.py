@@ -223,3 +223,19 @@ def test_a_channel_that_hangs_holds_up_no_other_and_no_reading(tmp_path: Path) -
         it.close()
 
     run(story())
+
+
+def test_after_an_administrator_topped_up_an_account_its_stop_is_news_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        heard = Heard("one")
+        it = Story(tmp_path, heard)
+        admin = {"kind": "admin", "action": "budget.top-up", "time": "2026-09-21T14:13:20.000000Z"}
+        it.log.add(stopped(), {**admin, "adjustment": {"name": "other", "key": ["acme"]}}, stopped())
+        await it.turn()
+        assert len(heard.titles) == 1
+        it.log.add({**admin, "adjustment": {"name": "org-month", "key": ["acme"]}}, stopped(), stopped())
+        await it.turn()
+        assert heard.titles == ["Budget org-month is used up"] * 2
+        it.close()
+
+    run(story())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.notices import Adjusted, Alert
 from gateway.notices.alerts import Judge, Rules, judged
 from tests.notices.entries import Log, intent, outcome
 
@@ -104,8 +105,22 @@ def test_a_judge_finds_in_entries_what_is_in_records_and_counts_for_the_digest()
     for entry in log.entries:
         judge.read(entry)
     whole = [alert for entry in log.entries for alert in judged(json.loads(entry), Rules())]
-    assert [alert.key for alert in judge.alerts] == [alert.key for alert in whole]
+    assert judge.news == whole
     assert judge.tallies == {
         "calls": 3, "refused": 2, "usd": 3 * 12_500, "mark org-month": 1, "stop org-month": 1, "breaker weather": 1,
         "fail_open openai": 1,
     }  # fmt: skip
+
+
+def test_what_an_administrator_did_to_an_account_is_news_of_that_account() -> None:
+    log = Log()
+    adjustment = {"name": "org-month", "key": ["acme"], "period": "2026-09-01T00:00:00Z", "granted": "5"}
+    log.add(marked(500), {"kind": "admin", "action": "budget.top-up", "adjustment": adjustment, "time": "t"}, stopped())
+    judge = Judge(Rules())
+    for entry in log.entries:
+        judge.read(entry)
+    first, second, third = judge.news
+    assert second == Adjusted('org-month ["acme"]')
+    assert isinstance(first, Alert)
+    assert isinstance(third, Alert)
+    assert first.account == third.account == second.account
