@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from rig import Running, gateway, until
 from websockets.exceptions import InvalidStatus
@@ -237,3 +238,26 @@ def test_a_socket_is_opened_elsewhere_when_an_address_is_down_and_its_messages_a
                     connect(where)
                 refused.append(caught.value.response.status_code)
             assert refused == [502, 502, 503]
+
+
+def test_what_is_scraped_says_how_upstreams_do(tmp_path: Path) -> None:
+    balance = {**EVENLY, "failures": 1, "eject": "1h", "eject_most": "1h"}
+    retries = {"attempts": 2, "budget": "10%", "least": 1, "pause": "1ms", "window": "1h"}
+    breaker = {"failures": 2, "open": "1h", "open_most": "1h"}
+    with replicas("a", "b") as (a, b):
+        wanted = settings(tmp_path, a, b, balance=balance, retries=retries, breaker=breaker)
+        with gateway(tmp_path, **wanted) as running:
+            a.behaves("503")
+            b.behaves("503")
+            assert [get(running).status for _ in range(3)] == [503] * 3
+            lines = httpx2.get(
+                running.admin_url + "/metrics", headers={"authorization": f"Bearer {running.admin_token}"}
+            ).text.splitlines()
+            assert 'tollgate_breaker_state{breaker="files",upstream="files"} 2.0' in lines
+            assert 'tollgate_retries_total{upstream="files"} 1.0' in lines
+            assert 'tollgate_retries_refused_total{upstream="files"} 1.0' in lines
+            out = [item.address for item in (a, b) if states(running)[item.address] == "ejected"]
+            assert len(out) == 1
+            assert f'tollgate_upstream_ejections_total{{address="{out[0]}",upstream="files"}} 1.0' in lines
+            assert f'tollgate_upstream_address_in{{address="{out[0]}",upstream="files"}} 0.0' in lines
+            assert 'tollgate_upstream_inflight{upstream="files"} 0.0' in lines
