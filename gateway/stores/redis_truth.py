@@ -129,7 +129,7 @@ class Truth:
             if (account.period and account.period < oldest)
             or (own.window and not own.timed and all(at < part(now, own.window) - PARTS for at in own.parts))
         ]
-        runs = []
+        runs: list[Account] = []
         for account, begun in self.runs.items():
             if begun + RUN_SECONDS > now and len(self.runs) - len(runs) <= RUNS_LIMIT:
                 break
