@@ -240,7 +240,7 @@ def _limits(settings: config.Settings, share: int) -> FrontLimits:
         head_timeout=front.head_timeout,
         body_timeout=front.body_timeout,
         keepalive=front.keepalive,
-        half_open_per_peer=-(-front.half_open_per_peer // share),
+        half_open_per_peer=front.half_open_per_peer,  # the kernel may give one worker most of a peer's connections
         connections=-(-front.connections // share),
         exchanges=-(-front.exchanges // share),
         trusted_proxies=settings.trusted_proxies,
