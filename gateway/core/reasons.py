@@ -124,11 +124,13 @@ class Unverified(Malformed):
 
 
 class Spoiled(Exception):
-    """A streamed body is not what was promised of it, found where only an exception gets out; `refusal` says what."""
+    """A streamed body is not what was promised of it, found where only an exception gets out; `refusal` says what.
+    `used`: what of it went to the upstream counts, as it does where a budget ends it."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, *, used: bool = False) -> None:
         super().__init__(refusal.text)
         self.refusal = refusal
+        self.used = used
 
 
 class Withheld(Malformed):

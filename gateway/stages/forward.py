@@ -58,7 +58,7 @@ class Forward:
             exchange.result = "timeout" if error.timeout else "upstream_gone"
             return upstream_refusal(upstream.name, error, self._pseudonym)
         except Spoiled as spoiled:  # the body's last piece was held back: the upstream has no whole request
-            exchange.result, exchange.sent = "error", False
+            exchange.result, exchange.sent = "error", spoiled.used
             return spoiled.refusal
         except StoreFailed as wrong:  # where a session lives cannot be known
             exchange.result, exchange.sent = "error", False

@@ -20,6 +20,7 @@ from gateway.core.reasons import (
     Malformed,
     Reason,
     Refusal,
+    Spoiled,
     StoreFailed,
     UpstreamFailed,
     Withheld,
@@ -154,6 +155,9 @@ class Gateway:
         """What the caller is told instead of an answer; None where one has begun: it is cut, the record says why."""
         if isinstance(error, Withheld) and error.refusal is exchange.refusal and exchange.status:
             return None  # a stream that had to end, and could not say why in its own words
+        if isinstance(error, Spoiled) and exchange.status:
+            exchange.refusal, exchange.stopped, exchange.result = error.refusal, "answer", "error"
+            return None  # the answer came before the end of a request that may not go on
         if exchange.answer is None or not isinstance(error, Malformed | StoreFailed | UpstreamFailed):
             refusal = self._pipeline.faulted(exchange, "request" if exchange.answer is None else "answer", error)
             return None if exchange.status else refusal

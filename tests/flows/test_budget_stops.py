@@ -34,7 +34,8 @@ from tests.flows.endless import (
     told,
     update,
 )
-from tests.flows.stage import Stage, calling, staged
+from tests.flows.stage import EVENT_STREAM, Stage, calling, chunk, staged
+from tests.wire.faulty import Peer, Server
 
 
 @pytest.mark.parametrize("at_once", [1, 7])
@@ -266,6 +267,65 @@ def test_an_answer_that_is_judged_as_a_whole_is_refused_before_all_of_it_is_here
         assert (record["result"], usage["bytes_out"]) == ("error", 0)
         assert (record["refusal"]["reason"], record["refusal"]["stage"]) == ("budget_exhausted", "answer")
         assert record["budgets"][0]["settled"] == str(usage["bytes_in"])
+
+    run(story())
+
+
+class Swallowing(Endless):
+    """Takes all of a request, and answers before its end or not at all."""
+
+    def __init__(self, answers: bool) -> None:
+        super().__init__(plain("go on"))
+        self.answers = answers
+        self.server = Server(self._swallow)
+
+    async def _swallow(self, peer: Peer) -> None:
+        await peer.head()
+        if self.answers:
+            await peer.send(EVENT_STREAM + chunk(self.event))
+        await peer.gone()
+        self.given_up.set()
+
+
+def check_upload(record: dict[str, Any]) -> None:
+    assert (record["result"], record["refusal"]["reason"]) == ("error", "budget_exhausted")
+    assert "fault" not in record
+    assert 200_000 - 65536 < int(record["budgets"][0]["settled"]) <= 200_000 + 65536
+
+
+def test_an_upload_of_no_declared_length_ends_where_there_is_no_room(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Swallowing(answers=False)
+
+        async def endless() -> AsyncIterator[bytes]:
+            while not upstream.given_up.is_set():
+                yield b"x" * 10_000
+
+        async with told(tmp_path, upstream, "http", budget("bytes", 200_000)) as (gate, http):
+            answer = await http.post("/up/a", content=endless())
+            assert (answer.status_code, answer.json()["reason"]) == (402, "budget_exhausted")
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            check_upload(await outcome(gate))
+
+    run(story())
+
+
+def test_an_upload_whose_answer_has_begun_takes_that_with_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Swallowing(answers=True)
+        async with told(tmp_path, upstream, "http", budget("bytes", 200_000)) as (gate, _):
+            async with calling(gate.app.port) as caller:
+                head = f"POST /up/a HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {gate.issuer.token()}\r\n"
+                caller.writer.write(head.encode() + b"transfer-encoding: chunked\r\n\r\n" + chunk(b"begun"))
+                await caller.reader.readuntil(b"\r\n\r\n")
+                assert await caller.chunk() == upstream.event
+                cut = asyncio.create_task(caller.is_cut())
+                while not cut.done() and not upstream.given_up.is_set():
+                    caller.writer.write(chunk(b"x" * 10_000))
+                    await asyncio.wait({cut}, timeout=0)
+                assert await cut
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            check_upload(await outcome(gate))
 
     run(story())
 
