@@ -14,6 +14,7 @@ It must never let `take` use a connection that is not reconciled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -39,10 +40,11 @@ _JOIN: Final = named(scripts.JOIN)
 _BEAT: Final = named(scripts.BEAT)
 _KEEP: Final = named(scripts.KEEP)
 _REAP: Final = named(scripts.REAP)
+_BYE: Final = named(scripts.BYE)
 SCRIPTS: Final = (
     asking.TAKE, asking.GROW, asking.CLOSE, scripts.HELLO, scripts.MATCH, scripts.RESTORE, scripts.PUSH,
     scripts.SET_MOST, scripts.FORGIVE, scripts.JOIN, scripts.BEAT, scripts.KEEP, scripts.BALANCES,
-    scripts.UNMARK, scripts.TURN, scripts.REAP,
+    scripts.UNMARK, scripts.TURN, scripts.REAP, scripts.BYE,
 )  # fmt: skip
 
 _log = logging.getLogger("tollgate.counters")
@@ -87,6 +89,8 @@ class Reconciling:
         """Redis has heard of everything that was closed, where it is there."""
         tasks = [task for task in (self._beat, self._task) if task is not None]
         await self._counters.drained()
+        with contextlib.suppress(CountersUnavailable):
+            await self._counters.ask(_BYE, (self._names.state, self._names.nodes), ())
         self.pause()
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -18,7 +18,10 @@ local f = redis.call('HMGET', KEYS[1], 'who:' .. ARGV[1], 'at:' .. ARGV[1])
 local other = f[1] and f[1] ~= ARGV[2] and tonumber(now[1]) - tonumber(f[2]) < tonumber(ARGV[4])
 if ARGV[3] == '0' and other then return 0 end
 redis.call('HSET', KEYS[1], 'who:' .. ARGV[1], ARGV[2], 'at:' .. ARGV[1], now[1])
-local gen = redis.call('HINCRBY', KEYS[1], 'gen:' .. ARGV[1], 1)
+-- Never one that there was before, also when the server was emptied in between.
+local gen = tonumber(now[1]) * 1000000 + tonumber(now[2])
+gen = math.max(gen, tonumber(redis.call('HGET', KEYS[1], 'gen:' .. ARGV[1]) or 0) + 1)
+redis.call('HSET', KEYS[1], 'gen:' .. ARGV[1], gen)
 return {gen, redis.call('HGET', KEYS[1], 'epoch') or '', tonumber(now[1]), tonumber(now[2])}
 """
 
@@ -191,6 +194,15 @@ for i = 1, #dead do
   end
 end
 return gone
+"""
+)
+
+# KEYS state nodes; ARGV node gen: goes for good; nobody waits for it.
+BYE: Final = (
+    PRELUDE
+    + NEWEST
+    + """
+return call('ZREM', KEYS[2], ARGV[1])
 """
 )
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, Counters, CountersUnavailable, Tally
 from tests.ports.counting import account, budget, charge, closed, place, rate, taken
@@ -102,15 +103,32 @@ def test_a_connection_on_which_nothing_comes_back_is_given_up_and_what_was_sent_
         of = budget(amount=1000)
         async with node(running.at(), wait=0.1) as gateway:
             assert await spend(gateway.counters, of, "open", 7, None)
+            assert (await taken(gateway.counters, Ask("inside", [], [place("one", most=1)], []))).ok
             running.halt()
             asks = [taken(gateway.counters, Ask(f"x{at}", [], [place()], [charge(of, 10)])) for at in range(5)]
             assert all(isinstance(e, CountersUnavailable) for e in await asyncio.gather(*asks, return_exceptions=True))
             await until(lambda: not gateway.counters.connected)
+            gateway.counters.close("inside", [])
             running.go_on()  # it carries out what it had been sent, on a connection that has ended
             await until(lambda: answers(gateway))
             found = await balance(gateway, of)
             assert (found.reserved, found.settled) == (7, 0)
             assert list((await taken(gateway.counters, Ask("y", [], [place()], []))).places) == [1]
+            assert (await taken(gateway.counters, Ask("z", [], [place("one", most=1)], []))).ok
+
+    run(story)
+
+
+def test_nothing_is_taken_from_a_server_that_was_not_reconciled_with() -> None:
+    async def story(running: Running) -> None:
+        of = budget()
+        async with node(running.at()) as gateway:
+            assert await spend(gateway.counters, of, "1", 10, 10)
+            known = running.client().hget("{tollgate}state", "epoch")
+            running.client().hset("{tollgate}state", "epoch", "another server")
+            assert await spend(gateway.counters, of, "2", 10, 10)
+            assert running.client().hget("{tollgate}state", "epoch") == known  # it was reconciled with again
+            assert (await balance(gateway, of)).settled == 20
 
     run(story)
 
@@ -318,3 +336,26 @@ def test_what_the_log_says_is_counted_before_the_first_exchange() -> None:
             assert await spend(gateway.counters, of, "2", 40, None)
 
     run(story)
+
+
+def test_a_gateway_that_stopped_in_order_is_not_waited_for() -> None:
+    async def story(running: Running) -> None:
+        of = budget()
+        async with node(running.at(), name="a") as one:
+            async with node(running.at(), name="b") as two:
+                assert await spend(two.counters, of, "b1", 80, 80)
+                await until(lambda: one.keeping.peers == {"a", "b"})
+            assert running.client().zrange("{tollgate}nodes", 0, -1) == [b"a"]
+
+    run(story)
+
+
+def test_the_loop_that_serves_drives_the_connection_too() -> None:
+    """uvloop's transports are none of asyncio's."""
+
+    async def story(running: Running) -> None:
+        async with asyncio.timeout(30), node(running.at()) as gateway:
+            assert await spend(gateway.counters, budget(), "1", 10, 10)
+
+    with server() as running:
+        uvloop.run(story(running))
