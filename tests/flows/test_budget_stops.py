@@ -34,8 +34,8 @@ from tests.flows.endless import (
     told,
     update,
 )
-from tests.flows.stage import EVENT_STREAM, Stage, calling, chunk, staged
-from tests.wire.faulty import Peer, Server
+from tests.flows.stage import EVENT_STREAM, Stage, calling, chunk, left, staged
+from tests.wire.faulty import Peer, Server, until
 
 
 @pytest.mark.parametrize("at_once", [1, 7])
@@ -100,6 +100,27 @@ def test_a_stream_within_its_budget_is_the_very_bytes_of_the_upstream(tmp_path: 
         assert (record["result"], held["settled"]) == ("ok", "2009")
         assert "refusal" not in record
         assert "estimated" not in record["usage"]
+
+    run(story())
+
+
+def test_what_is_read_on_for_a_caller_that_left_ends_with_its_budget_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        upstream = Endless(chat(PIECE), hold=10)
+        upstream.options = {"on_client_gone": "drain"}
+        async with told(tmp_path, upstream, "openai", budget("tokens", 3000)) as (gate, _):
+            async with calling(gate.app.port) as caller:
+                line = ("POST /up/v1/chat/completions", gate.issuer.token())
+                await caller.ask(*line, json.dumps(ASKED).encode(), "content-type: application/json")
+                assert (await caller.chunk()).startswith(b"data: ")
+                caller.leave()
+            await until(lambda: left(gate))
+            upstream.released.set()
+            await asyncio.wait_for(upstream.given_up.wait(), 10)
+            record = await outcome(gate)
+        assert (record["result"], record["refusal"]["reason"]) == ("client_gone", "budget_exhausted")
+        assert record["budgets"][0]["reserved"] == "3000"
+        assert record["usage"]["bytes_out"] <= 10 * len(upstream.event)
 
     run(story())
 
