@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.assembly_ledger import budget_gauges
-from gateway.core.accounts import Budget, Counters, Standing, Totals
+from gateway.core.accounts import Budget, Counters, Standing, Tally, Totals, handed_over
 from gateway.core.ports import Clock
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.periods import before, running
@@ -80,6 +81,8 @@ class Counting:
                     for tally in standing.tallies
                     if (tally.account.budget, tally.account.period) == (budget.name, period)
                 ]
+                if budget.carry and ends == running(budget, self._clock.time()).ends:
+                    tallies = _handed(budget, tallies, standing.tallies)
                 self._memory.fill(budget, ends, tallies, standing.adjusted)
         elif self._redis is not None and self._keeping is not None and self._keeping.begun:
             await self._redis.adopt(new, standing)
@@ -136,6 +139,19 @@ class Counting:
             if previous is not None:
                 found.append((budget, previous.period, previous.ends))
         return found
+
+
+def _handed(budget: Budget, tallies: Sequence[Tally], known: Sequence[Tally]) -> list[Tally]:
+    """Accounts that were begun in the running period, with what the one before has handed over to them: no log says
+    that. An account that is not begun yet gets it with its first charge."""
+    left: dict[str, int] = {}
+    period = tallies[0].account.period if tallies else ""
+    for one in known:
+        account = one.account
+        if account.budget == budget.name and account.period != period:
+            most = budget.amount if one.most is None else one.most
+            left[account.key] = handed_over(budget, most, one.settled)
+    return [replace(one, granted=one.granted + left.get(one.account.key, 0)) for one in tallies]
 
 
 def _one(value: float) -> list[tuple[tuple[str, ...], float]]:
