@@ -23,6 +23,7 @@ from gateway.core.bundles import BundleRefused
 from gateway.core.canonical import Json
 from gateway.identity.apikey import ApiKeyError, ApiKeys
 from gateway.ledger.price_lint import lint
+from gateway.ledger.prices import PriceTable
 from gateway.pdp.compiled import compile_source
 from gateway.pdp.doubts import doubts
 from gateway.pdp.embedded import EmbeddedEngine
@@ -121,13 +122,26 @@ def _parts(settings: config.Settings, problems: list[dict[str, Json]]) -> dict[s
         try:
             listed = read_table(settings.prices)
             summary["prices"] = len(listed.rows)
-            for doubt in lint(listed.rows, time.time(), settings.upstreams):
+            for doubt in (*lint(listed.rows, time.time(), settings.upstreams), *_unsaid(settings, listed)):
                 message(f"{settings.prices}: {doubt}")
         except config.ConfigError as error:
             problems += _problems(error)
         except OSError as error:
             problems.append(_problem("prices", f"{error}"))
     return summary
+
+
+def _unsaid(settings: config.Settings, listed: PriceTable) -> list[str]:
+    """Routes on which callers may leave out what models with hidden output used."""
+    counted = any(budget.unit in ("usd", "tokens") for budget in settings.budgets)
+    if not counted or not any(row.hidden for row in listed.rows):
+        return []
+    return [
+        f"route {route.name}: chat streams that ask for no usage settle as reserved, for models with reasoning; "
+        "set include_usage: inject"
+        for route in settings.routes
+        if settings.upstreams[route.upstream].protocol == "openai" and route.include_usage != "inject"
+    ]
 
 
 def _problems(error: config.ConfigError) -> list[dict[str, Json]]:

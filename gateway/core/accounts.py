@@ -400,9 +400,10 @@ class Worst:
     """What may come of a call. `usd` None: it has no price. `tokens` of input and output. A `stepwise` one is a stream
     whose output is all seen: its reservation covers the input and the next step, and grows. `assumed`: the bound on its
     output is the price list's, not the caller's. `input` is the tokens of it alone, `output` the bound on the call's
-    output; 0 where a stepwise one has none."""
+    output; 0 where a stepwise one has none. `hidden`: not all of its output is seen, what the vendor does not say of it
+    is unknown."""
 
-    __slots__ = ("assumed", "input", "output", "stepwise", "tokens", "usd")
+    __slots__ = ("assumed", "hidden", "input", "output", "stepwise", "tokens", "usd")
 
     def __init__(
         self,
@@ -412,6 +413,7 @@ class Worst:
         assumed: bool = False,
         input: int = 0,
         output: int = 0,
+        hidden: bool = False,
     ) -> None:
         self.usd: Final = usd
         self.tokens: Final = tokens
@@ -419,3 +421,4 @@ class Worst:
         self.assumed: Final = assumed
         self.input: Final = input
         self.output: Final = output
+        self.hidden: Final = hidden

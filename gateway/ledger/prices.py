@@ -204,18 +204,19 @@ class PriceTable:
         before = exchange.worst
         if before is not None:
             asked, most = before.input, before.output
-            stepwise, assumed = before.stepwise, before.assumed
+            stepwise, assumed, hidden = before.stepwise, before.assumed, before.hidden
         else:
             reach = row.reach if row is not None else _UNSAID
             asked = input_tokens(call, body, reach)
             bound, told, kept = output_tokens(call, reach)
-            stepwise = row is not None and call.stream and not row.hidden and call.action == "llm.chat"
+            hidden = row is not None and (row.hidden or _thinks(call))
+            stepwise = row is not None and call.stream and not hidden and call.action == "llm.chat"
             assumed, most = not told, 0 if stepwise and not kept else bound
         reckoned = most
         if stepwise:
             reckoned = output + STEP_TOKENS if not most else min(output + STEP_TOKENS, most)
         usd = None if row is None else _worst_usd(row, call, exchange.upstream.protocol, body, asked, reckoned)
-        return Worst(usd, min(asked + reckoned, MOST), stepwise, assumed, asked, most)
+        return Worst(usd, min(asked + reckoned, MOST), stepwise, assumed, asked, most, hidden)
 
     def cost(self, exchange: Exchange) -> int | None:
         call, usage = exchange.call, exchange.usage
@@ -304,6 +305,13 @@ def _wanted(row: Row, call: Call) -> str:
     if tier is None or tier == "auto":
         return row.assumed
     return "" if tier in _PLAIN_TIERS else str(tier)
+
+
+def _thinks(call: Call) -> bool:
+    """Whether Anthropic's models are asked to think first: of that a summary is shown, and all of it paid for."""
+    arguments = call.arguments
+    thinking = arguments.get("thinking") if isinstance(arguments, dict) else None
+    return isinstance(thinking, dict) and thinking.get("type") != "disabled"
 
 
 def _worst_usd(row: Row, call: Call, vendor: str, body: bytes, asked: int, output: int) -> int | None:

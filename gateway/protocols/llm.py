@@ -157,7 +157,8 @@ class Llm:
         api = exchange.call.context.get("api")
         worst, body = exchange.worst, exchange.body
         asked = worst.input if worst is not None else estimate(len(body) if body is not None else 0)
-        return reader(kind, coding, asked, api if isinstance(api, str) else "")
+        unseen = worst.output if worst is not None and worst.hidden else 0
+        return reader(kind, coding, asked, api if isinstance(api, str) else "", unseen)
 
     def classify_message(self, exchange: Exchange, message: str | bytes) -> Call | Refusal | None:
         return messages.classify(exchange, message, http.canonical_path(exchange.head.path))

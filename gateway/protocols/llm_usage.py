@@ -4,7 +4,8 @@
 2. Only what may hold usage (`"usage": {`) is parsed (llm_counts.py). 3. An event or document too large to keep is
 skipped, but its tail is searched: vendors say usage last. 4. gzip and deflate are decoded into a bounded copy; other
 codings are not read. 5. What was not said, or not to the end, is estimated and marked so: input as it was asked with,
-the output of a stream from what was seen of it (llm_seen.py), else from the bytes.
+the output of a stream from what was seen of it (llm_seen.py), else from the bytes; where not all of it can be seen, as
+what was reserved for it: unknown is not free.
 What is read never depends on how the answer was cut into chunks.
 """
 
@@ -31,12 +32,14 @@ _KEPT_BYTES: Final = TAIL_BYTES + 8  # with the line ends behind it
 
 
 class EventUsage:
-    """Reads a stream of events. `asked` is the request's estimated tokens, `api` whose shapes the events have."""
+    """Reads a stream of events. `asked` is the request's estimated tokens, `api` whose shapes the events have, `unseen`
+    the least output where the vendor does not say it."""
 
-    __slots__ = ("_asked", "_begins", "_length", "_oversize", "_pending", "_seen", "_tally")
+    __slots__ = ("_asked", "_begins", "_length", "_oversize", "_pending", "_seen", "_tally", "_unseen")
 
-    def __init__(self, asked: int, api: str = "") -> None:
+    def __init__(self, asked: int, api: str = "", unseen: int = 0) -> None:
         self._asked = asked
+        self._unseen = unseen
         self._tally = Tally()
         self._seen = Seen(api)
         self._pending = b""  # the event that has not ended yet; its tail only, once it is too large
@@ -72,7 +75,7 @@ class EventUsage:
         elif self._pending:
             self._event(self._pending + b"\n\n")
         self._pending = b""
-        _settle(usage, self._tally, self._asked, self._seen.tokens)
+        _settle(usage, self._tally, self._asked, max(self._seen.tokens, self._unseen))
 
     def _events(self, data: bytes) -> None:
         """Whole events, one by one."""
@@ -120,10 +123,11 @@ def _too_large(event: bytes) -> bool:
 class DocumentUsage:
     """Reads one JSON answer: whole while it is small, its tail only beyond that."""
 
-    __slots__ = ("_asked", "_kept", "_seen_bytes", "_whole")
+    __slots__ = ("_asked", "_kept", "_seen_bytes", "_unseen", "_whole")
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, asked: int, unseen: int = 0) -> None:
         self._asked = asked
+        self._unseen = unseen
         self._seen_bytes = 0
         self._kept = bytearray()
         self._whole = True
@@ -145,7 +149,7 @@ class DocumentUsage:
             tally.load(kept)
         else:
             tally.search(kept)
-        _settle(usage, tally, self._asked, estimate(self._seen_bytes))
+        _settle(usage, tally, self._asked, max(estimate(self._seen_bytes), self._unseen))
 
 
 class Decoded:
@@ -196,10 +200,11 @@ def _window(coding: str, begun: bytes) -> int:
 class Unread:
     """An answer in a coding that is not decoded here: its bytes are counted and the tokens estimated."""
 
-    __slots__ = ("_asked", "_seen_bytes")
+    __slots__ = ("_asked", "_seen_bytes", "_unseen")
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, asked: int, unseen: int = 0) -> None:
         self._asked = asked
+        self._unseen = unseen
         self._seen_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -209,16 +214,17 @@ class Unread:
         return estimate(self._seen_bytes)
 
     def finish(self, usage: Usage) -> None:
-        _settle(usage, Tally(), self._asked, estimate(self._seen_bytes))
+        _settle(usage, Tally(), self._asked, max(estimate(self._seen_bytes), self._unseen))
 
 
-def reader(content_type: bytes, coding: str, asked: int, api: str = "") -> UsageReader:
+def reader(content_type: bytes, coding: str, asked: int, api: str = "", unseen: int = 0) -> UsageReader:
     """The reader for an answer of this type and content coding ("" and "identity": none); `asked` is the tokens of the
-    request, as they were estimated."""
+    request, as they were estimated, `unseen` what its output counts at least where the vendor does not say it."""
     if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        return Unread(asked)
+        return Unread(asked, unseen)
     essence = content_type.split(b";", 1)[0].strip().lower()
-    inner: UsageReader = EventUsage(asked, api) if essence == b"text/event-stream" else DocumentUsage(asked)
+    events = essence == b"text/event-stream"
+    inner: UsageReader = EventUsage(asked, api, unseen) if events else DocumentUsage(asked, unseen)
     return inner if coding in ("", "identity") else Decoded(inner, "deflate" if coding == "deflate" else "gzip")
 
 

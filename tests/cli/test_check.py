@@ -113,3 +113,14 @@ def test_the_price_list_is_read_and_looked_over(shell: Shell, folder: Path) -> N
     Path("prices.yaml").unlink()
     assert shell("check", "gateway.yaml").code == 2
     assert shell("check", "--price-schema").json["title"] == "Tollgate price list"
+
+
+def test_a_route_on_which_reasoning_can_go_unsaid_is_told(shell: Shell, folder: Path) -> None:
+    text = Path("gateway.yaml").read_text().replace("protocol: http", "protocol: openai")
+    budget = "budgets: [{name: b, key: [route], unit: usd, amount: 1, period: day}]"
+    Path("prices.yaml").write_text("currency: usd\nmodels: [{model: m, input: 1, output: 2, reasoning: true}]\n")
+    Path("gateway.yaml").write_text(f"{text}\nprices: prices.yaml\n{budget}\n")
+    found = shell("check", "gateway.yaml")
+    assert (found.code, "set include_usage: inject" in found.err) == (0, True)
+    Path("prices.yaml").write_text("currency: usd\nmodels: [{model: m, input: 1, output: 2}]\n")
+    assert "include_usage" not in shell("check", "gateway.yaml").err

@@ -219,3 +219,20 @@ def test_where_the_budget_lets_it_a_call_without_a_price_is_marked(tmp_path: Pat
         usage = running.last("outcome")["usage"]
         assert usage["unpriced"] is True
         assert "usd" not in usage
+
+
+def test_who_asks_a_model_that_reasons_for_no_usage_pays_for_what_was_reserved(tmp_path: Path) -> None:
+    budget = {"name": "little", "key": ["route"], "unit": "usd", "amount": 5, "period": "day"}
+    listed = LIST.replace("output: 10,", "output: 10, reasoning: true,")
+    with serving(tmp_path, budgets=[budget]) as (running, upstream):
+        revision = running.app.snapshot.revision
+        (tmp_path / "prices.yaml").write_text(listed)
+        until(lambda: running.app.snapshot.revision != revision, what="the new list")
+        upstream.says["/chat/completions"] = answer(events(piece("Snow"), "[DONE]"), "text/event-stream")
+        chat(running, stream=True)
+        [charge] = running.last("outcome")["budgets"]
+        assert charge["settled"] == charge["reserved"]
+        upstream.says["/chat/completions"] = answer(events(piece("Snow"), LAST, "[DONE]"), "text/event-stream")
+        chat(running, "asks", stream=True)
+        [charge] = running.last("outcome")["budgets"]
+        assert charge["settled"] == "0.00071"

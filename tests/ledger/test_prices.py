@@ -346,6 +346,15 @@ def test_what_is_not_all_seen_is_reserved_whole() -> None:
     assert not worst(unknown).stepwise
 
 
+def test_a_model_that_is_asked_to_think_shows_a_summary_of_what_is_paid_for() -> None:
+    for said, hidden in (({"type": "enabled", "budget_tokens": 2048}, True), ({"type": "disabled"}, False)):
+        body = {**ASK, "stream": True, "max_tokens": 4000, "thinking": said}
+        found = worst(model("messages", body, listed=prices(STEPS)))
+        assert (found.hidden, found.stepwise) == (hidden, not hidden)
+        assert found.output == 4000
+    assert worst(model("chat", {**ASK, "model": "thinks", "stream": True}, listed=prices(STEPS))).hidden
+
+
 def test_an_error_that_says_nothing_of_usage_costs_nothing() -> None:
     assert used(model("chat", ASK, listed=prices("models: [{model: m, input: 1, output: 1, per_call: 1}]"))) == 0
 

@@ -357,3 +357,20 @@ def test_the_protocol_reads_metered_successes_only(wire: Any, protocol: Llm, pat
     assert wire.reader(exchange, wire.Answer(429, [(b"content-type", PLAIN)])) is None
     counted = wire.classified(protocol, "POST", counting, body)
     assert wire.reader(counted, wire.Answer(200, [(b"content-type", PLAIN)])) is None
+
+
+@pytest.mark.parametrize("kind", [EVENTS, PLAIN])
+def test_what_is_not_said_of_output_that_is_not_seen_counts_as_what_was_reserved(kind: bytes) -> None:
+    """Else nobody would pay for reasoning who leaves early, or asks for no usage."""
+    for chunks, wanted in (([], 4000), ([b"x" * 30], 4000)):
+        found = reader(kind, "", ASKED, "chat.completions", 4000)
+        for chunk in chunks:
+            found.feed(chunk)
+        usage = Usage()
+        found.finish(usage)
+        assert (usage.output_tokens, usage.estimated) == (wanted, True)
+    told = reader(EVENTS, "", ASKED, "chat.completions", 4000)
+    told.feed(chat_stream())
+    usage = Usage()
+    told.finish(usage)
+    assert counts(usage) == (90, 7, 64, False)
