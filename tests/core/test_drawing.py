@@ -95,6 +95,9 @@ ORDINARY: list[dict[str, Any]] = [
     {"usd": 12_345_678, "unpriced": True},
     {"estimated": True, "usd": 0},
     {"input_tokens": 4, "cache_write_tokens": 3, "usd": 5},
+    {"reported": 120_000, "usd": 100_000},
+    {"input_tokens": 4, "output_tokens": 9, "cache_write_1h_tokens": 1, "image_output_tokens": 2, "tier": "flex"},
+    {"input_tokens": 4, "audio_tokens": 1, "audio_output_tokens": 2, "reasoning_tokens": 3, "image_tokens": 0},
 ]
 
 
