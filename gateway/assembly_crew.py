@@ -137,10 +137,11 @@ class Crew:
         """Serves when it returns. Raises CannotListen, WorkerFailed."""
         self._sockets = await shared(self._host, self._port, self.count)
         self._port = self._sockets[0][0].getsockname()[1]
-        begun = [self._start(number) for number in range(1, self.count + 1)]
-        for found in await asyncio.gather(*begun, return_exceptions=True):
-            if found is not None:
-                raise found
+        async with self._turn:
+            begun = [self._start(number) for number in range(1, self.count + 1)]
+            for found in await asyncio.gather(*begun, return_exceptions=True):
+                if found is not None:
+                    raise found
         jobs = [self._keep(number) for number in range(1, self.count + 1)]
         jobs += [self._every(LOOK_SECONDS, self._look), self._every(WEATHER_SECONDS, self._tell_weather)]
         self._tasks = [asyncio.create_task(job, name="crew") for job in jobs]
@@ -214,29 +215,28 @@ class Crew:
     # Life
 
     async def _start(self, number: int) -> None:
-        """Raises WorkerFailed."""
-        async with self._turn:
-            ours, theirs = socket.socketpair()
-            listeners = self._sockets[number - 1]
-            handed = [theirs.fileno(), *(item.fileno() for item in listeners)]
-            process = await asyncio.to_thread(
-                subprocess.Popen,
-                [sys.executable, "-P", "-c", _RUN, *map(str, handed)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=handed,
-            )  # fmt: skip
-            theirs.close()
-            gone = asyncio.Event()
-            member = self._serve(number, process, await connected(ours, gone.set), gone)
-            self._members[number] = member
-            try:
-                async with asyncio.timeout(BEGIN_SECONDS):
-                    await member.post.ask(posting.BEGIN, packed(self._begin(number, self.count)))
-            except (PostGone, PostRefused, TimeoutError) as error:
-                await self._bury(member)
-                raise WorkerFailed(f"worker {number} does not start: {error or 'it took too long'}") from None
-            member.serves = True
-            member.since = member.heard = self._office.clock.monotonic()
-            _log.info("worker %d serves, process %d", number, process.pid)
+        """Nothing is changed meanwhile: the caller has the turn. Raises WorkerFailed."""
+        ours, theirs = socket.socketpair()
+        listeners = self._sockets[number - 1]
+        handed = [theirs.fileno(), *(item.fileno() for item in listeners)]
+        process = await asyncio.to_thread(
+            subprocess.Popen,
+            [sys.executable, "-P", "-c", _RUN, *map(str, handed)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=handed,
+        )  # fmt: skip
+        theirs.close()
+        gone = asyncio.Event()
+        member = self._serve(number, process, await connected(ours, gone.set), gone)
+        self._members[number] = member
+        try:
+            async with asyncio.timeout(BEGIN_SECONDS):
+                await member.post.ask(posting.BEGIN, packed(self._begin(number, self.count)))
+        except (PostGone, PostRefused, TimeoutError) as error:
+            await self._bury(member)
+            raise WorkerFailed(f"worker {number} does not start: {error or 'it took too long'}") from None
+        member.serves = True
+        member.since = member.heard = self._office.clock.monotonic()
+        _log.info("worker %d serves, process %d", number, process.pid)
 
     def _serve(self, number: int, process: subprocess.Popen[bytes], post: SocketPost, gone: asyncio.Event) -> Member:
         office = self._office
@@ -270,7 +270,8 @@ class Crew:
             await asyncio.sleep(PAUSES[min(failed, len(PAUSES) - 1)])
             failed += 1
             try:
-                await self._start(number)
+                async with self._turn:  # 3
+                    await self._start(number)
             except WorkerFailed as error:
                 _log.error("%s", error)
 

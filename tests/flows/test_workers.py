@@ -148,6 +148,36 @@ def test_twenty_kills_under_load_lose_nothing_that_was_acknowledged(folder: Path
             assert not [line for line in gateway.served.lines if line["level"] == "critical"]
 
 
+def test_a_worker_that_cannot_begin_is_told_of_and_tried_again(folder: Path) -> None:
+    with ledgers(0, 0) as (upstream, _):
+        configure(folder, upstream.port)
+        with crew() as gateway:
+            broken = folder / "var" / "breakers.json"
+            broken.write_text("no JSON")
+            before = gateway.pids()
+            os.kill(before[1], signal.SIGKILL)
+            gateway.served.said("worker 1 does not start")
+            until(lambda: gateway.ask("/readyz").status_code == 503, 30, "a gateway that is not ready")
+            assert "worker 1 does not serve" in str(gateway.status()["problems"])
+            assert gateway.pids() == {2: before[2]}, "the other one goes on"
+            broken.unlink()
+            gateway.serves()
+            until(lambda: gateway.ask("/readyz").status_code == 200, 30, "a gateway that is ready")
+            assert set(run(calls(gateway.port, 16, 1))) == {200}
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(folder: Path) -> None:
+    with ledgers(0, 0) as (upstream, _):
+        configure(folder, upstream.port)
+        with crew() as gateway:
+            before = gateway.pids()
+            os.kill(before[1], signal.SIGSTOP)
+            until(lambda: gateway.pids().get(1, before[1]) != before[1], 90, "another worker")
+            assert not alive(before[1])
+            assert set(run(calls(gateway.port, 16, 1))) == {200}
+
+
 def test_without_their_owner_workers_end_and_the_next_start_finds_all(folder: Path) -> None:
     with ledgers(1, 4) as (upstream, callers):
         issuer = Issuer(folder)
