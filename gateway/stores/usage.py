@@ -33,8 +33,9 @@ FLUSH_SECONDS = 1.0
 STEP_SECONDS = 0.05
 RETRY_SECONDS = 2.0  # after sums could not be written
 PENDING = 4096  # entries; more are taken before their time
-PENDING_MOST = 65_536  # more is let go and read again from the log: the disk is stuck
+PENDING_BYTES = 64 * 1024 * 1024  # more is let go and read again from the log: the disk is stuck
 BATCH = 32_768  # entries added up in one transaction
+BATCH_BYTES = 32 * 1024 * 1024  # or fewer
 CHUNK = 128  # entries between which the event loop is let in
 ASK_SECONDS = 5.0  # how long a question may wait for the book
 FILL_SECONDS = 900.0  # how long counters that are to be filled may wait for it: a long log is read first
@@ -60,6 +61,7 @@ class UsageBook:
         self._changed = threading.Condition()
         self._pending: list[Entry] = []
         self._pending_from = 0  # the seq of its first
+        self._pending_bytes = 0
         self._head = 0  # the seq behind the newest that was committed, as far as this book was told
         self._next = 0  # the seq that is counted next
         self._first = True  # nothing was read from the log yet
@@ -87,12 +89,13 @@ class UsageBook:
         first, head = entries[0][0], entries[-1][0] + 1
         with self._changed:
             self._head = head
-            if first != self._pending_from + len(self._pending) or len(self._pending) > PENDING_MOST:
-                self._pending, self._pending_from = [], first
+            if first != self._pending_from + len(self._pending) or self._pending_bytes > PENDING_BYTES:
+                self._pending, self._pending_from, self._pending_bytes = [], first, 0
             if head - first == len(entries):
                 self._pending += entries
+                self._pending_bytes += sum([len(entry) for _, entry in entries])
             else:  # a hole: all of them are read from the log
-                self._pending, self._pending_from = [], head
+                self._pending, self._pending_from, self._pending_bytes = [], head, 0
             if self._due():
                 self._changed.notify_all()
 
@@ -146,7 +149,7 @@ class UsageBook:
                 self._changed.wait_for(self._due, timeout=waiting)
                 stopping = self._stopping
                 first, batch = self._pending_from, self._pending
-                self._pending_from, self._pending = first + len(batch), []
+                self._pending_from, self._pending, self._pending_bytes = first + len(batch), [], 0
             before = self._next
             try:
                 self._catch_up(first, batch)
@@ -176,11 +179,13 @@ class UsageBook:
     def _read_log(self, stop: int | None) -> None:
         """Counts what the log shows, up to `stop`."""
         taken: list[Entry] = []
+        size = 0
         for item in self._entries.read(self._next, stop):
             taken.append(item)
-            if len(taken) == BATCH:
+            size += len(item[1])
+            if len(taken) == BATCH or size > BATCH_BYTES:
                 self._count(taken)
-                taken = []
+                taken, size = [], 0
                 if self._stopping:
                     return
         self._count(taken)

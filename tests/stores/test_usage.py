@@ -317,6 +317,20 @@ def test_a_book_that_cannot_be_written_says_so_and_counts_later(
     assert counted(asked(book))["calls"] == 2
 
 
+def test_what_is_too_much_to_wait_in_memory_is_read_from_the_log(
+    tmp_path: Path, log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "PENDING_BYTES", 5000)
+    monkeypatch.setattr(usage, "BATCH_BYTES", 2000)
+    book = UsageBook(tmp_path / "usage.sqlite", log, clock)
+    for n in range(40):  # nobody takes them: it is not started yet
+        book.committed([log.outcome(str(n))])
+        assert sum(len(entry) for _, entry in book._pending) < 5000 + 2000
+    book.start()
+    assert counted(asked(book))["calls"] == 40
+    book.close()
+
+
 def test_a_record_of_another_shape_counts_as_nothing_and_is_told_of(book: UsageBook, log: Log) -> None:
     usage_of = {"bytes_in": 1, "bytes_out": 1, "calls": 1}
     book.committed(
