@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from rig import Running, gateway, until
 
@@ -132,6 +133,18 @@ def test_a_stream_is_asked_for_its_usage_and_the_caller_never_sees_that(tmp_path
         intent = running.last("intent")
         assert intent["request"]["forwarded_digest"] != intent["request"]["digest"]
         assert b"accept-encoding: identity" in upstream.heads[-1].lower()
+
+
+def test_the_vendors_own_client_sees_no_usage_that_it_did_not_ask_for(tmp_path: Path) -> None:
+    with serving(tmp_path) as (running, upstream):
+        shown = [{**piece(text), "id": "c", "created": 1, "model": "m"} for text in ("Snow", " in Oslo")]
+        upstream.says["/chat/completions"] = answer(events(*shown, LAST, "[DONE]"), "text/event-stream")
+        client = openai.OpenAI(base_url=f"{running.url}/asks", api_key=running.issuer.token(), max_retries=0)
+        with client, client.chat.completions.create(**CHAT, stream=True) as stream:
+            chunks = list(stream)
+        assert "".join(chunk.choices[0].delta.content for chunk in chunks) == "Snow in Oslo"
+        assert [chunk.usage for chunk in chunks] == [None, None]
+        assert running.last("outcome")["usage"]["output_tokens"] == 7
 
 
 @pytest.mark.parametrize(
