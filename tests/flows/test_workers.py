@@ -16,6 +16,8 @@ from rig import Issuer, run, until
 
 from tests.flows.crews import NONE, alive, calls, configure, crew, issuer_of
 from tests.flows.ledgers import ledgers
+from tests.flows.pushing import bundle_settings
+from tests.trust.bundle_rig import files, packed, signed
 
 WORKERS = 2
 
@@ -83,6 +85,28 @@ def test_a_reload_is_in_force_in_every_worker_or_in_none(folder: Path) -> None:
             assert [(one["effect"], one["why"]) for one in made[:2]] == [("accepted", "start"), ("accepted", "reload")]
             assert made[1]["revision"] == revision
             assert {one["effect"] for one in made[2:]} == {"refused"}
+
+
+def test_a_policy_that_is_pushed_decides_in_every_worker_also_in_one_that_begins_later(folder: Path) -> None:
+    denied = packed(signed(files(1, policy=NONE.encode(), tests=None)))
+    with ledgers(0, 0) as (upstream, _):
+        more = bundle_settings(folder, bundle="policies")
+        configure(folder, upstream.port, **more)
+        with crew() as gateway:
+            assert set(run(calls(gateway.port, 16, 1))) == {200}
+            pushed = gateway.ask(
+                "/api/v1/bundles?name=tollgate&activate=true", "POST", content=denied,
+                headers={"content-type": "application/gzip", "if-match": "*"}, timeout=60,
+            )  # fmt: skip
+            assert pushed.status_code == 200, pushed.text
+            assert set(run(calls(gateway.port, 16, 1))) == {403}, "whoever was told has all of it"
+            before = gateway.pids()
+            gateway.kill(before)
+            gateway.gone(before)
+            gateway.serves()
+            assert set(run(calls(gateway.port, 16, 1))) == {403}
+            made = [one for one in gateway.records() if one["kind"] == "activation"]
+            assert len(made) == 2, "the start, and one for all of them"
 
 
 def test_a_worker_that_is_killed_is_replaced_and_what_it_held_is_given_back(folder: Path) -> None:
