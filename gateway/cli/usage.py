@@ -163,13 +163,13 @@ def _bar(value: Decimal, most: Decimal) -> str:
 
 
 def _invoice(found: Invoice, names: tuple[str, ...]) -> str:
-    lines = [[*(name.upper() for name in names), *(name.upper().replace("_", " ") for name in MEASURES)]]
+    lines = [[*(name.upper() for name in names), *(name.upper().replace("_", " ") for name in MEASURES), ""]]
     total = dict.fromkeys(MEASURES, Decimal(0))
     for group, line in grouped(found.bill.lines, names).items():
-        lines.append([*(part or "-" for part in group), *(money(line.amounts[name]) for name in MEASURES)])
+        lines.append([*(part or "-" for part in group), *(money(line.amounts[name]) for name in MEASURES), ""])
         for name in MEASURES:
             total[name] += line.amounts[name]
-    lines.append([*("TOTAL" if not at else "" for at in range(len(names))), *(money(total[n]) for n in MEASURES)])
+    lines.append([*("TOTAL" if not at else "" for at in range(len(names))), *(money(total[n]) for n in MEASURES), ""])
     text = [f"{found.days[0]} to {found.days[1]} (UTC), by the log", "", _aligned(lines, len(names)), ""]
     marks = {name: sum(line.marks[name] for line in found.bill.lines.values()) for name in MARKS}
     text += [f"{marks[name]} calls {what}" for name, what in _NOTES if marks[name]]
