@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from random import SystemRandom
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.assembly_ledger import budget_gauges
-from gateway.core.accounts import Budget, Counters, Standing, Tally, Totals, handed_over
+from gateway.core.accounts import Budget, Counters, CountersUnavailable, Standing, Tally, Totals, handed_over
 from gateway.core.ports import Clock
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.periods import before, running
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from gateway.stores.redis_counters import RedisCounters
     from gateway.stores.redis_leases import LeasedCounters
     from gateway.stores.redis_reconciling import Reconciling
+    from gateway.stores.redis_wire import Server
+
+_NO_CLIENT = "stores.counters is in Redis: install tollgate[redis]"
 
 FIRST_SECONDS = 2.0  # a start waits so long for Redis; it goes on without, and lets nobody through until it is there
 
@@ -168,21 +172,10 @@ def _redis(
         from gateway.stores.redis_counters import RedisCounters
         from gateway.stores.redis_leases import LeasedCounters
         from gateway.stores.redis_reconciling import Reconciling
-        from gateway.stores.redis_wire import Server
         from gateway.stores.redis_words import Names
     except ImportError:
-        raise RuntimeError("stores.counters is in Redis: install tollgate[redis]") from None
-    url, pem = settings.url, settings.tls or config.EngineTls()
-    context = None
-    if url.tls:
-        context = ssl.create_default_context(cafile=str(pem.ca) if pem.ca else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if pem.cert is not None:
-            context.load_cert_chain(pem.cert, pem.key)
-    password = settings.password.reveal() if settings.password is not None else ""
-    servers = [
-        Server(host, port, context, pem.server_name, url.username, password, url.database) for host, port in url.hosts
-    ]
+        raise RuntimeError(_NO_CLIENT) from None
+    servers = _servers(settings)
     counters = RedisCounters(Names(settings.prefix, node), clock, settings.wait)
     chance = SystemRandom().random
     if settings.mode == "strict":
@@ -191,3 +184,47 @@ def _redis(
     leases = LeasedCounters(counters, clock, lambda: len(keeping.peers), lease.share, lease.lasts)
     keeping = Reconciling(counters, servers, chance, first, leases.tend)
     return counters, leases, keeping
+
+
+def _servers(settings: config.Counters) -> list[Server]:
+    from gateway.stores.redis_wire import Server
+
+    url, pem = settings.url, settings.tls or config.EngineTls()
+    context = None
+    if url.tls:
+        context = ssl.create_default_context(cafile=str(pem.ca) if pem.ca else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if pem.cert is not None:
+            context.load_cert_chain(pem.cert, pem.key)
+    password = settings.password.reveal() if settings.password is not None else ""
+    return [
+        Server(host, port, context, pem.server_name, url.username, password, url.database) for host, port in url.hosts
+    ]
+
+
+async def looked_at(settings: config.Counters) -> tuple[float, str]:
+    """How many milliseconds Redis takes to answer, and what it does when its memory is full ("" where it does not say).
+    Raises CountersUnavailable, RuntimeError, OSError."""
+    try:
+        from gateway.stores.redis_session import Session
+    except ImportError:
+        raise RuntimeError(_NO_CLIENT) from None
+
+    async def opened(link: object, run_id: str) -> None:
+        return None
+
+    chance = SystemRandom().random
+    session = Session(_servers(settings), (), f"{{{settings.prefix}}}state", opened, lambda why, failed: None, chance)
+    link, _ = await session.find()
+    try:
+        async with asyncio.timeout(FIRST_SECONDS):
+            started = time.perf_counter()
+            await link.ask("PING")
+            took = (time.perf_counter() - started) * 1000
+            try:
+                said = await link.ask("CONFIG", "GET", "maxmemory-policy")
+            except CountersUnavailable:
+                said = []  # a service that does not let its clients ask
+            return took, said[1].decode() if isinstance(said, list) and len(said) == 2 else ""
+    finally:
+        link.end("looked at")

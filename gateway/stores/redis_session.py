@@ -79,7 +79,7 @@ class Session:
     async def _once(self) -> None:
         """One connection, from its first byte to its last."""
         self._gone.clear()
-        link, run_id = await self._find()
+        link, run_id = await self.find()
         self._link = link
         try:
             if link.closed:
@@ -110,7 +110,7 @@ class Session:
             self._said = why
         self._closed(why, True)
 
-    async def _find(self) -> tuple[Link, str]:
+    async def find(self) -> tuple[Link, str]:
         """1. Raises CountersUnavailable with what was wrong with the last of them."""
         wrong = CountersUnavailable("no Redis server is configured")
         for server in self._servers:
