@@ -39,9 +39,9 @@ def test_it_reloads_on_sighup_and_a_bad_file_changes_nothing_and_says_why(folder
         served.process.send_signal(signal.SIGHUP)
         served.said("the configuration is in force")
         assert served.get("/more").status_code == 401
-        Path("gateway.yaml").write_text(text + more + "budgets: []\n")
+        Path("gateway.yaml").write_text(text + more + "sso: {}\n")
         served.process.send_signal(signal.SIGHUP)
-        assert "gateway.yaml:9: budgets" in served.said("not in force")["event"]
+        assert "gateway.yaml:9: sso" in served.said("not in force")["event"]
         assert served.get("/more").status_code == 401
         Path("gateway.yaml").write_text(text.replace("node: gw-1", "node: gw-2"))
         served.process.send_signal(signal.SIGHUP)
