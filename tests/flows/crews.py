@@ -126,7 +126,7 @@ def crew(workers: int = 2) -> Iterator[Crewed]:
     assert intents == sorted(record["exchange"] for record in records if record["kind"] == "outcome")
 
 
-async def calls(port: int, connections: int, each: int, path: str = "/plain/x") -> list[int]:
+async def calls(port: int, connections: int, each: int, path: str = "/plain/x", headers: str = "") -> list[int]:
     """The statuses of `each` calls one after the other on each of `connections`, which the kernel spreads."""
     found: list[int] = []
 
@@ -134,7 +134,8 @@ async def calls(port: int, connections: int, each: int, path: str = "/plain/x") 
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for _ in range(each):
-                writer.write(b"POST %b HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\n\r\nhi" % path.encode())
+                head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: 2\r\n{headers}\r\nhi"
+                writer.write(head.encode())
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 found.append(int(head.split()[1]))
                 length = re.search(r"(?i)content-length: (\d+)", head)

@@ -17,6 +17,7 @@ from rig import Issuer, run, until
 from tests.flows.crews import NONE, alive, calls, configure, crew, issuer_of
 from tests.flows.ledgers import ledgers
 from tests.flows.pushing import bundle_settings
+from tests.identity.prover import Prover
 from tests.trust.bundle_rig import files, packed, signed
 
 WORKERS = 2
@@ -286,3 +287,18 @@ def test_a_second_gateway_on_the_port_is_refused(folder: Path) -> None:
             found = failed("--workers", "2", **elsewhere)
             assert found.returncode == 1
             assert "is taken by another process" in found.stderr
+
+
+def test_a_proof_that_one_worker_took_is_worth_nothing_at_any_other(folder: Path) -> None:
+    prover, issuer = Prover(), Issuer(folder)
+    token = issuer.token(cnf={"jkt": prover.thumbprint})
+
+    async def story(port: int) -> Counter[int]:
+        proof = prover.proof("POST", f"http://127.0.0.1:{port}/plain/x", token, time.time())
+        headers = f"authorization: DPoP {token}\r\ndpop: {proof}\r\n"
+        return Counter(await calls(port, 24, 1, headers=headers))
+
+    with ledgers(0, 0) as (upstream, _):
+        configure(folder, upstream.port, trust=issuer_of(issuer))
+        with crew() as gateway:
+            assert run(story(gateway.port)) == {200: 1, 401: 23}
