@@ -1,4 +1,4 @@
-"""The doctor's look at Redis, where limits and budgets are counted there: does it answer, does it keep what it is told."""
+"""The doctor's look at Redis, where limits and budgets are counted there: does it answer, does it keep what it has?"""
 
 from __future__ import annotations
 
