@@ -314,7 +314,6 @@ class Exchange:
     # What most exchanges never have otherwise.
     item_digest: str = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
     capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
-    hides: Tree | None = None  # what policy wants hidden of the answer
     filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
     fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
     worst: Worst | None = None  # what was reckoned with, where that was asked
@@ -322,7 +321,6 @@ class Exchange:
     room_bytes: int = MOST  # likewise
     last_step: bool = False  # no more could be had for it: what is reserved must do
     sent: bool = False  # whether a byte of it may have reached the upstream
-    trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
     address: str = ""  # the authority it goes to, where the upstream has several
     attempts: int = 1  # how often it was sent, or tried to
     revoked: bool = False  # the caller's credential ended while the answer was still flowing
@@ -366,6 +364,8 @@ class Exchange:
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
+        self.hides: Tree | None = None  # what policy wants hidden of the answer
+        self.trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
         self.places: list[PlaceAsk] = []  # it runs in, until it is settled
         self.held: list[PlaceAsk] = []  # those of the exchange within which this one came up: it runs in them
         self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to

@@ -60,7 +60,10 @@ class Attempts:
             answer: UpstreamAnswer | None = None
             failure: UpstreamFailed | None = None
             try:
-                answer = await (once(exchange) if exchange.attempts == 1 else self._within(exchange, once, until))
+                if exchange.attempts == 1:
+                    answer = await once(exchange)
+                else:
+                    answer = await self._within(exchange, once, until)
             except UpstreamFailed as error:
                 failure = error
             if failure is not None:

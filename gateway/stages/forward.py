@@ -47,12 +47,7 @@ class Forward:
         started = self._clock.monotonic()
         exchange.sent = True  # until it is known that nothing was
         try:
-            if upstream.members or upstream.retries is not None:
-                exchange.answer = await self._attempts.run(exchange, self._open if websocket else self._send)
-            elif websocket:
-                await self._open(exchange)
-            else:
-                exchange.answer = await self._send(exchange)
+            answer = await self._begun(exchange, websocket)
         except UpstreamFailed as error:
             exchange.sent = exchange.sent and (error.sent or exchange.attempts > 1)
             exchange.result = "timeout" if error.timeout else "upstream_gone"
@@ -63,8 +58,8 @@ class Forward:
         except StoreFailed as wrong:  # where a session lives cannot be known
             exchange.result, exchange.sent = "error", False
             return store_refusal(wrong)
-        answer = exchange.answer
         if answer is not None:
+            exchange.answer = answer
             if answer.status == 401 and upstream.source is not None:
                 upstream.source.rejected(exchange)
             exchange.upstream_ms = (self._clock.monotonic() - started) * 1000
@@ -72,6 +67,12 @@ class Forward:
         if exchange.trial is not None:
             exchange.trial.arrived()
         return CONTINUE
+
+    def _begun(self, exchange: Exchange, websocket: bool) -> Awaitable[UpstreamAnswer | None]:
+        once = self._open if websocket else self._send
+        if exchange.upstream.members or exchange.upstream.retries is not None:
+            return self._attempts.run(exchange, once)
+        return once(exchange)
 
     def _send(self, exchange: Exchange) -> Awaitable[UpstreamAnswer]:
         call, head = exchange.call, exchange.head
