@@ -1,9 +1,9 @@
 """The compiled build: the modules that a request passes through, made native by mypyc from the very same source.
 
-Everything works without it. `TOLLGATE_COMPILE=1` turns it on (`make compile`, the image, `make bench`); it needs mypy, a
-C compiler and Python's headers. A module belongs here if a request runs through it; what mypyc cannot compile stays out:
-asynchronous generators, classes that extend built-in types, weakly referable data classes; and wire/relay, whose return
-out of a `try` with an awaiting `finally` loses a cancellation there.
+Everything works without it. `TOLLGATE_COMPILE=1` turns it on (`make compile`, the image, `make bench`); it needs mypy,
+a C compiler and Python's headers. A module belongs here if a request runs through it; what mypyc cannot compile stays
+out: asynchronous generators, classes that extend built-in types, weakly referable data classes; and wire/relay, whose
+return out of a `try` with an awaiting `finally` loses a cancellation there.
 """
 
 import os
