@@ -17,6 +17,7 @@ from tests.flows.crews import configure, crew
 from tests.flows.endless import ASKED, PIECE, PRICES, Endless, budget, chat, events
 
 AMOUNT = 20_000
+TYPE = {"content-type": "application/json"}
 
 
 @pytest.fixture
@@ -59,6 +60,3 @@ def test_the_streams_of_two_workers_share_a_budget_to_the_event(folder: Path) ->
         assert {record["refusal"]["reason"] for record in outcomes} == {"budget_exhausted"}
 
     run(story(), 120)
-
-
-TYPE = {"content-type": "application/json"}
