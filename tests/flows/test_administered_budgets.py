@@ -5,6 +5,7 @@ Each gateway has a log of its own and knows of its own administration only; bala
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,8 @@ from rig import Running, gateway, run, until
 
 from tests.cli.rig_cli import Ran, Shell
 from tests.flows.canned import canned
+from tests.flows.crews import calls, configure, crew
+from tests.flows.ledgers import ledgers
 from tests.flows.test_counted_in_redis import many, settings
 from tests.stores.redis_server import server
 
@@ -108,3 +111,25 @@ def test_nothing_is_recorded_while_redis_is_away(tmp_path: Path, shell: Shell) -
             redis.again()
             until(lambda: left(shell, found) == "9", what="what is left")
             assert not [record for record in found.records() if "adjustment" in record]
+
+
+def test_what_is_done_to_an_account_holds_in_every_worker(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget = {"name": "calls", "key": ["route"], "unit": "calls", "amount": 10, "period": "month"}
+    with ledgers(0, 0) as (upstream, _):
+        configure(tmp_path, upstream.port, budgets=[budget])
+        with crew() as found:
+            assert Counter(run(calls(found.port, 8, 4))) == {200: 10, 402: 22}
+            found.idle()
+            for words in (("top-up", "--amount", "5"), ("reset",), ("set", "--amount", "20")):
+                act, *more = words
+                assert shell("budgets", act, "calls", "plain", *more, "--admin", found.admin).code == 0
+            assert Counter(run(calls(found.port, 8, 4))) == {200: 25, 402: 7}
+            found.idle()
+            ran = shell("usage", "invoice", *DAYS, "--admin", found.admin, "--key", found.vkey, "--json")
+            assert (ran.code, ran.json["proven"], ran.json["accounts"]) == (0, True, 1), ran
+            assert sum(line["calls"] for line in ran.json["lines"]) == 35
+        ran = shell("usage", "invoice", *DAYS, "--data-dir", "var", "--json")
+        assert (ran.code, ran.json["proven"]) == (0, True), ran
