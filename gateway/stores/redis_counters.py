@@ -40,7 +40,7 @@ from gateway.stores.redis_flying import GROW, TAKE, Closing, Taking, Turning
 from gateway.stores.redis_session import named
 from gateway.stores.redis_telling import tell
 from gateway.stores.redis_truth import Held, Truth
-from gateway.stores.redis_wire import Link, Word, packed, refused
+from gateway.stores.redis_wire import Link, Word, elsewhere, packed, refused
 from gateway.stores.redis_words import (
     Names,
     charge_words,
@@ -162,6 +162,7 @@ class RedisCounters:
         """Its places are free now, its amounts stay until it is closed. While Redis is away they wait for that."""
         held, link = self.truth.open.get(id), self._link
         if held is not None and link is not None:
+            held.left = True
             for place in held.places:
                 link.send(packed(("ZREM", place, id)), _UNHEARD)
 
@@ -289,7 +290,7 @@ class RedisCounters:
             self._fault(taking)
         else:
             self.doubt(reply)
-            if isinstance(reply, hiredis.ReplyError) and not _elsewhere(reply):
+            if isinstance(reply, hiredis.ReplyError) and not elsewhere(reply):
                 self._fail(taking, str(refused(reply)))
             else:
                 self.queue(taking)
@@ -423,8 +424,3 @@ _UNHEARD: Final = _Unheard()
 def _add(amounts: dict[Account, int], charges: Sequence[ChargeAsk]) -> None:
     for charge in charges:
         amounts[charge.account] = amounts.get(charge.account, 0) + charge.amount
-
-
-def _elsewhere(error: hiredis.ReplyError) -> bool:
-    """Whether another connection may do what this one could not: a script was lost, a slot or a role moved."""
-    return str(error).split(" ", 1)[0] in ("NOSCRIPT", "MOVED", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")

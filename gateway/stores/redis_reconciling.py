@@ -108,13 +108,13 @@ class Reconciling:
         # Figures first: what is released before they are told would be anybody's room for a moment.
         await tell(link, names, session, counters.truth, everything=not known)  # 2
         await match(link, names, session, counters.truth)
-        await self._keep(link, session)
         await self._join(link, session)  # 3
         self._run_id = run_id
         await tell(link, names, session, counters.truth)  # what was closed meanwhile
         counters.ready(link, generation, run_id)
         self.reconciled.set()
         self._tend()
+        await self.keep()
         self._beat = asyncio.create_task(self._beating(link, session), name="counters' beat")
 
     def _closed(self, why: str, failed: bool) -> None:
@@ -163,7 +163,7 @@ class Reconciling:
                 self.peers = {name.decode() for name in found[3]}
                 turns += 1
                 if turns % 10 == 0:
-                    await self._keep(link, session)
+                    await self.keep()
                     await self.reap()
                     counters.truth.forget(int(counters.now()))
                 if counters.truth.dirty:
@@ -177,9 +177,10 @@ class Reconciling:
         names, words = self._names, (REAP_SECONDS, f"{self._names.prefix}open:", LEASE)
         await self._counters.ask(_REAP, (names.state, names.nodes), words)
 
-    async def _keep(self, link: Link, session: Sequence[Word]) -> None:
-        """The places of open exchanges live on."""
-        pairs = [(key, id) for id, held in self._counters.truth.open.items() for key in held.places]
+    async def keep(self) -> None:
+        """The places of open exchanges live on, but for those that were left already. Raises CountersUnavailable."""
+        opened = self._counters.truth.open
+        pairs = [(key, id) for id, held in opened.items() if not held.left for key in held.places]
         for start in range(0, len(pairs), BATCH):
             keys, ids = zip(*pairs[start : start + BATCH], strict=True)
-            await link.ask("EVALSHA", _KEEP, 1 + len(keys), self._names.state, *keys, *session[:2], PLACE_SECONDS, *ids)
+            await self._counters.ask(_KEEP, (self._names.state, *keys), (PLACE_SECONDS, *ids))

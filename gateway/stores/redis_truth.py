@@ -38,13 +38,15 @@ class Own:
 
 
 class Held:
-    """What an open exchange has: amounts by account, and the keys of its places."""
+    """What an open exchange has: amounts by account, and the keys of its places. `left`: its places are free, it is
+    about to be closed."""
 
-    __slots__ = ("amounts", "places")
+    __slots__ = ("amounts", "left", "places")
 
     def __init__(self, amounts: dict[Account, int], places: Sequence[str]) -> None:
         self.amounts: Final = amounts
         self.places: Final = places
+        self.left = False
 
 
 class Truth:

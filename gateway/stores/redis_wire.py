@@ -92,6 +92,11 @@ def refused(error: hiredis.ReplyError) -> CountersUnavailable:
     return CountersUnavailable(f"Redis answered {str(error).split(' ', 1)[0][:40]}", str(error))
 
 
+def elsewhere(error: hiredis.ReplyError) -> bool:
+    """Whether another connection may do what this one could not: a script was lost, a slot or a role moved."""
+    return str(error).split(" ", 1)[0] in ("NOSCRIPT", "MOVED", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
+
+
 class Link(asyncio.Protocol):
     """One connection. `ended` is called once, with what ended it, after everyone who waited was told."""
 

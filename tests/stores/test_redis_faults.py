@@ -359,3 +359,19 @@ def test_the_loop_that_serves_drives_the_connection_too() -> None:
 
     with server() as running:
         uvloop.run(story(running))
+
+
+def test_places_live_on_while_their_exchanges_do_and_are_free_when_those_have_left() -> None:
+    async def story(running: Running) -> None:
+        of = budget()
+        async with node(running.at()) as gateway:
+            for at in ("stays", "leaves"):
+                assert (await taken(gateway.counters, Ask(at, [], [place(at, most=1)], [charge(of, 1)]))).ok
+            for at in ("stays", "leaves"):
+                running.client().delete(f"{{tollgate}}place:{at}:k")  # as if they had lapsed
+            gateway.counters.leave("leaves")
+            await gateway.keeping.keep()
+            assert not (await taken(gateway.counters, Ask("1", [], [place("stays", most=1)], []))).ok
+            assert (await taken(gateway.counters, Ask("2", [], [place("leaves", most=1)], []))).ok
+
+    run(story)
