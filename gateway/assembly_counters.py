@@ -152,8 +152,8 @@ def _handed(budget: Budget, tallies: Sequence[Tally], known: Sequence[Tally]) ->
     period = tallies[0].account.period if tallies else ""
     for one in known:
         account = one.account
-        if account.budget == budget.name and account.period != period:
-            most = budget.amount if one.most is None else one.most
+        if account.budget == budget.name and account.period != period and one.begun:
+            most = budget.amount if one.then is None else one.then
             left[account.key] = handed_over(budget, most, one.settled)
     return [replace(one, granted=one.granted + left.get(one.account.key, 0)) for one in tallies]
 

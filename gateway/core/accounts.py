@@ -273,7 +273,8 @@ class Tally:
     """What one log says of an account. `settled` without what was forgiven: below 0 where another node's part was.
     `most` is what it was set to (None: the budget's), `set_at` when (epoch seconds): of several logs the last counts.
     `granted` counts until the period ends, `grants` are (amount, until) of those that end before. `slices`, of rolling
-    periods only: (epoch seconds behind the slice, settled in it), oldest first; `settled` is their sum."""
+    periods only: (epoch seconds behind the slice, settled in it), oldest first; `settled` is their sum. `begun`: it was
+    used or administered in this very period; `then`: what it was set to in it, which is what it hands over of."""
 
     account: Account
     settled: int
@@ -282,6 +283,8 @@ class Tally:
     granted: int = 0
     grants: tuple[tuple[int, int], ...] = ()
     slices: tuple[tuple[int, int], ...] = ()
+    begun: bool = True
+    then: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

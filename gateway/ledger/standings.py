@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.core.accounts import PARTS, Account, Adjustment, Budget, ChargeAsk, Tally, handed_over, part
+from gateway.ledger.periods import before, running
 
 
 class Standing:
@@ -132,6 +133,7 @@ class BudgetStandings:
 
     def adjust(self, wanted: Adjustment, now: int) -> None:
         key = wanted.account.key
+        handed = self._handed_over(wanted)
         if wanted.most is not None:
             self.most[key] = wanted.most
         elif wanted.unset:
@@ -143,6 +145,7 @@ class BudgetStandings:
         found = self.known(wanted.account)
         if found is None:
             found = Standing(most, self.budget.window, wanted.ends)
+            found.granted = handed
             self.keep(wanted.account, found)
         if wanted.until:
             found.grants.append((wanted.granted, wanted.until))
@@ -150,6 +153,17 @@ class BudgetStandings:
             found.granted += wanted.granted
         found.forgive(wanted.forgiven)
         found.unmark(self.budget, now)
+
+    def _handed_over(self, wanted: Adjustment) -> int:
+        """2: to an account that begins with an adjustment, of what the one before had been set to."""
+        if not self.budget.carry or not wanted.ends:
+            return 0
+        last = before(self.budget, running(self.budget, wanted.ends - 1))
+        account = wanted.account
+        previous = self.known(Account(account.budget, account.key, last.period)) if last is not None else None
+        if previous is None:
+            return 0
+        return handed_over(self.budget, previous.most, previous.settled + previous.reserved)
 
     def fill(self, tally: Tally, ends: int, now: int) -> None:
         """As a log has it; of the same account twice, the one adds to the other."""

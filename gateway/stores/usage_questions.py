@@ -100,7 +100,9 @@ class Questions:
             one = made.setdefault(key, _Adjusting())
             if most is not None or unset:
                 one.most, one.set_at = (None if unset else most), moment
+                one.then = one.most if begun <= period else one.then
             if begun == period:
+                one.begun = True
                 one.forgiven += forgiven
                 if not until:
                     one.granted += granted
@@ -113,7 +115,8 @@ class Questions:
             parts = slices_of(slices.get(key, ()))
             came = sum(amount for _, amount in parts) if rolling else settled.get(key, 0) - one.forgiven
             account = Account(budget.name, key, period)
-            yield Tally(account, came, one.most, one.set_at, one.granted, tuple(one.grants), parts)
+            begun = one.begun or key in settled
+            yield Tally(account, came, one.most, one.set_at, one.granted, tuple(one.grants), parts, begun, one.then)
 
     def _seq(self) -> int:
         found = self._database.execute(_SEQ).fetchone()
@@ -131,7 +134,7 @@ class Questions:
 class _Adjusting:
     """What was done to one account."""
 
-    __slots__ = ("forgiven", "granted", "grants", "most", "set_at")
+    __slots__ = ("begun", "forgiven", "granted", "grants", "most", "set_at", "then")
 
     def __init__(self) -> None:
         self.most: int | None = None
@@ -139,6 +142,8 @@ class _Adjusting:
         self.granted = 0
         self.grants: list[tuple[int, int]] = []
         self.forgiven = 0
+        self.begun = False
+        self.then: int | None = None
 
 
 def _where(query: UsageQuery) -> tuple[str, list[str]]:
