@@ -1,4 +1,4 @@
-"""Whatever is asked, counters in Redis say what counters in memory say; and a clock of Redis that jumps locks nobody out."""
+"""Whatever is asked, counters in Redis say what those in memory say; a clock of Redis that jumps locks nobody out."""
 
 from __future__ import annotations
 
