@@ -77,6 +77,19 @@ def test_the_refusal_names_the_budget_and_the_narrowest_of_several_ends_it() -> 
     assert 2900 < let <= 3000
 
 
+def test_behind_a_large_piece_that_just_fits_no_small_one_slips_through() -> None:
+    of = budget("tokens", 10**6, "tokens")
+    books = Books([of])
+    found, reader = streaming(books)
+    asked = found.charges[0].reserved - STEP_TOKENS
+    narrow = Books([budget("tokens", asked + 1510, "tokens")])
+    found, reader = streaming(narrow)
+    reader.output = 1500
+    assert narrow.grow(found) is None
+    reader.output = 1600
+    assert narrow.grow(found) is not None
+
+
 def test_two_streams_share_what_there_is_and_never_more() -> None:
     of = budget("usd", 100_000, "usd")
     books = Books([of])
