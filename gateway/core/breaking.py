@@ -271,6 +271,11 @@ class Standing:
 class Trial(Port):
     """What an exchange holds of a breaker: its call was let through, and how it ends counts."""
 
+    @property
+    def probing(self) -> bool:
+        """Whether it is a probe whose end is waited for."""
+        ...
+
     def arrived(self) -> None:
         """The head of an answer is here: who waits for a probe need not wait for the end of a long stream."""
         ...

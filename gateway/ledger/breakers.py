@@ -37,8 +37,12 @@ class Trial:
         self._admitted: Final = admitted
         self._exchange: Exchange | None = exchange
 
+    @property
+    def probing(self) -> bool:
+        return self._exchange is not None and self._breaker.probing(self._admitted)
+
     def arrived(self) -> None:
-        if self._breaker.probing(self._admitted):  # 3
+        if self.probing:  # 3
             self.release()
 
     def release(self) -> None:

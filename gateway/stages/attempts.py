@@ -7,6 +7,7 @@
    another address where there is one. An upstream that says when to come back is not asked before.
 4. All of it takes no longer than the first answer might have.
 5. It is one exchange: one intent before, one outcome behind, which says how often it was sent.
+6. A probe of an upstream that failed is one request: it is not repeated.
 It must never send what may have arrived and is not idempotent a second time.
 """
 
@@ -136,6 +137,8 @@ class Attempts:
         if settings is None or exchange.attempts >= settings.attempts or not call.idempotent:
             return -1.0
         if exchange.body_stream is not None or not _passing(answer, failure):
+            return -1.0
+        if exchange.trial is not None and exchange.trial.probing:  # 6
             return -1.0
         pause = self._again.pause(whole, exchange.attempts + 1)
         if pause >= left or not self._again.allowed(whole):  # 3, 4

@@ -125,6 +125,17 @@ def test_a_probe_whose_caller_goes_away_gives_its_place_to_the_next(tmp_path: Pa
         assert turns(running)[-1] == ("breaker.close", "half_open", "closed")
 
 
+def test_a_probe_is_one_request_also_where_calls_are_repeated(tmp_path: Path) -> None:
+    breaker = {**BREAKER, "open": "50ms", "open_most": "50ms"}
+    retries = {"attempts": 3, "budget": "100%", "least": 100, "pause": "1ms"}
+    with replicas("a") as [a], gateway(tmp_path, **settings(tmp_path, a, breaker=breaker, retries=retries)) as running:
+        a.behaves("503")
+        assert [get(running).status for _ in range(3)] == [503] * 3
+        assert a.asked == 9
+        until(lambda: get(running).json().get("reason") != "breaker_open", what="a probe")
+        assert a.asked == 10
+
+
 def test_a_probe_that_is_a_long_stream_holds_nobody_up(tmp_path: Path) -> None:
     breaker = {**BREAKER, "open": "50ms", "open_most": "50ms"}
     with replicas("a") as [a], gateway(tmp_path, **settings(tmp_path, a, breaker=breaker)) as running:
@@ -246,10 +257,12 @@ def test_what_never_arrived_costs_no_budget_and_what_was_repeated_costs_one_call
             a.kill()
             assert [get(running).status for _ in range(6)] == [502] * 3 + [503] * 3
             a.start()
-            a.behaves("drop-once")
             until(lambda: get(running).status == 200, what="the probe")
-            assert a.asked == 2, "the probe and its repeat"
+            a.kill()
+            a.start()
+            a.behaves("drop-once")
             assert [get(running).status for _ in range(3)] == [200, 200, 402]
+            assert a.asked == 3, "one of them was sent again"
             settled = [
                 record["budgets"][0]["settled"]
                 for record in running.records()
