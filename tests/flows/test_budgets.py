@@ -186,6 +186,7 @@ def test_shadow_limits_are_recorded_and_sliding_ones_refuse(tmp_path: Path, upst
         assert 'tollgate_limit_shadow_exceeded_total{limit="trial"} 3.0' in metrics(running)
     assert [answered.status_code for answered in said] == [200, 200, 200, 429]
     assert said[1].headers["ratelimit-policy"] == '"window";q=3;w=3600'
+    assert said[1].headers["ratelimit"].startswith('"window";r=1;')
     assert 3000 < int(said[3].headers["retry-after"]) <= 3660
     assert [record["limits"][0] for record in intents] == [
         {"name": "trial", "remaining": 0, "shadow": True},
