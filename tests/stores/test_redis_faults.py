@@ -162,6 +162,7 @@ def test_an_emptied_redis_is_filled_by_every_node_before_anybody_is_let_through(
     run(story)
 
 
+@pytest.mark.slow
 def test_a_node_waits_for_the_others_that_were_there_when_redis_was_emptied() -> None:
     async def story(running: Running) -> None:
         of = budget()
@@ -183,6 +184,7 @@ def test_a_node_waits_for_the_others_that_were_there_when_redis_was_emptied() ->
     run(story)
 
 
+@pytest.mark.slow
 def test_a_failover_to_a_replica_that_lacks_the_last_writes_loses_nothing() -> None:
     async def story(primary: Running) -> None:
         of = budget()

@@ -128,6 +128,7 @@ def test_what_the_lease_does_not_reach_nobody_may_spend() -> None:
     run(story)
 
 
+@pytest.mark.slow
 def test_two_gateways_in_lease_mode_never_pass_the_cap_with_redis_coming_and_going() -> None:
     async def story(running: Running) -> None:
         of = budget(amount=20_000)
