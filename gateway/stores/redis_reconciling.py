@@ -61,7 +61,7 @@ class Reconciling:
         standing: Callable[[], Awaitable[tuple[Sequence[Budget], Standing]]],
         tend: Callable[[], None] = lambda: None,
     ) -> None:
-        self._tend: Final = tend
+        self.tend = tend
         self._counters: Final = counters
         self._names: Final = counters.names
         self._standing: Final = standing
@@ -113,7 +113,7 @@ class Reconciling:
         await tell(link, names, session, counters.truth)  # what was closed meanwhile
         counters.ready(link, generation, run_id)
         self.reconciled.set()
-        self._tend()
+        self.tend()
         await self.keep()
         self._beat = asyncio.create_task(self._beating(link, session), name="counters' beat")
 
@@ -168,9 +168,12 @@ class Reconciling:
                     counters.truth.forget(int(counters.now()))
                 if counters.truth.dirty:
                     await tell(link, names, session, counters.truth)
-                self._tend()
+                self.tend()
         except CountersUnavailable as error:
             link.end(str(error.args[0]))
+        except Exception:  # noqa: BLE001 (a background loop: the next connection begins another)
+            _log.exception("the counters' beat")
+            link.end("a fault of the beat")
 
     async def reap(self) -> None:
         """Frees what silent nodes had leased. Raises CountersUnavailable."""

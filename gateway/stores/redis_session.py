@@ -70,6 +70,9 @@ class Session:
                     await self._once()
                 except CountersUnavailable as error:
                     self._tell(str(error.args[0]))
+                except Exception as fault:  # noqa: BLE001 (a background loop: without it nobody would ever pass again)
+                    _log.exception("keeping the counters in Redis")
+                    self._tell(f"a fault: {type(fault).__name__}")
                 pause = PAUSE_SECONDS if loop.time() > began + LIVED_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
                 await asyncio.sleep(pause * (0.5 + self._chance()) / 2)  # 4
         finally:

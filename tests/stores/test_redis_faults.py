@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import uvloop
 
-from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, Counters, CountersUnavailable, Tally
+from gateway.core.accounts import (
+    Account,
+    Adjustment,
+    Ask,
+    Balance,
+    Budget,
+    Counters,
+    CountersUnavailable,
+    Standing,
+    Tally,
+)
 from tests.ports.counting import account, budget, charge, closed, place, rate, taken
 from tests.stores.redis_server import Log, Node, RealClock, Running, node, server, until
 
@@ -375,5 +385,52 @@ def test_places_live_on_while_their_exchanges_do_and_are_free_when_those_have_le
             await gateway.keeping.keep()
             assert not (await taken(gateway.counters, Ask("1", [], [place("stays", most=1)], []))).ok
             assert (await taken(gateway.counters, Ask("2", [], [place("leaves", most=1)], []))).ok
+
+    run(story)
+
+
+class Broken(Log):
+    """A book that fails twice, in ways that nobody foresaw."""
+
+    async def standing(self) -> tuple[Sequence[Budget], Standing]:
+        found = await super().standing()
+        if self.asked < 3:
+            raise KeyError("not foreseen")
+        return found
+
+
+def test_a_fault_while_it_reconciles_is_tried_again_and_lets_nobody_through(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(running: Running) -> None:
+        log = Broken()
+        gateway = Node([running.at()], "gw-1", 2.0, log)
+        gateway.keeping.start()
+        await until(lambda: "KeyError" in gateway.counters.why)
+        with pytest.raises(CountersUnavailable):
+            await taken(gateway.counters, Ask("1", [], [], []))
+        await gateway.there()
+        assert (await taken(gateway.counters, Ask("2", [], [], []))).ok
+        assert log.asked == 3
+        await gateway.keeping.aclose()
+
+    run(story)
+
+
+def test_a_fault_of_the_beat_ends_the_connection_and_the_next_one_begins_another() -> None:
+    async def story(running: Running) -> None:
+        async with node(running.at()) as gateway:
+            beats = 0
+
+            def tend() -> None:
+                nonlocal beats
+                beats += 1
+                if beats == 2:  # the first is at the start
+                    raise KeyError("not foreseen")
+
+            gateway.keeping.tend = tend
+            gateway.keeping.pause()
+            gateway.keeping.start()
+            await gateway.there()
+            await until(lambda: beats > 3)
+            assert await spend(gateway.counters, budget(), "1", 1, 1)
 
     run(story)
