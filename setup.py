@@ -18,7 +18,7 @@ stages/identify stages/kept stages/ledger stages/meter stages/record stages/scop
 wire/answers wire/asgi wire/connection wire/crowd wire/cycle wire/door wire/field_names wire/forwarded wire/head
 wire/headers wire/http1 wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines
 wire/outgoing wire/ration wire/streams wire/target wire/upstream wire/ways
-log/committer log/entry log/integrator log/journal log/tiles log/tlog log/writer
+log/clerk log/committer log/entry log/integrator log/journal log/remote log/tiles log/tlog log/writer
 ledger/addresses ledger/breakers ledger/budgets ledger/counters ledger/estimates ledger/growth ledger/known
 ledger/ledger ledger/limits ledger/prices ledger/rates ledger/retrying ledger/standings
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods

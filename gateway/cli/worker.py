@@ -74,6 +74,8 @@ def main() -> None:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     sock, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    for listener in listeners:
+        listener.setblocking(False)
     code = run_loop(Worker(listeners).run(sock))
     sys.stderr.flush()
     os._exit(code)  # whatever a thread of an engine still does is nobody's any more
