@@ -135,14 +135,16 @@ class Reconciling:
         self.begun = True
 
     async def _join(self, link: Link, session: Sequence[Word]) -> None:
-        names, said = self._names, False
+        names, said, peers = self._names, False, self.peers
         while True:
-            words = (*session, LATELY_SECONDS, *self.peers)
+            words = (*session, LATELY_SECONDS, *peers)
             found = await link.ask("EVALSHA", _JOIN, 2, names.state, names.nodes, *words)
             if not isinstance(found, list):
                 raise CountersUnavailable("another connection counts under this node's name")
             if found[0] == 1:
+                self.peers = {name.decode() for name in found[1:]}
                 return
+            peers = set()  # said once: who does not come back is not waited for for ever
             if not said:
                 said = True
                 away = ", ".join(name.decode() for name in found[1:6])

@@ -139,8 +139,9 @@ return 1
 """
 )
 
-# KEYS state nodes; ARGV node gen server recent peers...: this node has reconciled with this server. Answers whether
-# all have who were here lately (1), or who is awaited (0, names).
+# KEYS state nodes; ARGV node gen server recent peers...: this node has reconciled with this server, the peers
+# were here when it last heard of them. Answers who is awaited (0, names), or, when nobody is, who was here lately
+# (1, names).
 JOIN: Final = (
     PRELUDE
     + NEWEST
@@ -148,18 +149,21 @@ JOIN: Final = (
 local now = seconds()
 call('HSET', KEYS[1], 'sync:' .. ARGV[1], ARGV[3])
 call('ZADD', KEYS[2], now, ARGV[1])
-for i = 5, #ARGV do
-  if not call('ZSCORE', KEYS[2], ARGV[i]) then call('ZADD', KEYS[2], now, ARGV[i]) end
+local known = call('HGET', KEYS[1], 'epoch') == ARGV[3]
+if not known then
+  for i = 5, #ARGV do call('ZADD', KEYS[2], now, ARGV[i]) end
 end
-if call('HGET', KEYS[1], 'epoch') == ARGV[3] then return {1} end
-local away = {0}
+local away, here = {0}, {1}
 local lately = call('ZRANGEBYSCORE', KEYS[2], now - tonumber(ARGV[4]), '+inf')
 for i = 1, #lately do
+  here[#here + 1] = lately[i]
   if call('HGET', KEYS[1], 'sync:' .. lately[i]) ~= ARGV[3] then away[#away + 1] = lately[i] end
 end
-if #away > 1 then return away end
-call('HSET', KEYS[1], 'epoch', ARGV[3])
-return {1}
+if not known then
+  if #away > 1 then return away end
+  call('HSET', KEYS[1], 'epoch', ARGV[3])
+end
+return here
 """
 )
 

@@ -434,3 +434,29 @@ def test_a_fault_of_the_beat_ends_the_connection_and_the_next_one_begins_another
             assert await spend(gateway.counters, budget(), "1", 1, 1)
 
     run(story)
+
+
+@pytest.mark.slow
+def test_a_server_that_was_away_for_long_is_asked_when_all_who_were_there_have_come_back_to_it() -> None:
+    """Its last word of who was there is old then; each node's own is what counts."""
+
+    async def story(running: Running) -> None:
+        of = budget()
+        async with node(running.at(), name="a", wait=0.3) as one, node(running.at(), name="b") as two:
+            assert await spend(two.counters, of, "b1", 80, 80)
+            await until(lambda: one.keeping.peers == {"a", "b"})
+            two.keeping.pause()
+            client = running.client()
+            client.hset("{tollgate}state", "epoch", "another server")
+            client.zadd("{tollgate}nodes", {"a": int(time.time()) - 60, "b": int(time.time()) - 60})
+            client.hset('{tollgate}account:org-month:2026-11-01T00:00:00Z:["acme"]', mapping={"s": 0, "s:b": 0})  # lost
+            client.hdel("{tollgate}state", "sync:b")
+            with pytest.raises(CountersUnavailable):
+                await spend(one.counters, of, "a1", 50, None)
+            two.keeping.start()
+            await two.there()
+            await until(lambda: answers(one))
+            assert not await spend(one.counters, of, "a2", 50, None)
+            assert await spend(one.counters, of, "a3", 20, None)
+
+    run(story)

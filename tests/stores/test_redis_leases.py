@@ -134,6 +134,7 @@ def test_two_gateways_in_lease_mode_never_pass_the_cap_with_redis_coming_and_goi
         of = budget(amount=20_000)
         chance = random.Random(9)
         async with node(running.at(), name="a", wait=0.1) as one, node(running.at(), name="b", wait=0.1) as two:
+            await until(lambda: one.keeping.peers == two.keeping.peers == {"a", "b"})
             spent, over = 0, asyncio.Event()
 
             async def callers(gateway: Node, name: str) -> None:
