@@ -80,11 +80,11 @@ lock:
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-emit-find-links --extra http2 --extra otlp --extra vault --extra demo --group build pyproject.toml -o config/locks/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra vault --extra cerbos --extra demo --group dev \
+	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra vault --extra cerbos --extra redis --extra alerts --extra demo --group dev \
 	  pyproject.toml \
 	  -o config/locks/test.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra vault --extra cerbos --group build \
+	  --no-emit-find-links -c config/locks/run.txt --extra http2 --extra otlp --extra vault --extra cerbos --extra redis --extra alerts --group build \
 	  pyproject.toml \
 	  -o config/locks/image.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # `make bench`: installs the peers and builds the gateway where it may, then measures. Arguments go to bench/measure.py;
 # after `--descriptors` to bench/descriptors.py, which measures what required cards and pins cost and needs no peers; after
-# `--engines` to bench/engines.py, which measures what a decision of each policy engine takes.
+# `--engines` to bench/engines.py, which measures what a decision of each policy engine takes; after `--ledger` to
+# bench/ledger.py, which measures what limits and budgets take; after `--workers` to bench/workers.py, which compares one
+# process with several.
 #
 # The gateway is measured as the image ships it: the modules a request passes through compiled (setup.py), on the fastest
 # interpreter that is here, which is one built with profile-guided optimisation where the machine has such a one.
@@ -68,5 +70,12 @@ if [ "${1:-}" = --descriptors ]; then
 fi
 if [ "${1:-}" = --engines ]; then # Cerbos is what the tests install; OPA, if any, what TOLLGATE_OPA or PATH names
   exec $gate/bin/python -W ignore::UserWarning bench/engines.py "${@:2}"
+fi
+if [ "${1:-}" = --ledger ]; then
+  debian redis-server -- redis-server
+  exec $gate/bin/python -W ignore::UserWarning bench/ledger.py "${@:2}"
+fi
+if [ "${1:-}" = --workers ]; then
+  exec $gate/bin/python -W ignore::UserWarning bench/workers.py "${@:2}"
 fi
 exec $gate/bin/python bench/measure.py --envoy "$PWD/$(find .cache/bench -path '*_bin/envoy' -type f | head -n 1)" "$@"

@@ -10,23 +10,33 @@ import asyncio
 import socket
 from collections.abc import Coroutine
 from functools import partial
+from random import SystemRandom
 from typing import Any
 
 from gateway import config
-from gateway.assembly import Assembly, Materials, refuse_cold
-from gateway.assembly_bundles import Commit, Desk, Policies, own_name
+from gateway.assembly import Assembly
+from gateway.assembly_bundles import Desk, Policies, own_name
 from gateway.assembly_candidates import Arranging, policy_status, shadows_of, warn_of_report
-from gateway.assembly_capture import make_capture
 from gateway.assembly_cards import make_cards
+from gateway.assembly_changes import Changes
+from gateway.assembly_counters import Counting
+from gateway.assembly_crew import Crew, Office
+from gateway.assembly_data import DataParts, data_front
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
-from gateway.assembly_life import SystemClock, every, in_thread, log_status, note_activation, open_log, recorded_origin
-from gateway.assembly_planes import Gauges, admin_access, admin_plane, data_plane, record_index, traces
+from gateway.assembly_ledger import Ledgers
+from gateway.assembly_life import SystemClock, every, log_standing, log_status, open_log, recorded_origin
+from gateway.assembly_notices import Notices, notice_gauges
+from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, telling, traces, usage_book
 from gateway.assembly_policy import Engines, make_engine
 from gateway.assembly_replay_jobs import ChildReplays
-from gateway.assembly_trust import Descriptors, configured_key_sets, fetch_rules, make_fetcher
+from gateway.assembly_trust import Descriptors, configured_key_sets, make_fetcher
+from gateway.assembly_upstreams import RunningUpstreams, Upkeep
+from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
+from gateway.assembly_workers import Begin, SourceBook
 from gateway.control.readiness import Readiness
+from gateway.core.accounts import Counters
 from gateway.core.canonical import Json
 from gateway.core.counts import Observers
 from gateway.core.drawing import Drawing
@@ -36,16 +46,15 @@ from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, Reco
 from gateway.core.snapshot import Snapshot
 from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
-from gateway.pdp.sources import PolicySource
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
 from gateway.protocols.llm import ANTHROPIC, OPENAI, Llm
 from gateway.protocols.mcp import Mcp
-from gateway.protocols.redacted import redacting
+from gateway.stages.breaker import Breaker
 from gateway.stages.capture import CaptureInput
 from gateway.stages.credentials import Credentials
 from gateway.stages.decide import Decide
-from gateway.stages.forward import Forward, target
+from gateway.stages.forward import Forward
 from gateway.stages.fulfil import Fulfil
 from gateway.stages.identify import Identify
 from gateway.stages.ledger import Ledger
@@ -54,24 +63,25 @@ from gateway.stages.record import RecordIntent, RecordTerminal
 from gateway.stages.scopes import Scopes
 from gateway.stages.verify import Verify
 from gateway.stores.bundles import SqliteBundles
+from gateway.stores.held import HeldBreakers
+from gateway.stores.remote import packed as packed_items
 from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
-from gateway.wire.answers import Answers
-from gateway.wire.asgi import Gateway
-from gateway.wire.headers import AnswerHeaders, outgoing, request_headers
+from gateway.wire.headers import outgoing
 from gateway.wire.protected_resource import ProtectedResources
 from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
 from gateway.wire.streams import Streams
-from gateway.wire.upstream import Clients, Targets
+from gateway.wire.upstream import Clients
 
 
 def build_pipeline(
     log: RecordLog,
     capture: CaptureInput,
     clients: Clients,
+    upkeep: Upkeep,
     sockets: Sockets,
     handles: Handles,
     descriptors: Descriptors,
@@ -90,9 +100,10 @@ def build_pipeline(
             Decide(),
             Fulfil(handles),
             Ledger(),
+            Breaker(upkeep.breakers),
             Credentials(),
             RecordIntent(log, drawing, ids, clock),
-            Forward(clients, sockets.connect, outgoing, clock, "tollgate"),
+            Forward(clients, sockets.connect, outgoing, upkeep.attempts(handles), clock, "tollgate"),
         ),
         settle=(
             Meter(observer),
@@ -122,6 +133,22 @@ def build_protocols(descriptors: Descriptors) -> dict[str, Protocol]:
     }
 
 
+def make_front(parts: DataParts) -> Front:
+    """The data plane of this process, the gateway's only one or a worker. Raises CannotListen."""
+
+    def pipeline(capture: CaptureInput, sockets: Sockets) -> Pipeline:
+        return build_pipeline(
+            parts.log, capture, parts.clients, parts.upkeep, sockets, parts.handles, parts.descriptors, parts.observer,
+            parts.ids, parts.clock,
+        )  # fmt: skip
+
+    def messages(capture: CaptureInput) -> Pipeline:
+        verify, fulfil = Verify(parts.descriptors.checks), Fulfil(parts.handles)
+        return build_message_pipeline(parts.log, capture, verify, fulfil, parts.observer, parts.ids, parts.clock)
+
+    return data_front(parts, build_protocols(parts.descriptors), pipeline, messages)
+
+
 class App:
     """One gateway: a data plane, an admin plane, a log. `start`, then `reload` at will, then `stop`.
 
@@ -129,7 +156,7 @@ class App:
     (recovering its log) and builds the first snapshot. It raises what its parts raise: each error says what is wrong.
     """
 
-    def __init__(self, settings: config.Settings, *, clock: Clock | None = None) -> None:
+    def __init__(self, settings: config.Settings, *, clock: Clock | None = None, workers: int = 1) -> None:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.ids = Ids(self.clock.time)
@@ -137,9 +164,23 @@ class App:
         self.node = settings.node or recorded_origin(settings.data_dir) or socket.gethostname()
         self.access = admin_access(settings.admin, self.clock)
         self.comparisons = Comparisons(self.clock.time)
-        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.comparisons)
-        self.metrics = Metrics(self.clock, gauges.all())
+        self.counting = Counting(settings, self.node, self.clock, lambda: log_standing(self.log))
+        self.counters: Counters = self.counting.counters
+        self.upkeep = Upkeep(lambda: self.log, lambda: self.clients, self.ids, self.clock, SystemRandom().random)
+        gauges = Gauges(lambda: self.log, lambda: self.snapshot, lambda: self.clients, self.upkeep, self.comparisons)
+        self.metrics = Metrics(
+            self.clock, [*gauges.all(), *notice_gauges(lambda: self.notices), *self.counting.gauges()]
+        )
         self.traces = traces(settings, self.node, self.clock)
+        self._admin: Front | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._stopped = False
+        self._believe(settings)
+        self._record(settings)
+        self._reach(settings, workers)
+
+    def _believe(self, settings: config.Settings) -> None:
+        """Keys, cards, policy; and the first snapshot."""
         self.fetcher = make_fetcher(settings)
         self.sources = KeySources(configured_key_sets(self.fetcher), self.clock)
         self.wallet = Wallet(self.fetcher, read_yaml, self.clock)
@@ -148,35 +189,54 @@ class App:
         )
         self.bundles = SqliteBundles(settings.data_dir / "bundles.sqlite")
         self.policies = Policies(settings, self.ring, self.bundles, self.clock)
+        self.policies_read = SourceBook(self.policies.source)
         self.assembly = Assembly(
             clock=self.clock,
             sources=self.sources,
-            engine=Arranging(partial(make_engine, source=self.policies.source), self.comparisons),
+            engine=Arranging(partial(make_engine, source=self.policies_read), self.comparisons),
             load_yaml=read_yaml,
             published=self.ring.jwks,
             source=self.wallet.source,
             cards=self.cards,
+            ledgers=Ledgers(self.counters, self.clock),
         )
         self.whys = PolicyWhys(lambda: self.snapshot)
         self.engines = Engines(self.whys.note)
         self.snapshot: Snapshot = self.assembly.keep(self.assembly.build(settings, settings.listen.port))
-        self.clients = Clients()
-        self.clients.adopt(self.snapshot.upstreams.values())
-        self.resources = ProtectedResources(self.clients)
-        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
+        self.policies_read.keep()
+
+    def _record(self, settings: config.Settings) -> None:
+        """The log, what follows it, and what is recorded besides exchanges."""
         self.index = record_index(settings.data_dir, lambda: self.log.size + self.log.unsequenced)
+        self.book = usage_book(settings.data_dir, self.clock, lambda: self.log.size + self.log.unsequenced)
         self.log = open_log(
             settings, self.ring, self.node, clock=self.clock, ids=self.ids,
-            listener=self.index.committed, observe_append=self.metrics.counts.appended,
+            listener=telling(self.index.committed, self.book.committed), observe_append=self.metrics.counts.appended,
+        )  # fmt: skip
+        self.notices = Notices(
+            settings, fetcher=self.fetcher, ring=self.ring, node=self.node, published=self.log.published.size,
+            ids=self.ids, clock=self.clock,
         )  # fmt: skip
         self.replays = ChildReplays(settings.data_dir, lambda: [self.log.vkey], self.ids, self.clock)
         self.rotation = Rotation(
-            self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock, self._rebuild
-        )
+            self.ring, self.log, self.node, settings.data_dir / "keys", self.ids, self.clock,
+            lambda: self.changes.keys(),
+        )  # fmt: skip
         self.desk = Desk(
             self.policies, self.bundles, self.log, self.ids, self.clock,
-            lambda: own_name(self.settings), self._swap_policy,
+            lambda: own_name(self.settings),
+            lambda source, commit: self.changes.policy(source, commit),
         )  # fmt: skip
+        self.accounts = RunningAccounts(lambda: self.settings, lambda: self.snapshot, self.counters, self.clock)
+
+    def _reach(self, settings: config.Settings, workers: int) -> None:
+        """Upstreams, sessions, and the door."""
+        self.clients = Clients()
+        self.clients.adopt(self.snapshot.upstreams.values())
+        self.held = HeldBreakers(settings.data_dir / "breakers.json")
+        self.upkeep.adopt(self.snapshot.upstreams.values(), self.held.read())
+        self.resources = ProtectedResources(self.clients)
+        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
@@ -184,11 +244,10 @@ class App:
         self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
         self.readiness = Readiness(self._stands_on)
         self.noise = Noise(self.log, self.ids, self.clock)
-        self._front = self._make_front()
-        self._admin: Front | None = None
-        self._background: list[asyncio.Task[None]] = []
-        self._reloading = asyncio.Lock()
-        self._stopped = False
+        self.crew = Crew(workers, settings, self._office(), self._begin) if workers > 1 else None
+        self.changes = Changes(self)
+        self._front = self.crew or self._make_front()
+        self.metrics.elsewhere = self.crew.sums if self.crew is not None else None
 
     @property
     def port(self) -> int:
@@ -202,6 +261,8 @@ class App:
         """Serves. The log is there before the first request can be."""
         self.log.start(asyncio.get_running_loop())
         self.index.start()
+        self.book.start()
+        await self.counting.start(lambda: self.snapshot.ledger.budgets, self.book)
         await self.engines.start(self.snapshot)
         await self._front.start()
         if self.settings.listen.port == 0 and not self.settings.public_url:
@@ -210,7 +271,7 @@ class App:
         await self.readiness.look()
         self._admin = self._make_admin()
         await self._admin.start()
-        self._activation("accepted", "start")
+        self.changes.note("accepted", "start")
         warn_of_report(self.settings.policy)
         jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("streams", self.streams.watch()),
@@ -221,75 +282,40 @@ class App:
             ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
             ("shadow", self.comparisons.watch()),
+            ("health", self.upkeep.health.watch()),
             ("noise", every(1.0, self._flush_noise)),
+            ("adjustments", every(1.0, self.accounts.retell)),
+            *self.notices.jobs(),
         )
         self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
 
-    async def _rebuild(self) -> None:
-        """The same configuration over a changed ring."""
-        async with self._reloading:
-            candidate = self.assembly.build(self.settings, self.port)
-            await self.engines.start(candidate.snapshot)
-            self.snapshot = self.assembly.keep(candidate)
-
-    async def _swap_policy(self, source: PolicySource | None, commit: Commit) -> None:
-        """The same configuration over another policy. What raises before the end leaves the running snapshot."""
-        async with self._reloading:
-            if self._stopped:
-                raise RuntimeError("the gateway is going down")
-            with self.policies.instead(source):
-                materials = await in_thread(self.assembly.with_policy, self.settings)
-            candidate = self.assembly.build(self.settings, self.port, materials)
-            await self.engines.start(candidate.snapshot)
-            await commit(candidate.snapshot)
-            self.snapshot = self.assembly.keep(candidate)
-            self.streams.sweep()
-
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
-        async with self._reloading:
-            try:
-                refuse_cold(self.settings, settings)
-                rules = fetch_rules(settings)
-                self.policies.adopt(settings)
-                materials, targets = await in_thread(self._read, settings)
-                if self._stopped:
-                    raise RuntimeError("the gateway is going down")
-                candidate = self.assembly.build(settings, self.port, materials)
-                await self.engines.start(candidate.snapshot)
-                self.clients.adopt(candidate.snapshot.upstreams.values(), targets)
-            except Exception as error:
-                self.assembly.drop()
-                self.policies.adopt(self.settings)
-                self.wallet.keep(self.snapshot.upstreams.values())
-                self._activation("refused", str(error))
-                raise
-            self.snapshot = self.assembly.keep(candidate)  # nothing can fail any more
-            self.wallet.keep(self.snapshot.upstreams.values())
-            self.fetcher.adopt(*rules)
-            self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
-            self.settings = settings
-            self.streams.sweep()
-            self._activation("accepted", "reload")
-            warn_of_report(settings.policy)
+        await self.changes.reload(settings)
 
-    def _read(self, settings: config.Settings) -> tuple[Materials, Targets]:
-        """What a reload reads and compiles, in a thread: open exchanges go on meanwhile."""
-        materials = self.assembly.read(settings)
-        return materials, self.clients.make(materials.upstreams.values())
+    def _office(self) -> Office:
+        return Office(
+            self.log, self.counters, self.handles, self.descriptors, self.assembly.callers.replays, self.ids, self.clock
+        )
+
+    def _begin(self, number: int, count: int) -> Begin:
+        known, nonce_key = packed_items(self.descriptors.registry.items()), self.assembly.callers.nonce_key
+        sources = self.policies_read.in_force
+        return Begin(number, count, self.node, self.settings, sources, self.port, known, nonce_key)
 
     def refuse(self, why: str) -> None:
         """A configuration that could not even be read: the running one stays in force, and a record says why."""
-        self._activation("refused", why)
+        self.changes.note("refused", why)
 
     async def stop(self, grace_seconds: float) -> None:
         """Drains, settles, publishes a last checkpoint. Idempotent."""
         if self._stopped:
             return
         self._stopped = True
+        self.changes.stop()
         await self._front.drain(grace_seconds)
-        async with self._reloading:  # one that is under way finds that all is over
-            await self._close()
+        await self.changes.stopped()  # one that is under way finds that all is over
+        await self._close()
 
     async def _close(self) -> None:
         if self._admin is not None:
@@ -298,6 +324,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.replays.aclose()
+        self.notices.close()
         self.noise.flush()
         self.wallet.close()
         await self.resources.aclose()
@@ -305,7 +332,9 @@ class App:
         await self.relays.aclose()
         await self.clients.aclose()
         await self.log.close()
+        await self.counting.aclose()  # tells what the log has
         self.index.close()
+        self.book.close()
         self.bundles.close()
         self.handles.close()
         await self.engines.aclose()
@@ -325,7 +354,10 @@ class App:
             "policy": self.snapshot.engine,
             "sessions and tasks": self.handles,
             "index of records": self.index,
+            "book of usage": self.book,
+            "counters": self.counters,
             "descriptors": self.descriptors.registry,
+            **({"workers": self.crew} if self.crew is not None else {}),
         }
 
     def status(self) -> dict[str, Json]:
@@ -337,60 +369,31 @@ class App:
             "streams": len(self.streams),
             "exchanges": self._front.exchanges,
             "malformed": self.noise.total,
+            "usage": {"behind": self.book.behind, "unreadable": self.book.unreadable},
+            **(self.crew.status(len(self.streams), self.noise.total) if self.crew is not None else {}),
         }
 
     def _make_front(self) -> Front:
-        kept = make_capture(self.settings)
-        capture, self.comparisons.keep = CaptureInput(kept), kept.of
         traces = [self.traces] if self.traces is not None else []
-        observer: Observer = Observers(self.metrics.counts, self.whys.recent, *traces)
-        answer_headers = AnswerHeaders(self.clock.time, self.resources.challenge)
-        protocols = build_protocols(self.descriptors)
-        answers = Answers(
-            targets=self.clients,
-            request_headers=request_headers,
-            answer_headers=answer_headers,
-            target=target,
-            redact=redacting,
-            streams=self.streams,
-            handles=self.handles,
-            log=self.log,
-            ids=self.ids,
-            clock=self.clock,
+        return make_front(
+            DataParts(
+                settings=self.settings,
+                snapshot=lambda: self.snapshot,
+                log=self.log,
+                handles=self.handles,
+                descriptors=self.descriptors,
+                clients=self.clients,
+                upkeep=self.upkeep,
+                resources=self.resources,
+                relays=self.relays,
+                streams=self.streams,
+                comparisons=self.comparisons,
+                observer=Observers(self.metrics.counts, self.whys.recent, *traces),
+                noise=self.noise,
+                ids=self.ids,
+                clock=self.clock,
+            )
         )
-        verify, fulfil = Verify(self.descriptors.checks), Fulfil(self.handles)
-        sockets = Sockets(
-            relays=self.relays,
-            messages={"http": Http(), "openai": Llm(OPENAI), "anthropic": Llm(ANTHROPIC)},
-            request_headers=request_headers,
-            answer_headers=answers.headers,
-            pipeline=build_message_pipeline(self.log, capture, verify, fulfil, observer, self.ids, self.clock),
-            current=lambda: self.snapshot,
-            streams=self.streams,
-            ids=self.ids,
-            clock=self.clock,
-        )
-        gateway = Gateway(
-            current=lambda: self.snapshot,
-            pipeline=build_pipeline(
-                self.log,
-                capture,
-                self.clients,
-                sockets,
-                self.handles,
-                self.descriptors,
-                observer,
-                self.ids,
-                self.clock,
-            ),
-            protocols=protocols,
-            answers=answers,
-            sockets=sockets,
-            metadata=self.resources.document,
-            ids=self.ids,
-            clock=self.clock,
-        )
-        return data_plane(gateway, self.settings, self.noise, self.clock)
 
     def _make_admin(self) -> Front:
         return admin_plane(
@@ -404,6 +407,9 @@ class App:
             keys=RunningKeys(self.ring, self.rotation, self.node, lambda: self.settings.keys.overlap),
             replays=self.replays,
             desk=self.desk,
+            accounts=self.accounts,
+            book=self.book,
+            upstreams=RunningUpstreams(self.upkeep, self.held, self.crew),
             shadows=shadows_of(lambda: self.snapshot.engine, self.comparisons),
             whys=self.whys,
             recent=self.whys.recent,
@@ -418,9 +424,7 @@ class App:
         if self.assembly.api_keys is not None:
             await asyncio.to_thread(self.assembly.api_keys.poll)
         await asyncio.to_thread(self.wallet.poll)
+        await self.changes.prices()
 
     async def _flush_noise(self) -> None:
         self.noise.flush()
-
-    def _activation(self, effect: str, why: str) -> None:
-        note_activation(self.log, self.snapshot, effect, why, ids=self.ids, clock=self.clock)

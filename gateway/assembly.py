@@ -1,7 +1,7 @@
 """From the configuration to a Snapshot: one verified revision of routes, upstreams, trust, policy and limits.
 
 Called at the start and at each reload; whatever is wrong raises here, before anything is swapped. What outlives a
-snapshot (key sources, API keys, limits' state) is in `Assembly`, so that a reload forgets no count and no key. What
+snapshot (key sources, API keys, whoever counts) is in `Assembly`, so that a reload forgets no count and no key. What
 takes long, compiling the policy and reading files, is `read`, in a thread while the running snapshot serves; `build`
 follows in the event loop and touches no state; `keep` once nothing can refuse the new snapshot any more.
 """
@@ -17,15 +17,18 @@ from gateway import config
 from gateway.assembly_callers import CallerMaterials, Callers
 from gateway.assembly_candidates import revisions
 from gateway.assembly_cards import Cards, trusted_signers
+from gateway.assembly_ledger import Ledgers
+from gateway.assembly_prices import PriceFile
+from gateway.assembly_upstreams import make_upstream
 from gateway.core.canonical import Json, digest
-from gateway.core.exchange import Header
 from gateway.core.ports import Clock, DecisionPoint, UpstreamCredentials
-from gateway.core.snapshot import Route, RouteTable, Snapshot, Timeouts, Upstream, UpstreamTls
+from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import Bearer, IssuerSettings, Mapped
 from gateway.identity.caller import Caller
 from gateway.identity.challenge import PROOF_ALGS, WELL_KNOWN, Challenges
-from gateway.ledger.limits import Limits, LimitSettings
+from gateway.identity.replays import Memory
+from gateway.ledger.prices import PriceTable
 from gateway.trust.jose import read_token
 from gateway.trust.jwks import FileKeys, KeySources, UrlKeys
 from gateway.trust.signers import TrustedSigner
@@ -45,6 +48,7 @@ class Materials:
     api_keys: ApiKeys | None
     callers: CallerMaterials
     signers: tuple[TrustedSigner, ...]
+    prices: PriceFile
 
     @property
     def watched(self) -> list[FileKeys | UrlKeys]:
@@ -58,14 +62,13 @@ class Candidate:
     """A snapshot that is not in force yet, and what it stands on."""
 
     snapshot: Snapshot
-    limits: Limits
     materials: Materials
 
 
 class Assembly:
     """Builds snapshots. `engine` makes a decision point from the policy settings; `load_yaml` reads keys strictly;
     `published` is the key set of `/.well-known/jwks.json`; `source` is where an upstream's credentials come from when
-    they are not fixed."""
+    they are not fixed. A worker, one of `share`, has its owner's `memory` of what counts once, and `nonce_key`."""
 
     def __init__(
         self,
@@ -77,7 +80,12 @@ class Assembly:
         published: Callable[[], dict[str, Json]],
         source: Callable[[str, config.Credentials | None, config.Vault | None], UpstreamCredentials | None],
         cards: Cards,
+        ledgers: Ledgers,
+        memory: Memory | None = None,
+        nonce_key: bytes = b"",
+        share: int = 1,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._sources = sources
         self._engine = engine
@@ -85,8 +93,8 @@ class Assembly:
         self._published = published
         self._source_for = source
         self._cards = cards
-        self._callers = Callers(cards.named, cards.registry, clock)
-        self._limits: Limits | None = None
+        self._ledgers = ledgers
+        self.callers = Callers(cards.named, cards.registry, clock, memory=memory, nonce_key=nonce_key)
         self._kept: Materials | None = None
 
     @property
@@ -101,13 +109,14 @@ class Assembly:
         return Materials(
             engine=self._engine(settings.policy),
             upstreams={
-                name: _upstream(name, found, self._source_for(name, found.credentials, settings.vault))
+                name: make_upstream(name, found, self._source_for(name, found.credentials, settings.vault))
                 for name, found in settings.upstreams.items()
             },
             sources=[self._source(found.jwks) for found in settings.trust.issuers],
             api_keys=self._keys(settings.trust.api_keys),
-            callers=self._callers.read(settings, self._source),
+            callers=self.callers.read(settings, self._source),
             signers=trusted_signers(settings, self._source),
+            prices=PriceFile(settings.prices),
         )
 
     def with_policy(self, settings: config.Settings) -> Materials:
@@ -115,27 +124,34 @@ class Assembly:
         kept = self._kept or self.read(settings)
         return replace(kept, engine=self._engine(settings.policy))
 
+    def with_prices(self, settings: config.Settings) -> Materials | None:
+        """Those in force over the price list as it is now, None where that has not changed. As `read`."""
+        kept = self._kept
+        if kept is None or not kept.prices.changed():
+            return None
+        return replace(kept, prices=PriceFile(settings.prices))
+
     def build(self, settings: config.Settings, port: int, materials: Materials | None = None) -> Candidate:
         """`port` is the data plane's real one (it may have been asked for as 0). Without materials, from those in
         force."""
         materials = materials or self._kept or self.read(settings)
         public_url = settings.public_url or f"http://{config.Address(settings.listen.host, port)}"
         challenges = Challenges(public_url)
-        routes = tuple(_route(found, settings, challenges) for found in settings.routes)
-        limits = Limits([_limit(found) for found in settings.limits], self._clock)
+        routes = tuple(_route(found, settings, challenges, self._share) for found in settings.routes)
         issuers = list(zip(map(_issuer, settings.trust.issuers), materials.sources, strict=True))
         keys, engine = materials.api_keys, materials.engine
         bearer = Bearer(issuers, read_token, self._clock, [route.resource for route in routes])
-        possession = self._callers.possession(settings, materials.callers, challenges, public_url)
+        possession = self.callers.possession(settings, materials.callers, challenges, public_url)
         authenticator = Caller(bearer, keys, challenges, self._clock, possession)
         snapshot = Snapshot(
-            revision=revision(settings, engine),
+            revision=revision(settings, engine, materials.prices.table),
             routes=RouteTable(routes),
             upstreams=materials.upstreams,
             cards=self._cards.build(settings, materials.upstreams, materials.signers),
             authenticator=authenticator,
             engine=engine,
-            limiter=limits,
+            ledger=self._ledgers.build(settings),
+            prices=materials.prices.table,
             public_url=public_url,
             hosts=_hosts(settings, public_url),
             origins=frozenset(origin(item) for item in settings.origins),
@@ -144,9 +160,9 @@ class Assembly:
             body_bytes=settings.front.body_bytes,
             documents=self._documents(settings, routes),
             own_origin=origin(public_url),
-            callers=self._callers.descriptors(settings, materials.callers, materials.signers),
+            callers=self.callers.descriptors(settings, materials.callers, materials.signers),
         )
-        return Candidate(snapshot, limits, materials)
+        return Candidate(snapshot, materials)
 
     @property
     def signers(self) -> tuple[TrustedSigner, ...]:
@@ -158,9 +174,6 @@ class Assembly:
         self._kept = found.materials
         self._sources.keep(found.materials.watched)
         self._cards.keep()
-        if self._limits is not None:
-            found.limits.carry(self._limits)
-        self._limits = found.limits
         return found.snapshot
 
     def drop(self) -> None:
@@ -205,47 +218,13 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
-def revision(settings: config.Settings, engine: DecisionPoint) -> str:
-    """Names what is in force: the configuration without its secrets, and the policy."""
-    return digest("\n".join([repr(settings), *revisions(engine)]).encode())
+def revision(settings: config.Settings, engine: DecisionPoint, prices: PriceTable) -> str:
+    """Names what is in force: the configuration without its secrets, the policy, the price list."""
+    listed = [prices.revision] if prices.listed else []
+    return digest("\n".join([repr(settings), *revisions(engine), *listed]).encode())
 
 
-def _upstream(name: str, found: config.Upstream, source: UpstreamCredentials | None) -> Upstream:
-    parts = urlsplit(found.url)
-    times = found.timeouts
-    tls = found.tls
-    credentials: tuple[Header, ...] = ()
-    if found.credentials is not None and found.credentials.value is not None:
-        value = found.credentials.value.reveal()
-        scheme = found.credentials.scheme
-        text = f"{scheme} {value}" if scheme else value
-        credentials = ((found.credentials.header.lower().encode(), text.encode()),)
-    return Upstream(
-        name=name,
-        protocol=found.protocol,
-        scheme=parts.scheme,
-        host=(parts.hostname or ""),
-        port=parts.port or (443 if parts.scheme == "https" else 80),
-        authority=parts.netloc,
-        path=parts.path.removesuffix("/") if parts.path == "/" else parts.path,
-        http=found.http,
-        timeouts=Timeouts(times.connect, times.response, times.idle, times.stream_idle),
-        tls=UpstreamTls(
-            ca=str(tls.ca) if tls.ca else None,
-            cert=str(tls.cert) if tls.cert else None,
-            key=str(tls.key) if tls.key else None,
-            server_name=tls.server_name,
-        )
-        if tls is not None
-        else UpstreamTls(),
-        credentials=credentials,
-        source=source,
-        transparent=found.auth == "transparent",
-        resource=found.resource or found.url,
-    )
-
-
-def _route(found: config.Route, settings: config.Settings, challenges: Challenges) -> Route:
+def _route(found: config.Route, settings: config.Settings, challenges: Challenges, share: int) -> Route:
     judged = settings.upstreams[found.upstream].protocol != "http"
     path = "" if found.match.path == "/" else found.match.path
     return Route(
@@ -266,7 +245,28 @@ def _route(found: config.Route, settings: config.Settings, challenges: Challenge
         action_scopes=tuple(found.action_scopes.items()),
         transparent=settings.upstreams[found.upstream].auth == "transparent",
         capture=found.capture or settings.audit.capture,
+        include_usage=found.include_usage,
+        priority=found.priority,
+        places=_places(found.priority, settings, share),
+        lateness=_lateness(found.priority, settings),
     )
+
+
+def _places(priority: str, settings: config.Settings, share: int) -> int:
+    """What of a front's places a class may fill: the others' are kept for those before it, if there are any."""
+    front, every = settings.front, -(-settings.front.exchanges // share)
+    if priority == "sheddable":
+        return max(1, int(every * front.shed.sheddable))
+    critical = any(route.priority == "critical" for route in settings.routes)
+    return max(1, int(every * front.shed.normal)) if priority == "normal" and critical else 0
+
+
+def _lateness(priority: str, settings: config.Settings) -> float:
+    late = settings.front.shed.late
+    if priority == "sheddable":
+        return late
+    critical = any(route.priority == "critical" for route in settings.routes)
+    return 4 * late if priority == "normal" and critical else 0.0
 
 
 def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
@@ -284,12 +284,6 @@ def _metadata(route: Route, issuers: list[str]) -> dict[str, Json]:
     return found
 
 
-def _limit(found: config.Limit) -> LimitSettings:
-    if found.rate is None:
-        return LimitSettings(found.name, found.key, concurrent=found.concurrent)
-    return LimitSettings(found.name, found.key, rate=found.rate.count, window=found.rate.seconds, burst=found.burst)
-
-
 def _issuer(found: config.Issuer) -> IssuerSettings:
     return IssuerSettings(
         name=found.name,
@@ -298,6 +292,7 @@ def _issuer(found: config.Issuer) -> IssuerSettings:
         algorithms=frozenset(found.algorithms),
         subject=found.subject,
         org=_mapped(found.org),
+        team=_mapped(found.team),
         roles=_mapped(found.roles),
         agent=found.agent,
     )
@@ -337,6 +332,8 @@ def refuse_cold(running: config.Settings, wanted: config.Settings) -> None:
         "audit",
         "trusted_proxies",
         "keys",
+        "usage",
+        "alerts",
     )
     changed = [name for name in cold if getattr(running, name) != getattr(wanted, name)]
     if changed:

@@ -18,7 +18,7 @@ from gateway.core.reasons import Malformed
 from gateway.identity.challenge import Challenges
 from gateway.identity.dpop import Dpop, Nonces
 from gateway.identity.possession import Possession
-from gateway.identity.replays import Replays
+from gateway.identity.replays import Memory, Replays
 from gateway.identity.signature import DIRECTORY_PATH, Signatures, SignatureSettings
 from gateway.trust.callers import CallerDescriptors
 from gateway.trust.cards import CARD_LIMIT_BYTES
@@ -48,13 +48,18 @@ class Callers:
         registry: Callable[[], Registry],
         clock: Clock,
         entropy: Callable[[int], bytes] = os.urandom,
+        memory: Memory | None = None,
+        nonce_key: bytes = b"",
     ) -> None:
-        """`named` are key sets that cards lead to; `registry` is asked for once there are requests."""
+        """`named` are key sets that cards lead to; `registry` is asked for once there are requests. A worker has its
+        owner's `memory` of what counts once, and `nonce_key`, so that each takes what another gave."""
         self._named = named
         self._registry = registry
         self._clock = clock
-        self._replays = Replays(clock)
-        self._nonces = Nonces(entropy(32), clock)
+        self.replays = Replays(clock)
+        self._memory: Memory = memory or self.replays
+        self.nonce_key = nonce_key or entropy(32)
+        self._nonces = Nonces(self.nonce_key, clock)
 
     def read(self, settings: config.Settings, source: Callable[[config.Jwks], FileKeys | UrlKeys]) -> CallerMaterials:
         """`source` is where a set's keys come from. Raises OSError, DescriptorFileError."""
@@ -73,9 +78,9 @@ class Callers:
     ) -> Possession:
         found = settings.trust.dpop
         nonces = self._nonces if found.nonce == "required" else None
-        dpop = Dpop(read_proof, challenges, self._replays, self._clock, max_age=found.max_age, nonces=nonces)
+        dpop = Dpop(read_proof, challenges, self._memory, self._clock, max_age=found.max_age, nonces=nonces)
         scheme = urlsplit(public_url).scheme
-        signatures = Signatures(read.signatures, challenges, self._replays, self._clock, scheme)
+        signatures = Signatures(read.signatures, challenges, self._memory, self._clock, scheme)
         return Possession(dpop, signatures if read.signatures else None, challenges)
 
     def descriptors(

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from gateway import config
 from gateway.assembly_candidates import inner_engines
+from gateway.core.breaking import BreakerSettings, State
 from gateway.core.exchange import Header
 from gateway.core.ports import DecisionPoint
 from gateway.core.snapshot import Timeouts, Upstream, UpstreamTls
 from gateway.pdp.authzen import AuthzenAsker, AuthzenSettings
-from gateway.pdp.breaker import BreakerSettings, State
 from gateway.pdp.opa import OpaAsker
 from gateway.pdp.over_http import Site
 from gateway.pdp.remote import Asker, RemoteEngine, RemoteSettings

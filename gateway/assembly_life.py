@@ -81,6 +81,11 @@ def log_status(log: Sequencer) -> dict[str, Json]:
     }
 
 
+def log_standing(log: Sequencer) -> tuple[int, int, bool]:
+    """How many records are durable, how many were submitted, whether it takes more."""
+    return log.size, log.size + log.unsequenced, log.healthy
+
+
 async def in_thread(job: Callable[_Given, _Found], *given: _Given.args, **named: _Given.kwargs) -> _Found:
     """What may make policy engines and fail: an engine may only be let go in the thread that made it."""
 
@@ -112,6 +117,7 @@ def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *
             **activated(snapshot.engine),
             "revision": snapshot.revision,
             "why": why[:2000],
+            **({"prices": snapshot.prices.revision} if snapshot.prices.listed else {}),
         },
         "id": ids.new(),
         "kind": "activation",

@@ -6,7 +6,8 @@ gives it a door. It starts nothing, and knows no policy: it only reads the confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,11 +17,14 @@ from gateway.assembly_candidates import deciding, shadow_gauges
 from gateway.assembly_engines import breakers
 from gateway.assembly_replay_jobs import ChildReplays, newest_of
 from gateway.assembly_trust import Descriptors
+from gateway.assembly_upstreams import Upkeep
+from gateway.assembly_usage import RunningAccounts
 from gateway.control.access import Access, TokenRefused, checked, token_from
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
@@ -29,6 +33,9 @@ from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
+from gateway.control.usage import Usage
+from gateway.core.attempts import UpstreamDesk
 from gateway.core.bundles import BundleDesk
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
@@ -38,9 +45,11 @@ from gateway.core.snapshot import Snapshot
 from gateway.core.why import Whys
 from gateway.log.entries import EntryReader
 from gateway.log.noise import Noise
+from gateway.log.remote import RemoteLog
 from gateway.log.writer import Sequencer
 from gateway.pdp.shadow import Comparisons
 from gateway.stores.records import RecordIndex
+from gateway.stores.usage import UsageBook
 from gateway.telemetry import Gauge, Metrics
 from gateway.telemetry_traces import Traces, otlp_exporter
 from gateway.wire.asgi import Gateway
@@ -48,18 +57,27 @@ from gateway.wire.server import Front, FrontLimits, server_tls
 from gateway.wire.upstream import Clients
 
 
-def data_plane(gateway: Gateway, settings: config.Settings, events: Noise, clock: Clock) -> Front:
-    """Raises CannotListen for TLS files that cannot be used."""
+def data_plane(
+    gateway: Gateway,
+    settings: config.Settings,
+    events: Noise,
+    clock: Clock,
+    share: int,
+    sockets: Sequence[socket.socket],
+) -> Front:
+    """One of `share` that listen together, on `sockets` where it does not open the port itself. Raises CannotListen for
+    TLS files that cannot be used."""
     tls = settings.tls
     return Front(
         gateway,
         host=settings.listen.host,
         port=settings.listen.port,
-        limits=_limits(settings),
+        limits=_limits(settings, share),
         events=events,
         clock=clock,
         tls=server_tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca else None) if tls else None,
         ws_message_bytes=settings.front.judged_body_bytes,
+        sockets=sockets,
     )
 
 
@@ -76,6 +94,9 @@ def admin_plane(
     shadows: Shadows,
     replays: ChildReplays,
     desk: BundleDesk,
+    accounts: RunningAccounts,
+    book: UsageBook,
+    upstreams: UpstreamDesk,
     whys: Whys,
     recent: Recent,
     metrics: Metrics,
@@ -85,7 +106,7 @@ def admin_plane(
     clock: Clock,
 ) -> Front:
     """Raises CannotListen for TLS files that cannot be used."""
-    admin, tls = settings.admin, settings.tls
+    admin = settings.admin
     public_url = admin.public_url or f"http://{admin.listen}"
     hosts = LOOPBACK_HOSTS if admin.listen.loopback else frozenset()
     name = urlsplit(public_url).hostname or ""
@@ -107,24 +128,47 @@ def admin_plane(
         asking=Asking(Questions(snapshot, acts, clock), whys, recent, public_url),
         bundles=Bundles(desk),
         fleet=Fleet(desk, acts.record, clock),
+        budgets=Budgets(accounts, book, acts, ids, clock),
+        usage=Usage(book),
+        upstreams=Upstreams(upstreams, snapshot, acts),
         ids=ids,
         clock=clock,
         version=__version__,
     )
+    return _admin_front(settings, plane, events)
+
+
+def _admin_front(settings: config.Settings, plane: Admin, events: Noise) -> Front:
+    listen, tls = settings.admin.listen, settings.tls
     return Front(
         make_admin(plane),
-        host=admin.listen.host,
-        port=admin.listen.port,
+        host=listen.host,
+        port=listen.port,
         limits=FrontLimits(),
         events=events,
-        clock=clock,
-        tls=server_tls(str(tls.cert), str(tls.key)) if tls and not admin.listen.loopback else None,
+        clock=plane.clock,
+        tls=server_tls(str(tls.cert), str(tls.key)) if tls and not listen.loopback else None,
     )
 
 
 def record_index(data_dir: Path, committed: Callable[[], int]) -> RecordIndex:
     """The index over the log of this data directory. `committed`: how many records there are by now."""
     return RecordIndex(data_dir / "records.sqlite", EntryReader(data_dir / "log"), committed)
+
+
+def usage_book(data_dir: Path, clock: Clock, committed: Callable[[], int]) -> UsageBook:
+    """The book of usage over the log of this data directory; `committed` as for the index."""
+    return UsageBook(data_dir / "usage.sqlite", EntryReader(data_dir / "log"), clock, committed)
+
+
+def telling(*listeners: Callable[[list[tuple[int, bytes]]], None]) -> Callable[[list[tuple[int, bytes]]], None]:
+    """The log's one listener, who tells all of them; each only queues."""
+
+    def told(entries: list[tuple[int, bytes]]) -> None:
+        for listener in listeners:
+            listener(entries)
+
+    return told
 
 
 def admin_access(settings: config.Admin, clock: Clock) -> Access:
@@ -150,21 +194,24 @@ class Gauges:
 
     def __init__(
         self,
-        log: Callable[[], Sequencer],
+        log: Callable[[], Sequencer | RemoteLog],
         snapshot: Callable[[], Snapshot],
         clients: Callable[[], Clients],
+        upkeep: Upkeep,
         comparisons: Comparisons,
     ) -> None:
         self._log = log
         self._snapshot = snapshot
         self._clients = clients
+        self._upkeep = upkeep
         self._comparisons = comparisons
 
     def all(self) -> list[Gauge]:
         return [
             Gauge("tollgate_log_unsequenced_records", "Records submitted and not yet durable.", (), self._unsequenced),
             Gauge("tollgate_bundle_info", "The policy in force.", ("revision",), self._bundle),
-            Gauge("tollgate_breaker_state", "0 closed, 1 half-open, 2 open.", ("breaker",), self._breakers),
+            Gauge("tollgate_breaker_state", "0 closed, 1 half-open, 2 open.", ("breaker", "upstream"), self._breakers),
+            *self._upkeep.gauges(),
             *shadow_gauges(self._comparisons),
             Gauge("tollgate_upstream_inflight", "Connections in use by upstream.", ("upstream",), self._inflight),
         ]
@@ -174,7 +221,7 @@ class Gauges:
 
     def _breakers(self) -> Iterable[tuple[tuple[str, ...], float]]:
         found = breakers(self._snapshot().engine)
-        return [((name,), number) for name, number in found.items()]
+        return [*(((name, ""), number) for name, number in found.items()), *self._upkeep.states()]
 
     def _bundle(self) -> Iterable[tuple[tuple[str, ...], float]]:
         return [((engine.revision,), 1.0) for engine in deciding(self._snapshot().engine)]
@@ -183,7 +230,8 @@ class Gauges:
         return [((name,), float(count)) for name, count in self._clients().in_flight().items()]
 
 
-def _limits(settings: config.Settings) -> FrontLimits:
+def _limits(settings: config.Settings, share: int) -> FrontLimits:
+    """What a listener admits of all; connections reach each of several alike."""
     front = settings.front
     return FrontLimits(
         header_bytes=front.header_bytes,
@@ -192,8 +240,8 @@ def _limits(settings: config.Settings) -> FrontLimits:
         head_timeout=front.head_timeout,
         body_timeout=front.body_timeout,
         keepalive=front.keepalive,
-        half_open_per_peer=front.half_open_per_peer,
-        connections=front.connections,
-        exchanges=front.exchanges,
+        half_open_per_peer=front.half_open_per_peer,  # the kernel may give one worker most of a peer's connections
+        connections=-(-front.connections // share),
+        exchanges=-(-front.exchanges // share),
         trusted_proxies=settings.trusted_proxies,
     )

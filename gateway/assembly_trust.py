@@ -12,7 +12,7 @@ from functools import partial
 
 from gateway import config
 from gateway.core.canonical import Json
-from gateway.core.descriptors import Described, DescriptorCheck
+from gateway.core.descriptors import Described, DescriptorCheck, PinOwner
 from gateway.core.exchange import Header
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, RecordLog, UpstreamTargets
@@ -20,6 +20,7 @@ from gateway.core.reasons import LogUnavailable, Refusal, UpstreamFailed
 from gateway.core.records import timestamp
 from gateway.core.snapshot import Snapshot, Upstream
 from gateway.stores.agents import SqliteRegistry
+from gateway.stores.remote import MirroredRegistry
 from gateway.trust.blocks import KillSwitch
 from gateway.trust.callers import PresentedDescriptors
 from gateway.trust.card_check import CardCheck
@@ -61,7 +62,8 @@ def named_key_sets(fetcher: GuardedFetcher) -> Fetch:
 
 class Descriptors:
     """What is known of agents and tools, what is pinned and what is blocked: open as long as the gateway runs. `checks`
-    are asked in order by the Verify stage. Raises StoreFailed for a store that cannot be trusted."""
+    are asked in order by the Verify stage. A worker has an `owner`, and a copy of what is in its registry. Raises
+    StoreFailed for a store that cannot be trusted."""
 
     def __init__(
         self,
@@ -71,14 +73,16 @@ class Descriptors:
         log: RecordLog,
         ids: Ids,
         clock: Clock,
+        registry: MirroredRegistry | None = None,
+        owner: PinOwner | None = None,
     ) -> None:
         self._log, self._ids, self._clock = log, ids, clock
-        self.registry = SqliteRegistry(settings.data_dir / "descriptors.sqlite", clock.time)
+        self.registry = registry or SqliteRegistry(settings.data_dir / "descriptors.sqlite", clock.time)
         self.switch = KillSwitch(self.registry)
         self.registry.subscribe(self.switch.told)
         fetch = documents(fetcher, configured=True, max_bytes=MANIFEST_BYTES, deadline_s=FETCH_SECONDS)
         lister, manifests = McpLister(clients, own_headers), ManifestSource(fetch, clock)
-        self.pins = Pins(self.registry, lister, manifests, self.note, clock)
+        self.pins = Pins(self.registry, lister, manifests, self.note, clock, owner)
         self.checks: tuple[DescriptorCheck, ...] = (self.switch, PresentedDescriptors(), CardCheck(), self.pins)
 
     def adopt(self, settings: config.Settings, snapshot: Snapshot, signers: Sequence[TrustedSigner]) -> None:

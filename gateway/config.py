@@ -12,15 +12,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.config_audit import Audit, Checkpoint, Mask
+from gateway.config_breakers import Balance, Breaker, Health, Retries
+from gateway.config_budgets import Budget, Limit
 from gateway.config_callers import CallerDescriptor, Dpop, Signature
 from gateway.config_cards import Card
 from gateway.config_checks import check
+from gateway.config_counters import Counters, RedisUrl
 from gateway.config_credentials import ClientCredentials, Credentials, PerCaller, TokenExchange
 from gateway.config_descriptors import Tools
 from gateway.config_engines import AuthzenKeys, CerbosKeys, EngineBreaker, EngineTls
 from gateway.config_keys import Keys, OpenVault, Transit, Vault
 from gateway.config_keysets import Jwks, Signer
 from gateway.config_policy import Policy, Rollout, Shadow
+from gateway.config_prices import (
+    AgentPrice,
+    FreeOfCharge,
+    HttpPrice,
+    ModelPrice,
+    PriceList,
+    Service,
+    Tier,
+    ToolPrice,
+    prices_schema,
+    read_prices,
+    seconds,
+)
 from gateway.config_reference import reference
 from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
 from gateway.config_types import (
@@ -30,11 +46,11 @@ from gateway.config_types import (
     Fetch,
     Front,
     Issuer,
-    Limit,
     Match,
     Otlp,
     Route,
     Settings,
+    Shed,
     Stores,
     Telemetry,
     Timeouts,
@@ -43,17 +59,25 @@ from gateway.config_types import (
     Upstream,
     UpstreamTls,
 )
+from gateway.config_usage import AlertDigest, Alerts, UsageEvents
 from gateway.config_values import DURATION, Address, Rate, Secret, parse_duration
 from gateway.config_yaml import FILE_LIMIT_BYTES, ConfigError, Node, Place, Problem, override, read_plain, read_text
 from gateway.core.canonical import Json
 
 __all__ = [
     "DURATION",
+    "FILE_LIMIT_BYTES",
     "Address",
     "Admin",
+    "AgentPrice",
+    "AlertDigest",
+    "Alerts",
     "ApiKeys",
     "Audit",
     "AuthzenKeys",
+    "Balance",
+    "Breaker",
+    "Budget",
     "CallerDescriptor",
     "Card",
     "CerbosKeys",
@@ -61,49 +85,65 @@ __all__ = [
     "Claim",
     "ClientCredentials",
     "ConfigError",
+    "Counters",
     "Credentials",
     "Dpop",
     "EngineBreaker",
     "EngineTls",
     "Fetch",
+    "FreeOfCharge",
     "Front",
+    "Health",
+    "HttpPrice",
     "Issuer",
     "Jwks",
     "Keys",
     "Limit",
     "Mask",
     "Match",
+    "ModelPrice",
     "OpenVault",
     "Otlp",
     "PerCaller",
     "Place",
     "Policy",
+    "PriceList",
     "Problem",
     "Rate",
+    "RedisUrl",
+    "Retries",
     "Rollout",
     "Route",
     "Secret",
+    "Service",
     "Settings",
     "Shadow",
+    "Shed",
     "Signature",
     "Signer",
     "Stores",
     "Telemetry",
+    "Tier",
     "Timeouts",
     "Tls",
     "TokenExchange",
+    "ToolPrice",
     "Tools",
     "Transit",
     "Trust",
     "Upstream",
     "UpstreamTls",
+    "UsageEvents",
     "Vault",
     "json_schema",
     "load",
     "parse_duration",
+    "prices_schema",
     "read",
     "read_plain",
+    "read_prices",
     "reference",
+    "seconds",
 ]
 
 
@@ -188,6 +228,10 @@ def _completed(settings: Settings) -> Settings:
         public_url=settings.public_url or _url(settings.listen, tls),
         admin=replace(admin, public_url=admin.public_url or _url(admin.listen, tls and not admin.listen.loopback)),
         routes=tuple(routes),
+        upstreams={
+            name: replace(found, url=found.urls[0]) if found.urls and not found.url else found
+            for name, found in settings.upstreams.items()
+        },
     )
 
 

@@ -7,7 +7,8 @@ are asked for where somebody is asked who it is, and never `offline_access`, whi
 9. Secrets travel over https. 10. What is done for each caller needs callers. 11. Where the upstream asks its callers
 itself, the gateway knows nobody and has no Authorization of its own to send; both are written out. 12. A
 caller's descriptor needs a caller, and somebody who may sign it. 13. What is in a vault needs the vault. 14. The keys
-of who signs policy are on this machine: what decides must not wait for the network at a start.
+of who signs policy are on this machine: what decides must not wait for the network at a start. 15. Several addresses
+are one service: each once, all with one scheme and one path.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config_actions import ACTIONS, meant
+from gateway.config_budgets import check_names
 from gateway.config_engine_checks import check_engines, engine_files
 from gateway.config_values import Address
 from gateway.core.bundles import OWN_SIGNER
@@ -46,6 +48,7 @@ def check(settings: Settings, at: Reading) -> None:
         _upstream(f"upstreams.{name}", upstream, at)
         _card(f"upstreams.{name}.card", upstream, settings, at)
         _tools(f"upstreams.{name}.tools", upstream, settings, at)
+    check_names(settings.limits, settings.budgets, at)
     _vault(settings, at)
     _bundle_signers(settings, at)
     check_engines(settings.policy, at)
@@ -149,6 +152,8 @@ def _routes(settings: Settings, at: Reading) -> None:
             continue
         if upstream.protocol != "http" and route.body == "opaque":  # 5
             at.at(f"{key}.body", f"opaque on a route to {upstream.protocol}", "its messages must be read to be judged")
+        if upstream.protocol != "openai" and route.include_usage != "as_asked":  # 5
+            at.at(f"{key}.include_usage", f"inject on a route to {upstream.protocol}", "it is for openai")
         looks = _DENIES.get(upstream.protocol, ("error",))
         if route.deny_as not in looks:
             what = f"{route.deny_as} on a route to {upstream.protocol}, which cannot say it"
@@ -178,7 +183,25 @@ def _scopes(key: str, route: Route, upstream: Upstream, at: Reading) -> None:
             at.at(f"{key}.action_scopes.{action}", what, meant(action, upstream.protocol))
 
 
+def _addresses(key: str, upstream: Upstream, at: Reading) -> None:
+    """15."""
+    if bool(upstream.urls) == (f"{key}.url" in at.places):
+        at.at(key, "exactly one of url, urls is needed here", "urls is for several addresses of one service")
+        return
+    if f"{key}.balance" in at.places and len(upstream.urls) < 2:
+        at.at(f"{key}.balance", "balance without several urls", "it is for urls")
+    if len({urlsplit(url).netloc.lower() for url in upstream.urls}) < len(upstream.urls):
+        at.at(f"{key}.urls", "the same address twice", "name each once")
+    if len({(urlsplit(url).scheme, urlsplit(url).path) for url in upstream.urls}) > 1:
+        at.at(f"{key}.urls", "urls of different schemes or paths", "they differ in host and port alone")
+    if upstream.auth == "transparent" and len(upstream.urls) > 1 and not upstream.resource:
+        at.at(f"{key}.resource", "auth: transparent with several urls", "say what it calls itself")
+    if upstream.breaker is not None and upstream.breaker.per == "tool" and upstream.protocol != "mcp":
+        at.at(f"{key}.breaker.per", f"tools of an upstream that speaks {upstream.protocol}", "it is for mcp")
+
+
 def _upstream(key: str, upstream: Upstream, at: Reading) -> None:
+    _addresses(key, upstream, at)
     if f"{key}.tools" in at.places and upstream.protocol != "mcp":  # 5
         at.at(f"{key}.tools", f"tools of an upstream that speaks {upstream.protocol}", "it is for mcp")
     if (upstream.tools.manifest is None) != (not upstream.tools.signers):
@@ -300,6 +323,7 @@ def _named_files(settings: Settings) -> Iterable[tuple[str, Path]]:
         add((f"trust.descriptors.{descriptor.name}.file", descriptor.file))
     found += engine_files(settings.policy)
     add(("trust.fetch.ca", settings.trust.fetch.ca))
+    add(("prices", settings.prices))
     if settings.vault is not None:
         add(("vault.ca", settings.vault.ca))
     for name, upstream in settings.upstreams.items():

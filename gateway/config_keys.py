@@ -46,6 +46,7 @@ class Transit:
     manifests: str | None = option(_KEY, None, "as the log's", example="tollgate-manifests")
     bundles: str | None = option(_KEY, None, "as the log's", example="tollgate-bundles")
     tokens: str | None = option(_KEY, None, "as the log's", example="tollgate-tokens")
+    webhooks: str | None = option(_KEY, None, "as the log's", example="tollgate-webhooks")
 
 
 @dataclass(frozen=True, slots=True)

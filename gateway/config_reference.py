@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import Field, fields
 from typing import Any
 
-from gateway.config_schema import ListOf, MapOf, Of, Section
+from gateway.config_schema import Either, ListOf, MapOf, Of, OrWord, Section
 from gateway.config_types import Settings
 
 _HEAD = """\
@@ -51,6 +51,10 @@ def _member(item: Field[Any], indent: str, mark: str) -> Iterator[str]:
         lines = list(_section(kind.kind.section, indent + "    ", inner))
         lines[0] = lines[0].replace(f"{inner}{indent}    ", f"{inner}{indent}  - ", 1)
         yield from lines
+    elif isinstance(kind, OrWord) and isinstance(kind.kind, Either):
+        yield _line(indent, mark, f"{item.name}: {shown}", why)
+        yield _line(indent, "# ", f"{item.name}:", "or")
+        yield from _section(kind.kind.section.section, indent + "  ", "# ")
     else:
         yield _line(indent, mark or ("" if shown else "# "), f"{item.name}: {shown or item.metadata['example']}", why)
 

@@ -12,19 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gateway import config_values as values
 from gateway.config_audit import AUDIT, CAPTURES, Audit
+from gateway.config_breakers import BALANCE, BREAKER, RETRIES, Balance, Breaker, Retries
+from gateway.config_budgets import BUDGETS, LIMITS, Budget, Limit
 from gateway.config_callers import DESCRIPTORS, DPOP, SIGNATURES, CallerDescriptor, Dpop, Signature
 from gateway.config_cards import CARD, Card
+from gateway.config_counters import COUNTERS, Counters
 from gateway.config_credentials import Credentials, credentials_wrong
 from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_policy import POLICY, Policy
 from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
-from gateway.config_values import Address, Rate, Secret
+from gateway.config_usage import ALERTS, USAGE, Alerts, Usage
+from gateway.config_values import Address, Secret
 
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)
 _SIZE = Text("a size like 64KiB or 4MiB", values.SIZE, values.parse_size)
@@ -45,6 +49,15 @@ def _one_of(*names: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Shed:
+    """Only where a route's priority is not normal: whom overload turns away first."""
+
+    sheddable: float = option(_PERCENT, 0.5, "of front.exchanges, open: then sheddable calls are 503", shown="50%")
+    normal: float = option(_PERCENT, 0.9, "likewise normal ones: the rest is for critical ones", shown="90%")
+    late: float = option(_DURATION, 0.1, "the loop is so late: sheddable are 503; four times it: normal", shown="100ms")
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """Caps of the data plane's listener; sizes in bytes, times in seconds."""
 
@@ -58,6 +71,7 @@ class Front:
     half_open_per_peer: int = option(Whole(1, 100_000), 64, "connections of one peer without a whole head", shown="64")
     connections: int = option(Whole(1, 1_000_000), 4096, "open connections; more are refused", shown="4096")
     exchanges: int = option(Whole(1, 1_000_000), 1024, "exchanges at the same time; more are 503", shown="1024")
+    shed: Shed = option(Of(Shed), Shed(), "before that, by the priority of routes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    counters: str = option(Choice(("memory",), ("redis",)), "memory", "where limits are counted", shown="memory")
+    counters: Counters | Literal["memory"] = option(
+        COUNTERS, "memory", "where limits and budgets are counted; or redis://host", shown="memory"
+    )
     records: str = option(Choice(("sqlite",), ("postgresql",)), "sqlite", "index of records; sessions", shown="sqlite")
 
 
@@ -133,7 +149,7 @@ ALGORITHMS = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "RS256", "RS384", "
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who may say who a caller is. `org` and `roles` count only as mapped here."""
+    """Who may say who a caller is. `org`, `team` and `roles` count only as mapped here."""
 
     name: str = option(_NAME, why="its part of subject.id", shown="idp")
     issuer: str = option(_WORD, why="the iss of its tokens, compared exactly", shown="https://idp.example")
@@ -150,6 +166,7 @@ class Issuer:
     org: Claim | None = option(
         _MAPPED, Claim(claim="org"), "a claim, {const: acme} or {claim: org, of: [acme]}", shown="org"
     )
+    team: Claim | None = option(_MAPPED, None, "the same, for the team within the org", example="team")
     roles: Claim | None = option(
         _MAPPED, Claim(claim="roles"), "the same; realm_access.roles descends, a dot in a name is \\.", shown="roles"
     )
@@ -212,13 +229,16 @@ PROTOCOLS = ("mcp", "a2a", "openai", "anthropic", "http")
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    LATER: ClassVar[Mapping[str, str]] = {
-        "retries": "retries are",
-        "breaker": "circuit breakers are",
-    }
+    """Exactly one of `url` and `urls`; with `urls`, `url` is the first of them once the file was read."""
 
     url: str = option(
-        _BASE_URL, why="where calls go; the rest of the caller's path is appended", shown="http://127.0.0.1:9001/mcp"
+        _BASE_URL, "", "where calls go; the rest of the caller's path is appended", shown="http://127.0.0.1:9001/mcp"
+    )
+    urls: tuple[str, ...] = option(
+        ListOf(_BASE_URL, 1),
+        (),
+        "instead: several addresses of one service; they differ in host and port",
+        example="[http://10.0.0.1:9001/mcp, http://10.0.0.2:9001/mcp]",
     )
     protocol: str = option(
         Choice(PROTOCOLS), why="mcp, a2a, openai, anthropic or http (plain, SSE, WebSocket)", shown="mcp"
@@ -226,6 +246,9 @@ class Upstream:
     http: str = option(Choice(("1.1", "2")), "1.1", "HTTP version spoken to it, in quotes", shown='"1.1"')
     tls: UpstreamTls | None = option(Of(UpstreamTls), None, "for https upstreams")
     timeouts: Timeouts = option(Of(Timeouts), Timeouts(), "each ends in 502 or 504 and a record")
+    retries: Retries | None = option(RETRIES, None, "what is sent again before a caller hears of it")
+    breaker: Breaker | None = option(BREAKER, None, "while it fails nobody waits for it: 503 at once")
+    balance: Balance | None = option(BALANCE, None, "how calls are spread over urls")
     credentials: Credentials | None = option(
         Of(Credentials, credentials_wrong), None, "ours to it, exactly one way; the caller's never reaches it"
     )
@@ -238,6 +261,14 @@ class Upstream:
     resource: str = option(
         _URL, "", "transparent: what it calls itself, where that is not url", example="https://weather.example/mcp"
     )
+    on_client_gone: str = option(
+        Choice(("cancel", "drain")),
+        "cancel",
+        "drain: an answer whose caller left is read on for its usage",
+        shown="cancel",
+    )
+    drain_bytes: int = option(_SIZE, 1024**2, "drain: at most so much of it", shown="1MiB")
+    drain_for: float = option(_DURATION, 30.0, "drain: at most so long", shown="30s")
     card: Card | None = option(CARD, None, "a2a: its agent card is fetched, verified and kept")
     tools: Tools = option(Of(Tools), Tools(), "mcp: which of its tools are shown and reached")
 
@@ -269,8 +300,17 @@ class Route:
     audit: str = option(
         Choice(("strict", "standard")), "strict", "strict: the intent is on disk before forwarding", shown="strict"
     )
+    priority: str = option(
+        Choice(("critical", "normal", "sheddable")), "normal", "who goes first when there is too much", shown="normal"
+    )
     capture: str | None = option(
         CAPTURES, None, "none, shape or full on this route; default audit.capture", example="shape"
+    )
+    include_usage: str = option(
+        Choice(("as_asked", "inject")),
+        "as_asked",
+        "inject: openai: chat streams are asked for their usage",
+        shown="as_asked",
     )
     scopes: tuple[str, ...] = option(_SCOPES, (), "scopes that every caller's credential must have", shown="[]")
     descriptor: str = option(
@@ -284,37 +324,11 @@ class Route:
     )
 
 
-LIMIT_KEYS = ("subject.id", "subject.org", "agent", "route", "upstream", "resource.id", "peer")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    name: str = option(_NAME, why="what callers see in RateLimit-Policy", shown="per-agent")
-    key: tuple[str, ...] = option(
-        ListOf(Choice(LIMIT_KEYS), 1), why="counted apart for each", shown="[subject.id, route]"
-    )
-    rate: Rate | None = option(
-        Text("a rate like 100/minute", values.RATE, values.parse_rate), None, "over time", shown="100/minute"
-    )
-    burst: int | None = option(
-        Whole(1, 1_000_000_000), None, "how many at once from rest; default the rate's number", shown="20"
-    )
-    concurrent: int | None = option(Whole(1, 1_000_000), None, "instead of rate: at the same time", example="50")
-
-
-def _limit_wrong(found: Limit) -> str:
-    if (found.rate is None) == (found.concurrent is None):
-        return _one_of("rate", "concurrent")
-    return "burst belongs to rate" if found.burst is not None and found.rate is None else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole of it. `node` None: the name in `<data_dir>/log/origin`, at the first start the host's."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "budgets": "budgets are",
-        "prices": "prices are",
         "sso": "single sign-on is",
     }
 
@@ -360,5 +374,11 @@ class Settings:
         "where calls go",
     )
     routes: tuple[Route, ...] = option(ListOf(Of(Route)), (), "the ways in")
-    limits: tuple[Limit, ...] = option(ListOf(Of(Limit, _limit_wrong)), (), "how often and how many at once")
+    limits: tuple[Limit, ...] = option(LIMITS, (), "how often and how many at once")
+    budgets: tuple[Budget, ...] = option(BUDGETS, (), "how much, in dollars, tokens, calls, bytes", example="org-month")
+    prices: Path | None = option(
+        _PATH, None, "the price list, a file of its own, read again when it changes", example="config/prices.yaml"
+    )
     audit: Audit = option(AUDIT, Audit(), "the log")
+    usage: Usage = option(USAGE, Usage(), "who is told what was used")
+    alerts: Alerts | None = option(ALERTS, None, "who is told what went wrong, at once and daily")

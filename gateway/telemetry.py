@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, TypeAlias
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -89,6 +89,9 @@ def _hidden(found: re.Match[str]) -> str:
     return f"{scheme} [secret]" if scheme else "[secret]"
 
 
+Reading: TypeAlias = "tuple[tuple[str, ...], float]"
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """A value that is read at the scrape: `read` gives (label values, value) pairs and must not block. `name` is the
@@ -101,11 +104,22 @@ class Gauge:
     counts: bool = False  # it never goes down: a counter, whose name gets `_total`
 
 
+class Elsewhere(Protocol):
+    """What other processes of this gateway count."""
+
+    def counts(self, own: Counts) -> Counts:
+        """All of it, ours with theirs."""
+        ...
+
+    def gauge(self, name: str, own: list[Reading]) -> list[Reading]: ...
+
+
 class Metrics:
     """The exposition of what is counted; `counts` is the Observer. `gauges` belong to others: log, clients, snapshot,
-    stores."""
+    stores. `elsewhere` is asked at each scrape, where there are other processes."""
 
     def __init__(self, clock: Clock, gauges: Sequence[Gauge] = ()) -> None:
+        self.elsewhere: Elsewhere | None = None
         self.counts = Counts(clock)
         self._gauges = tuple(gauges)
         self._registry = CollectorRegistry()
@@ -117,7 +131,16 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
+    def readings(self) -> dict[str, list[Reading]]:
+        """Every gauge of this process."""
+        return {gauge.name: list(gauge.read()) for gauge in self._gauges}
+
+    def totals(self) -> list[str]:
+        """The names of those that never go down."""
+        return [gauge.name for gauge in self._gauges if gauge.counts]
+
     def _families(self) -> Iterator[Metric]:
+        counts = self.counts if self.elsewhere is None else self.elsewhere.counts(self.counts)
         requests = CounterMetricFamily(
             "tollgate_requests",
             "Exchanges that ended. outcome: refused before anything was forwarded, or the record's result",
@@ -132,35 +155,45 @@ class Metrics:
             "Until the answer's first byte, less the upstream's time to its head",
             labels=labels,
         )
-        for (route, protocol), series in list(self.counts.series.items()):
+        for (route, protocol), series in list(counts.series.items()):
             for (outcome, reason), count in list(series.outcomes.items()):
                 requests.add_metric((route, protocol, outcome, str(reason)), count)
             duration.add_metric((route, protocol), series.duration.buckets(), series.duration.total)
             overhead.add_metric((route, protocol), series.overhead.buckets(), series.overhead.total)
         decisions = HistogramMetricFamily("tollgate_decision_duration_seconds", "One decision", labels=("engine",))
-        for engine, histogram in list(self.counts.decisions.items()):
+        for engine, histogram in list(counts.decisions.items()):
             decisions.add_metric((engine,), histogram.buckets(), histogram.total)
         append = HistogramMetricFamily("tollgate_log_append_seconds", "A group commit of the log: write and fsync")
-        append.add_metric((), self.counts.append.buckets(), self.counts.append.total)
+        append.add_metric((), counts.append.buckets(), counts.append.total)
         fail_open = CounterMetricFamily(
             "tollgate_fail_open",
             "Calls, list items and upstreams' requests that passed because the policy engine failed",
             labels=("route",),
         )
-        for name, count in list(self.counts.fail_open.items()):
+        for name, count in list(counts.fail_open.items()):
             fail_open.add_metric((name,), count)
         would_deny = CounterMetricFamily(
             "tollgate_would_deny",
             "Calls, list items and upstreams' requests that policy denied and report mode let through",
             labels=("route",),
         )
-        for name, count in list(self.counts.would_deny.items()):
+        for name, count in list(counts.would_deny.items()):
             would_deny.add_metric((name,), count)
         yield from (requests, duration, overhead, decisions, append, fail_open, would_deny)
+        for found, name, label, text in (
+            (counts.unpriced, "tollgate_budget_unpriced", "route", "Exchanges a budget in usd let pass unpriced."),
+            (counts.overdrawn, "tollgate_budget_overdrawn", "budget", "Settlements above what was reserved."),
+            (counts.shadowed, "tollgate_limit_shadow_exceeded", "limit", "Calls that a limit in shadow would refuse."),
+        ):
+            of = CounterMetricFamily(name, text, labels=[label])
+            for value, count in list(found.items()):
+                of.add_metric((value,), count)
+            yield of
         for gauge in self._gauges:
             kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
             family = kind(gauge.name, gauge.help, labels=gauge.labels)
-            for values, number in gauge.read():
+            read = list(gauge.read())
+            for values, number in read if self.elsewhere is None else self.elsewhere.gauge(gauge.name, read):
                 family.add_metric(values, number)
             yield family
 

@@ -52,12 +52,14 @@ debian() {
 }
 
 if command -v dpkg-query >/dev/null 2>&1; then
-    debian golang-go golang-golang-x-mod-dev
+    debian golang-go golang-golang-x-mod-dev redis-server
     command -v npm >/dev/null 2>&1 || debian nodejs npm
 fi
 command -v go >/dev/null 2>&1 || fail "go is not here; the log is checked with Go's own reader (Debian: golang-go)"
 [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb ] ||
     fail "golang.org/x/mod is not in /usr/share/gocode (Debian: golang-golang-x-mod-dev)"
+command -v redis-server >/dev/null 2>&1 ||
+    fail "redis-server is not here; counters are tested against it (Debian: redis-server)"
 command -v npm >/dev/null 2>&1 || fail "npm is not here; the TypeScript clients and the conformance suite need it"
 
 # The npm environment: .cache/node, reached from tests/clients/node through a link, so that imports are found.

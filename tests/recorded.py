@@ -26,6 +26,7 @@ from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.tiles import LogFiles, TileLog
 from gateway.log.tlog import ENTRY_BYTES, Edge
 from gateway.stages.capture import CaptureInput
+from tests.unlimited import unlimited
 
 NODE = "gw.example/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -64,7 +65,7 @@ def asked(rng: random.Random, number: int, level: str, ids: Ids, now: float, **a
     body = orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": given})
     headers = ((b"user-agent", b"probe/1"), (b"content-type", b"application/json"))
     head = Head("POST", "/weather", "/weather", "", "gw.test", "http", headers, f"10.0.0.{number % 50}")
-    snapshot: Any = SimpleNamespace(policy_headers=(b"user-agent", b"content-type"))
+    snapshot: Any = SimpleNamespace(policy_headers=(b"user-agent", b"content-type"), ledger=unlimited())
     call = Call(
         "mcp.tools/call", "tool", f"weather/{tool}", arguments=given, has_arguments=True, context={"session": "s-1"}
     )

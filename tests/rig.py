@@ -2,7 +2,7 @@
 
 `gateway(...)` serves in a thread of this process on free ports; `upstreams()` starts the demo's upstreams in a process
 of their own. After each flow the rig checks the books: one intent and one outcome per forwarded exchange, a log that
-verifies from leaf 0, no permit left open, no stream left watched.
+verifies from leaf 0, no place, permit or reservation left open, no stream left watched.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from joserfc.jwk import OKPKey
 
 from gateway import config
 from gateway.app import App
+from gateway.ledger.counters import MemoryCounters
 from gateway.log.note import Note
 from gateway.log.verify import verify
 
@@ -179,6 +180,8 @@ def gateway(folder: Path, **settings: Any) -> Iterator[Running]:
         yield running
         until(lambda: app.status()["exchanges"] == 0, what="the end of all exchanges")
         assert len(app.streams) == 0, "a stream is still watched"
+        if isinstance(app.counters, MemoryCounters):
+            until(lambda: app.counters.held() == (0, 0), what="the end of all places and reservations")
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             call(app.stop(5))

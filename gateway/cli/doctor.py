@@ -18,6 +18,7 @@ from gateway.assembly_keys import open_vault
 from gateway.cli import doctor_checks as checks
 from gateway.cli.doctor_candidates import candidates
 from gateway.cli.doctor_checks import FAIL, Finding
+from gateway.cli.doctor_counters import counters
 from gateway.cli.output import FAILED, OK, data, json_option, table
 
 _MARKS: Final = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
@@ -54,6 +55,7 @@ def look(settings: config.Settings) -> list[Finding]:
         lambda: checks.key_files(settings),
         lambda: checks.policy(settings),
         lambda: candidates(settings),
+        lambda: counters(settings),
         lambda: checks.listeners(settings, running),
         lambda: checks.reachable(settings),
         lambda: checks.clock(settings.data_dir),

@@ -194,7 +194,11 @@ def listeners(settings: config.Settings, in_use: bool) -> list[Finding]:
 
 def reachable(settings: config.Settings) -> list[Finding]:
     """A TCP connection to every upstream and every issuer's keys, side by side."""
-    wanted = [(f"upstream {name}", upstream.url) for name, upstream in settings.upstreams.items()]
+    wanted = [
+        (f"upstream {name}", url)
+        for name, upstream in settings.upstreams.items()
+        for url in upstream.urls or (upstream.url,)
+    ]
     wanted += [(f"issuer {item.name}", item.jwks.url) for item in settings.trust.issuers if item.jwks.url is not None]
     with ThreadPoolExecutor(16, "doctor") as pool:
         return list(pool.map(_connect, wanted))

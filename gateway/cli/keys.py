@@ -72,6 +72,7 @@ def command() -> None:
 @click.option("--id", "ident", help="API keys: the id, 1 to 63 of a-z, 0-9 and -.")
 @click.option("--subject", help="API keys: a name for people; policy sees key:<id>.")
 @click.option("--org", help="API keys: the organisation.")
+@click.option("--team", help="API keys: the team within it.")
 @click.option("--role", "roles", multiple=True, help="API keys: a role; repeatable.")
 @click.option("--route", "routes", multiple=True, help="API keys: only on this route; repeatable.")
 @click.option("--expires", help="API keys: RFC 3339, as in 2027-01-01T00:00:00Z.")
@@ -84,6 +85,7 @@ def new_command(
     ident: str | None,
     subject: str | None,
     org: str | None,
+    team: str | None,
     roles: tuple[str, ...],
     routes: tuple[str, ...],
     expires: str | None,
@@ -92,10 +94,11 @@ def new_command(
     """Make a signing key for PURPOSE, or an API key. The first key of a purpose signs; a later one is the next: it is
     published, so that verifiers know it, and signs once `keys rotate` puts it in force."""
     if purpose == "api":
-        entry = {"subject": subject, "org": org, "roles": list(roles), "routes": list(routes), "expires": expires}
+        entry = {"subject": subject, "org": org, "team": team, "roles": list(roles), "routes": list(routes)}
+        entry["expires"] = expires
         return _new_api_key(ident, {name: value for name, value in entry.items() if value}, as_json)
-    if any([ident, subject, org, roles, routes, expires]):
-        raise Stop("--id, --subject, --org, --role, --route and --expires are for `keys new api`", USAGE)
+    if any([ident, subject, org, team, roles, routes, expires]):
+        raise Stop("--id, --subject, --org, --team, --role, --route and --expires are for `keys new api`", USAGE)
     ring, settings = _ring(data_dir, passphrase_file, config_file)
     made = ring.new(purpose, by=_operator())
     if ring.state(made) is State.NEXT:

@@ -58,15 +58,29 @@ def post(
     return _asked(admin, token_file, "POST", path, headers, json.dumps(document).encode(), seconds=seconds)
 
 
-def send(admin: str, token_file: Path, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any]:
+def send(
+    admin: str, token_file: Path, method: str, path: str, body: bytes | None, kind: str, *, etag: str = ""
+) -> dict[str, Any]:
     """What the admin plane says to bytes of the media type `kind`. Raises Stop."""
-    return _asked(admin, token_file, method, path, {"content-type": kind} if kind else {}, body)
+    headers = {**({"content-type": kind} if kind else {}), **({"if-match": etag} if etag else {})}
+    return _asked(admin, token_file, method, path, headers, body)
 
 
 def upload(admin: str, token_file: Path, path: str, body: bytes, *, etag: str = "") -> dict[str, Any]:
     """What the admin plane says to a file. Raises Stop."""
     headers = {"content-type": "application/gzip", **({"if-match": etag} if etag else {})}
     return _asked(admin, token_file, "POST", path, headers, body, seconds=UPLOAD_SECONDS)
+
+
+def fetched(admin: str, token_file: Path, path: str) -> bytes | None:
+    """A file of the admin plane's, as it is; None where there is none. Raises Stop."""
+    status, found = _answered(admin, token_file, "GET", path, {}, None, SECONDS)
+    if status == 404:
+        return None
+    if status != 200 or len(found) > ANSWER_BYTES:
+        _document(admin, status, found)
+        raise Stop(f"{admin} answered {status} to {path}")
+    return found
 
 
 def _asked(
@@ -79,6 +93,18 @@ def _asked(
     *,
     seconds: float = SECONDS,
 ) -> dict[str, Any]:
+    return _document(admin, *_answered(admin, token_file, method, path, headers, body, seconds))
+
+
+def _answered(
+    admin: str,
+    token_file: Path,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    seconds: float,
+) -> tuple[int, bytes]:
     parts = urlsplit(admin)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Stop(f"{admin} is no http or https URL", 2)
@@ -103,7 +129,7 @@ def _asked(
         raise Stop(f"{what}; start it, name it with --admin, or read its files with --data-dir") from None
     finally:
         connection.close()
-    return _document(admin, answer.status, found)
+    return answer.status, found
 
 
 def _document(admin: str, status: int, body: bytes) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import click
 
@@ -23,7 +23,7 @@ from gateway import __version__, config
 from gateway.app import App
 from gateway.assembly_keys import open_vault
 from gateway.cli.main import explained
-from gateway.cli.output import OK, USAGE, Stop, data, json_option
+from gateway.cli.output import OK, data, json_option
 from gateway.core.canonical import Json
 from gateway.telemetry import log_to
 
@@ -52,19 +52,23 @@ Examples:
     type=click.Path(path_type=Path),
     help="The configuration (or TOLLGATE_CONFIG).",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1, max=64),
+    help="Processes that serve callers; more than one: beside the one that owns log and counters.",
+)
 @json_option
 def command(file: Path, workers: int, as_json: bool) -> int:
     """Serve the gateway that a configuration describes."""
-    if workers > 1:
-        raise Stop("more than one worker needs the shared ledger, which is not in this version: use --workers 1", USAGE)
     settings = config.load(file, os.environ, vault=open_vault)
-    serving = Serving(file, settings, as_json)
+    serving = Serving(file, settings, as_json, workers)
     log_to(sys.stderr, settings.telemetry.level, serving.secrets)
-    return _run(serving)
+    return run_loop(serving.run())
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is there now stays: the collector of cycles looks at it no more, and at new objects less often. Nothing that
     a request makes is a cycle, and a look at everything would hold each of them up for tens of milliseconds."""
     gc.collect()
@@ -72,18 +76,31 @@ def _settle_memory() -> None:
     gc.set_threshold(*COLLECT)
 
 
-def _run(serving: Serving) -> int:
+def run_loop(job: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop  # not on every platform; asyncio's own loop is a twentieth slower
     except ImportError:
-        return asyncio.run(serving.run())
-    return uvloop.run(serving.run())
+        return asyncio.run(job)
+    return uvloop.run(job)
+
+
+def secrets_of(settings: config.Settings) -> Iterator[str]:
+    """Values that must not get into a log line."""
+    for upstream in settings.upstreams.values():
+        if upstream.credentials is not None:
+            yield from (secret.reveal() for secret in upstream.credentials.secrets() if secret.known)
+    passphrase = settings.keys.passphrase
+    if passphrase is not None and passphrase.known:
+        yield passphrase.reveal()
+    if settings.admin.token.known:
+        yield settings.admin.token.reveal()
 
 
 class Serving:
     """One gateway's life in the foreground."""
 
-    def __init__(self, file: Path, settings: config.Settings, as_json: bool) -> None:
+    def __init__(self, file: Path, settings: config.Settings, as_json: bool, workers: int = 1) -> None:
+        self._workers = workers
         self._file = file
         self._settings = settings
         self._as_json = as_json
@@ -92,18 +109,10 @@ class Serving:
         self._read: Looks = ()  # what the files looked like when they were last read
 
     def secrets(self) -> Iterator[str]:
-        """Values that must not get into a log line."""
-        for upstream in self._settings.upstreams.values():
-            if upstream.credentials is not None:
-                yield from (secret.reveal() for secret in upstream.credentials.secrets() if secret.known)
-        passphrase = self._settings.keys.passphrase
-        if passphrase is not None and passphrase.known:
-            yield passphrase.reveal()
-        if self._settings.admin.token.known:
-            yield self._settings.admin.token.reveal()
+        return secrets_of(self._settings)
 
     async def run(self) -> int:
-        app = App(self._settings)
+        app = App(self._settings, workers=self._workers)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled, number)
@@ -114,7 +123,7 @@ class Serving:
         finally:
             if not serves:
                 await app.stop(0.0)
-        _settle_memory()
+        settle_memory()
         self._announce(app)
         watch = asyncio.create_task(self._watch(app), name="configuration")
         await self._until_told(app)

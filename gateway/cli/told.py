@@ -22,7 +22,7 @@ def exchange(document: Mapping[str, Any]) -> str:
         lines += ["", *why(document["why"])]
     lines += ["", "Records"]
     lines += [f"  {step['seq']}  {step['time']}  {step['kind']}: {step['text']}" for step in document["steps"]]
-    for name in ("limits", "usage", "request"):
+    for name in ("limits", "budgets", "usage", "request"):
         if document.get(name):
             lines.append(f"  {name}: {_flat(document[name])}")
     return "\n".join(lines)

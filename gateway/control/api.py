@@ -1,7 +1,7 @@
-"""`/api/v1/`: status, who asks, routes, upstreams, records, decisions, the checkpoint, and the description of it all.
+"""`/api/v1/`: status, who asks, routes, records, decisions, the checkpoint, and the description of it all.
 
 Read-only, but for agents and tools (agents.py) and keys (keys.py). A parameter that is not known is an error, not
-ignored: a filter with a slip of the pen must not look like an answer. Upstreams are shown without their credentials.
+ignored: a filter with a slip of the pen must not look like an answer.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from starlette.routing import Route as Way
 
 from gateway.control.agents import Agents
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Door
 from gateway.control.keys import Keys
 from gateway.control.openapi import FILTERS, description
+from gateway.control.prices import Prices
 from gateway.control.problem import answer, problem
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
+from gateway.control.usage import Usage
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST, RecordQuery, Records
 from gateway.core.snapshot import Route, Snapshot, Upstream
@@ -51,6 +55,9 @@ class Api:
         asking: Asking,
         bundles: Bundles,
         fleet: Fleet,
+        budgets: Budgets,
+        usage: Usage,
+        upstreams: Upstreams,
         version: str,
     ) -> None:
         self._snapshot = snapshot
@@ -65,6 +72,9 @@ class Api:
         self._asking = asking
         self._bundles = bundles
         self._fleet = fleet
+        self._budgets = budgets
+        self._usage = usage
+        self._upstreams = upstreams
         self._version = version
         self._description = description(version, door.public_url)
 
@@ -74,7 +84,6 @@ class Api:
             Way("/api/v1/status", self.status),
             Way("/api/v1/me", self.me),
             Way("/api/v1/routes", self.routes),
-            Way("/api/v1/upstreams", self.upstreams),
             Way("/api/v1/records", self.find),
             Way("/api/v1/decisions/{exchange_id}", self.decision),
             Way("/api/v1/checkpoint", self.checkpoint),
@@ -86,6 +95,10 @@ class Api:
             *self._asking.ways(),
             *self._bundles.ways(),
             *self._fleet.ways(),
+            *self._budgets.ways(),
+            *self._usage.ways(),
+            *Prices(self._snapshot).ways(),
+            *self._upstreams.ways(),
         ]
 
     def status_document(self) -> dict[str, Json]:
@@ -115,9 +128,6 @@ class Api:
 
     async def routes(self, request: Request) -> Response:
         return answer(request, {"routes": list(self.route_documents())})
-
-    async def upstreams(self, request: Request) -> Response:
-        return answer(request, {"upstreams": [_upstream(item) for item in self._snapshot().upstreams.values()]})
 
     async def find(self, request: Request) -> Response:
         try:
@@ -198,19 +208,4 @@ def _route(route: Route, upstream: Upstream) -> dict[str, Json]:
         "name": route.name, "path": route.path, "host": route.host, "upstream": route.upstream,
         "protocol": upstream.protocol, "auth": route.auth, "body": route.body, "cookies": route.cookies,
         "deny_as": route.deny_as, "audit": route.audit,
-    }  # fmt: skip
-
-
-def _upstream(upstream: Upstream) -> dict[str, Json]:
-    timeouts = upstream.timeouts
-    return {
-        "name": upstream.name,
-        "url": f"{upstream.origin}{upstream.path}",
-        "protocol": upstream.protocol,
-        "http": upstream.http,
-        "timeouts": {
-            "connect": timeouts.connect, "response": timeouts.response, "idle": timeouts.idle,
-            "stream_idle": timeouts.stream_idle,
-        },
-        "credentials": bool(upstream.credentials),
     }  # fmt: skip

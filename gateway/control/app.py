@@ -24,6 +24,7 @@ from gateway.control.acts import received
 from gateway.control.agents import Agents
 from gateway.control.api import Api
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles
 from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door, Guard
@@ -33,6 +34,8 @@ from gateway.control.page import POLICY, login_page, status_page
 from gateway.control.problem import problem
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
+from gateway.control.usage import Usage
 from gateway.core.canonical import Json
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, RecordLog
@@ -68,6 +71,9 @@ class Admin:
     asking: Asking
     bundles: Bundles
     fleet: Fleet
+    budgets: Budgets
+    usage: Usage
+    upstreams: Upstreams
     ids: Ids
     clock: Clock
     version: str
@@ -89,6 +95,9 @@ def make_admin(plane: Admin) -> App:
         plane.asking,
         plane.bundles,
         plane.fleet,
+        plane.budgets,
+        plane.usage,
+        plane.upstreams,
         plane.version,
     )
     pages = Pages(plane, api)

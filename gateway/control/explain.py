@@ -7,10 +7,15 @@ nothing else: a member that is not there is left out, never guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from gateway.control.passed import stages
 from gateway.control.recent import Times
 from gateway.core.canonical import Json
+
+_ALWAYS: Final = (
+    "exchange", "parent", "route", "subject", "action", "resource", "request", "trace_id", "limits", "budgets",
+)  # fmt: skip
 
 
 def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -> dict[str, Json]:
@@ -19,7 +24,7 @@ def explain(records: Sequence[Mapping[str, Json]], times: Times | None = None) -
     ordered = sorted(records, key=_seq)
     joined: dict[str, Json] = {}
     for record in ordered:
-        for name in ("exchange", "parent", "route", "subject", "action", "resource", "request", "trace_id", "limits"):
+        for name in _ALWAYS:
             if name in record:
                 joined[name] = record[name]
         for name in ("decision", "descriptor"):  # said once, or in full only before anything left
@@ -93,7 +98,8 @@ def _ended(joined: Mapping[str, Json]) -> str:
     answered = f" The caller was answered {status}." if status not in ("", "0") else ""
     if "refusal" in joined:
         reason, text = _member(joined, "refusal", "reason"), _member(joined, "refusal", "text")
-        return f"It was refused ({reason}): {text}.{answered}".replace("..", ".")
+        how = "stopped in mid-answer" if reason == "budget_exhausted" and joined.get("result") else "refused"
+        return f"It was {how} ({reason}): {text}.{answered}".replace("..", ".")
     took = joined.get("us")
     lasted = f" after {took / 1000:.1f} ms" if isinstance(took, int) else ""
     return f"It ended with result {joined.get('result', 'unknown')}{lasted}.{answered}"

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from gateway.control import (
     openapi_agents,
     openapi_asking,
+    openapi_budgets,
     openapi_bundles,
     openapi_keys,
     openapi_replay,
     openapi_shadow,
+    openapi_upstreams,
 )
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
@@ -44,10 +46,12 @@ def description(version: str, server: str) -> dict[str, Json]:
                 **_schemas(),
                 **openapi_agents.schemas(),
                 **openapi_asking.schemas(),
+                **openapi_budgets.schemas(),
                 **openapi_bundles.schemas(),
                 **openapi_keys.schemas(),
                 **openapi_shadow.schemas(),
                 **openapi_replay.schemas(),
+                **openapi_upstreams.schemas(),
             },
             "responses": {
                 "Problem": {
@@ -60,10 +64,12 @@ def description(version: str, server: str) -> dict[str, Json]:
             **_paths(),
             **openapi_agents.paths(),
             **openapi_asking.paths(),
+            **openapi_budgets.paths(),
             **openapi_bundles.paths(),
             **openapi_keys.paths(),
             **openapi_shadow.paths(),
             **openapi_replay.paths(),
+            **openapi_upstreams.paths(),
         },
     }
 
@@ -73,7 +79,6 @@ def _paths() -> dict[str, Json]:
     for path, summary in (
         ("/api/v1/status", "What runs: node, revision, policy, log, index, and whether it is ready"),
         ("/api/v1/routes", "The routes of the active snapshot"),
-        ("/api/v1/upstreams", "The upstreams of the active snapshot, without their credentials"),
         ("/api/v1/checkpoint", "The log's newest signed checkpoint"),
         ("/api/v1/openapi.json", "This document"),
     ):

@@ -6,7 +6,7 @@ from gateway.core.canonical import Json
 
 _TEXT: Json = {"type": "string"}
 _DATE: dict[str, Json] = {"type": "string", "format": "date-time"}
-_PURPOSE: Json = {"enum": ["log", "cards", "manifests", "bundles", "tokens"]}
+_PURPOSE: Json = {"enum": ["log", "cards", "manifests", "bundles", "tokens", "webhooks"]}
 _KEY: Json = {"$ref": "#/components/schemas/Key"}
 _REFUSED: Json = {"$ref": "#/components/responses/Problem"}
 

@@ -90,9 +90,12 @@ def _decide(joined: Joined, records: Sequence[Joined], times: Times | None) -> d
 
 
 def _ledger(joined: Joined, records: Sequence[Joined], times: Times | None) -> dict[str, Json]:
-    limits = joined.get("limits")
-    names = [str(item.get("name")) for item in limits if isinstance(item, dict)] if isinstance(limits, list) else []
-    return {"text": f"limits {', '.join(names)}"} if names else {}
+    said = [f"{kind} {', '.join(names)}" for kind in ("limits", "budgets") if (names := _names(joined.get(kind)))]
+    return {"text": "; ".join(said)} if said else {}
+
+
+def _names(items: Json | None) -> list[str]:
+    return [str(item.get("name")) for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _record(joined: Joined, records: Sequence[Joined], times: Times | None) -> dict[str, Json]:

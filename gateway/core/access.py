@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from gateway.core.accounts import Fee
 from gateway.core.canonical import Json
 from gateway.core.exchange import Call, Decision, Exchange
 from gateway.core.obligations import read, unfit
@@ -59,7 +60,8 @@ async def ask(exchange: Exchange, calls: Sequence[Call]) -> list[Decision]:
         return []
     answers = exchange.snapshot.engine.decide_many([access_request(exchange, call) for call in calls])
     decisions = await answers if isinstance(answers, Awaitable) else answers
-    return [_obeyed(exchange, _certain(call, decision)) for call, decision in zip(calls, decisions, strict=True)]
+    pairs = zip(calls, decisions, strict=True)
+    return [_obeyed(exchange, _certain(exchange, call, decision)) for call, decision in pairs]
 
 
 def _obeyed(exchange: Exchange, decision: Decision) -> Decision:
@@ -72,7 +74,7 @@ def _obeyed(exchange: Exchange, decision: Decision) -> Decision:
     return decision
 
 
-def _certain(call: Call, decision: Decision) -> Decision:
+def _certain(exchange: Exchange, call: Call, decision: Decision) -> Decision:
     """An item of a list is shown where the call of it would pass: what the policy asks for then is done then. For what
     the upstream asks of the caller nobody would do it."""
     if decision.allow is not True or decision.fault:
@@ -81,9 +83,15 @@ def _certain(call: Call, decision: Decision) -> Decision:
         return decision
     if call.context.get("listing") is True:
         with contextlib.suppress(Malformed):
-            if not unfit(call, read(decision.obligations)):
+            duties = read(decision.obligations)
+            if not unfit(call, duties) and _covered(exchange, duties.fees):
                 return replace(decision, obligations=())
     return replace(decision, allow=False)
+
+
+def _covered(exchange: Exchange, fees: Sequence[Fee]) -> bool:
+    """Whether there is a budget for whatever policy charges: without one the call would be refused."""
+    return all(any(fee.unit == budget.unit for budget in exchange.snapshot.ledger.budgets) for fee in fees)
 
 
 def _document(exchange: Exchange, call: Call) -> dict[str, Json]:
@@ -97,7 +105,7 @@ def _document(exchange: Exchange, call: Call) -> dict[str, Json]:
 
 def context_of(exchange: Exchange, call: Call) -> dict[str, Json]:
     context: dict[str, Json] = {}
-    for name in ("time", "listing", "request", "arguments", "trace_id"):
+    for name in ("time", "listing", "request", "arguments", "budget", "trace_id"):
         add_context(context, name, exchange, call)
     context.update(call.context)
     return context
@@ -114,6 +122,9 @@ def add_context(context: dict[str, Json], name: str, exchange: Exchange, call: C
         context[name] = request_of(exchange)
     elif name == "time":
         context[name] = _rfc3339(int(exchange.time))
+    elif name == "budget":
+        if found := exchange.snapshot.ledger.remaining(exchange, call):
+            context[name] = found
     elif name == "trace_id" and exchange.trace_id:
         context[name] = exchange.trace_id
 
@@ -147,6 +158,8 @@ def subject_of(exchange: Exchange) -> dict[str, Json]:
     properties: dict[str, Json] = {"roles": list(principal.roles), "delegated_by": list(principal.delegated_by)}
     if principal.org is not None:
         properties["org"] = principal.org
+    if principal.team is not None:
+        properties["team"] = principal.team
     if principal.issuer:
         properties["issuer"] = principal.issuer
     if principal.agent is not None:

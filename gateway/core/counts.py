@@ -7,7 +7,8 @@ The rule: a few additions each time and nothing that grows with traffic; whoever
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gateway.core.exchange import Exchange
 from gateway.core.ports import Clock, Observer
@@ -37,6 +38,15 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
+    def said(self) -> list[float]:
+        return [self.total, *self.counts]
+
+    def add(self, said: list[float]) -> None:
+        """What another process observed."""
+        self.total += said[0]
+        for place, count in enumerate(said[1:]):
+            self.counts[place] += int(count)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts as Prometheus wants them."""
         found: list[tuple[str, float]] = []
@@ -60,7 +70,9 @@ class Series:
 
 class Counts:
     """An Observer. `series` by (route, protocol), `decisions` by engine; by route `fail_open`, what passed because the
-    policy engine failed, and `would_deny`, what policy denied and report mode let through."""
+    policy engine failed, `would_deny`, what policy denied and report mode let through, and `unpriced`, what a budget in
+    usd let through without a price; by budget `overdrawn`, what came to more than was reserved; by limit in shadow
+    `shadowed`, what it would have refused."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -69,6 +81,9 @@ class Counts:
         self.append = Histogram(APPEND_BOUNDS)
         self.fail_open: dict[str, int] = {}
         self.would_deny: dict[str, int] = {}
+        self.unpriced: dict[str, int] = {}
+        self.overdrawn: dict[str, int] = {}
+        self.shadowed: dict[str, int] = {}
 
     def finished(self, exchange: Exchange) -> None:
         key = (exchange.route.name, exchange.protocol.name)
@@ -86,6 +101,8 @@ class Counts:
             first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
             waited = exchange.upstream_ms
             series.overhead.observe(first if waited is None else max(0.0, first - waited / 1000))
+        if exchange.charges or exchange.limits:
+            self._ledger(exchange)
         if decision is not None:
             engine = self.decisions.get(decision.engine)
             if engine is None:
@@ -98,6 +115,51 @@ class Counts:
             opened = exchange.failed_open + int(decision.fault and decision.allow)
             if opened:
                 self.fail_open[route] = self.fail_open.get(route, 0) + opened
+
+    def _ledger(self, exchange: Exchange) -> None:
+        if exchange.usage.unpriced:
+            route = exchange.route.name
+            self.unpriced[route] = self.unpriced.get(route, 0) + 1
+        for charge in exchange.charges:
+            if charge.settled is not None and charge.settled > charge.reserved:
+                name = charge.budget.name
+                self.overdrawn[name] = self.overdrawn.get(name, 0) + 1
+        for fact in exchange.limits:
+            if "shadow" in fact and "exceeded" in fact:
+                limit = str(fact["name"])
+                self.shadowed[limit] = self.shadowed.get(limit, 0) + 1
+
+    def _by_name(self) -> tuple[tuple[str, dict[str, int]], ...]:
+        return (
+            ("fail_open", self.fail_open), ("would_deny", self.would_deny), ("unpriced", self.unpriced),
+            ("overdrawn", self.overdrawn), ("shadowed", self.shadowed),
+        )  # fmt: skip
+
+    def said(self) -> dict[str, Any]:
+        """All of it as JSON, for `add`."""
+        series = [
+            [*key, one.duration.said(), one.overhead.said(), [[*name, count] for name, count in one.outcomes.items()]]
+            for key, one in self.series.items()
+        ]
+        decisions = {engine: one.said() for engine, one in self.decisions.items()}
+        return {
+            "series": series, "decisions": decisions, "append": self.append.said(), **dict(self._by_name()),
+        }  # fmt: skip
+
+    def add(self, said: Mapping[str, Any]) -> None:
+        """What another process counted."""
+        for route, protocol, duration, overhead, outcomes in said["series"]:
+            one = self.series.setdefault((route, protocol), Series())
+            one.duration.add(duration)
+            one.overhead.add(overhead)
+            for outcome, reason, count in outcomes:
+                one.outcomes[outcome, reason] = one.outcomes.get((outcome, reason), 0) + count
+        for engine, found in said["decisions"].items():
+            self.decisions.setdefault(engine, Histogram(DECISION_BOUNDS)).add(found)
+        for name, mine in self._by_name():
+            for route, count in said[name].items():
+                mine[route] = mine.get(route, 0) + count
+        self.append.add(said["append"])
 
     def appended(self, seconds: float) -> None:
         """How long a group commit of the log took. Any thread."""

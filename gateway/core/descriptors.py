@@ -148,6 +148,20 @@ class Listings(Port):
         ...
 
 
+class PinOwner(Port):
+    """The process that lists and learns for all workers. Raises StoreFailed where it cannot be asked."""
+
+    async def learn(self, upstream: str, listing: str, items: Sequence[Mapping[str, Json]], whole: bool) -> None:
+        """As `Listings.shown`; what came of it is in the registry when it returns."""
+        ...
+
+    async def listed(self, upstream: str) -> tuple[str, bool]:
+        """Waits for the first list; why the last one brought nothing, and whether one ever did."""
+        ...
+
+    def stale(self, upstream: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TakenCard:
     """An agent's card as it may be shown: `card` is what was verified of it, or all of it where nobody asks for that,

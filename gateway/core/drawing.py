@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.core.accounts import Charge, shown
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Decision, Exchange, Fragments, Head, Principal
 from gateway.core.records import decision_of, second, subject_of
@@ -25,7 +26,7 @@ _GAP: Final = orjson.Fragment(b"\0")  # no piece of JSON has a NUL in it
 
 class Drawn:
     """A record without `node` and `seq`, which the sequencer puts between `before` and `middle`, and `middle` and
-    `after`."""
+    `after`. `middle` may be empty."""
 
     __slots__ = ("after", "before", "exchange", "kind", "middle")
 
@@ -38,7 +39,8 @@ class Drawn:
 
     def record(self) -> dict[str, Json]:
         """The same as a dictionary."""
-        found: dict[str, Json] = orjson.loads(self.before + self.middle + self.after)
+        after = self.after if self.middle else self.after[1:]  # `before` ends with a comma, `after` begins with one
+        found: dict[str, Json] = orjson.loads(self.before + self.middle + after)
         return found
 
 
@@ -49,6 +51,7 @@ class Drawing:
         self._decisions: dict[tuple[str, bool, str, str, str, str, str], tuple[bytes, bytes, bytes]] = {}
         self._resources: dict[tuple[str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
+        self._keys: dict[str, bytes] = {}  # of accounts
         self._second = -1  # what many records share of their time, and what it looks like
         self._seconds = ""
         self._descriptors: dict[int, tuple[Json, str, bytes]] = {}
@@ -63,7 +66,13 @@ class Drawing:
             "intent",
             exchange.id,
             b'%s%s%s"id":"%s","kind":"intent",%s'
-            % (found.asked, self._described(exchange), found.exchange, ident.encode(), _limits(exchange)),
+            % (
+                self._charged(exchange, found.asked, False),
+                self._described(exchange),
+                found.exchange,
+                ident.encode(),
+                _limits(exchange),
+            ),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
             % (found.subject, self._time(now), found.trace, self._string(exchange.upstream.name)),
@@ -83,9 +92,11 @@ class Drawing:
         ):
             return None
         usage = exchange.usage
-        if usage.input_tokens is None and usage.output_tokens is None and usage.cached_tokens is None:
-            used = b'{"bytes_in":%d,"bytes_out":%d,"calls":%d%s}' % (
+        if usage.plain:
+            used = b'{"bytes_in":%d,"bytes_out":%d,"calls":%d%s%s%s}' % (
                 usage.bytes_in, usage.bytes_out, usage.calls, b',"estimated":true' if usage.estimated else b"",
+                b',"unpriced":true' if usage.unpriced else b"",
+                b',"usd":"%s"' % shown(usage.usd, "usd").encode() if usage.usd is not None else b"",
             )  # fmt: skip
         else:
             used = orjson.dumps(usage.record(), option=_SORTED)
@@ -94,7 +105,8 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b'%s%s"id":"%s","kind":"outcome",' % (found.before, found.exchange, ident.encode()),
+            b'%s%s"id":"%s","kind":"outcome",'
+            % (self._charged(exchange, found.before, True), found.exchange, ident.encode()),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
             b'%s%s%s"upstream":{%s%s"name":%s},"us":%d,"usage":%s,"v":1}'
@@ -102,7 +114,8 @@ class Drawing:
                 found.subject,
                 self._time(now),
                 found.trace,
-                b'"address":%s,' % self._string(address) if address else b"",
+                (b'"address":%s,' % self._string(address) if address else b"")
+                + (b'"attempts":%d,' % exchange.attempts if exchange.attempts > 1 else b""),
                 b'"ms":%d,' % int(ms) if ms is not None else b"",
                 self._string(exchange.upstream.name),
                 max(0, int((now - exchange.time) * 1_000_000)),
@@ -166,6 +179,33 @@ class Drawing:
             before, _, behind = _opened({"action": action, "decision": said}).partition(b'"input":\0,')
             found = self._decisions[key] = (before + behind, before, behind)
         return found
+
+    def _charged(self, exchange: Exchange, asked: bytes, closed: bool) -> bytes:
+        """`budgets` go between `action` and `decision`. The two cannot be mistaken: a quote in a name is escaped."""
+        if not exchange.charges:
+            return asked
+        action, _, rest = asked.partition(b',"decision":')
+        said = b",".join([self._charge(charge, closed) for charge in exchange.charges])
+        return b'%s,"budgets":[%s],"decision":%s' % (action, said, rest)
+
+    def _charge(self, charge: Charge, closed: bool) -> bytes:
+        """As `records.reserved_of` and `settled_of`."""
+        account, unit = charge.account, charge.budget.unit
+        key = self._keys.get(account.key)
+        if key is None:
+            key = _keep(self._keys, account.key, orjson.dumps(orjson.loads(account.key)))
+        settled = b""
+        if closed:
+            settled = b',"settled":"%s"' % shown(charge.settled or 0, unit).encode()
+        return b'{"key":%s%s,"name":"%s"%s,"reserved":"%s"%s,"unit":"%s"}' % (
+            key,
+            b',"marks":%s' % orjson.dumps(charge.marks) if closed and charge.marks else b"",
+            account.budget.encode(),
+            b',"period":"%s"' % account.period.encode() if account.period else b"",
+            shown(charge.reserved, unit).encode(),
+            settled,
+            unit.encode(),
+        )
 
     def _described(self, exchange: Exchange) -> bytes:
         """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from gateway.core.accounts import MOST, shown
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
 
 if TYPE_CHECKING:
+    from gateway.core.accounts import Charge, Fee, PlaceAsk, Worst
+    from gateway.core.breaking import Trial
     from gateway.core.obligations import ExtraRate
     from gateway.core.ports import Protocol, Releasable, UpstreamAnswer, UsageReader
     from gateway.core.redaction import Tree
@@ -83,6 +86,7 @@ class Principal:
     audiences: frozenset[str] | None = None
     proof: str = ""
     certificate: str = ""
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,29 +220,70 @@ class Decision:
 
 
 class Usage:
-    """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate."""
+    """What was used. Token counts are None until the upstream said them; `estimated` marks our own estimate. Input is
+    all of it, cached parts too; output likewise. `cache_write_1h_tokens` are among those written to a cache; pictures
+    and sound are counted apart as input and as output. `tier` is the service tier that the vendor billed, `reported`
+    what the answer itself says that it cost, in micro-dollars as `usd` is, which is None where nothing has to be
+    paid or no price says what; `unpriced`: a budget in usd let it pass without a price."""
 
-    __slots__ = ("bytes_in", "bytes_out", "cached_tokens", "calls", "estimated", "input_tokens", "output_tokens")
+    __slots__ = (
+        "audio_output_tokens", "audio_tokens", "bytes_in", "bytes_out", "cache_write_1h_tokens", "cache_write_tokens",
+        "cached_tokens", "calls", "estimated", "image_output_tokens", "image_tokens", "input_tokens", "output_tokens",
+        "reasoning_tokens", "reported", "tier", "unpriced", "usd",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.cached_tokens: int | None = None
+        self.cache_write_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.image_tokens: int | None = None
+        self.audio_tokens: int | None = None
+        self.cache_write_1h_tokens: int | None = None
+        self.image_output_tokens: int | None = None
+        self.audio_output_tokens: int | None = None
+        self.tier = ""
         self.calls = 1
         self.bytes_in = 0
         self.bytes_out = 0
+        self.usd: int | None = None
+        self.reported: int | None = None
         self.estimated = False
+        self.unpriced = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether no tokens were counted and nothing was reported: all that is counted besides is part of tokens."""
+        return self.input_tokens is None and self.output_tokens is None and self.reported is None
 
     def record(self) -> dict[str, Json]:
         found: dict[str, Json] = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "calls": self.calls}
-        if self.input_tokens is not None:
-            found["input_tokens"] = self.input_tokens
-        if self.output_tokens is not None:
-            found["output_tokens"] = self.output_tokens
-        if self.cached_tokens is not None:
-            found["cached_tokens"] = self.cached_tokens
+        counts = (
+            ("input_tokens", self.input_tokens),
+            ("output_tokens", self.output_tokens),
+            ("cached_tokens", self.cached_tokens),
+            ("cache_write_tokens", self.cache_write_tokens),
+            ("reasoning_tokens", self.reasoning_tokens),
+            ("image_tokens", self.image_tokens),
+            ("audio_tokens", self.audio_tokens),
+            ("cache_write_1h_tokens", self.cache_write_1h_tokens),
+            ("image_output_tokens", self.image_output_tokens),
+            ("audio_output_tokens", self.audio_output_tokens),
+        )
+        for name, count in counts:
+            if count is not None:
+                found[name] = count
+        if self.tier:
+            found["tier"] = self.tier
+        if self.usd is not None:
+            found["usd"] = shown(self.usd, "usd")
+        if self.reported is not None:
+            found["reported"] = shown(self.reported, "usd")
         if self.estimated:
             found["estimated"] = True
+        if self.unpriced:
+            found["unpriced"] = True
         return found
 
 
@@ -265,6 +310,21 @@ class Exchange:
     `time` is epoch seconds when the head was complete, `started` monotonic seconds of the same moment, `client_id` the
     caller's own X-Request-Id: recorded, never used.
     """
+
+    # What most exchanges never have otherwise.
+    item_digest: str = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
+    capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
+    filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
+    fees: tuple[Fee, ...] = ()  # what policy charges besides what the call costs
+    worst: Worst | None = None  # what was reckoned with, where that was asked
+    room_tokens: int = MOST  # of its answer, until which the ledger need not be asked again
+    room_bytes: int = MOST  # likewise
+    last_step: bool = False  # no more could be had for it: what is reserved must do
+    sent: bool = False  # whether a byte of it may have reached the upstream
+    address: str = ""  # the authority it goes to, where the upstream has several
+    attempts: int = 1  # how often it was sent, or tried to
+    revoked: bool = False  # the caller's credential ended while the answer was still flowing
+    left: bool = False  # the caller has gone, and its answer is read on for what it says of its usage
 
     def __init__(
         self,
@@ -299,15 +359,16 @@ class Exchange:
         self.principal = principal
         self.descriptor: dict[str, Json] | None = None  # what the record says of the descriptors that counted
         self.vouched: dict[str, Json] | None = None  # the caller's own verified descriptor: policy's subject shows it
-        self.item_digest = ""  # of the tool, prompt, resource template or card that is called, as it was pinned
         self.decision: Decision | None = None
-        self.capture: dict[str, Json] | None = None  # of what was asked of policy, masked, where records are to hold it
         self.rates: tuple[ExtraRate, ...] = ()  # what policy wants counted besides the limits
-        self.hides: Tree | None = None  # what policy wants hidden of the answer
         self.granted: tuple[Header, ...] = ()  # what the upstream is to know us by, where that is not fixed
         self.fault, self.stopped, self.upstream_address = "", "", ""  # `stopped`: the stage that refused it
         self.permits: list[Releasable] = []
-        self.held: list[Releasable] = []  # those of the exchange within which this one came up: its places are theirs
+        self.hides: Tree | None = None  # what policy wants hidden of the answer
+        self.trial: Trial | None = None  # of the upstream's breaker, until how it ended is known
+        self.places: list[PlaceAsk] = []  # it runs in, until it is settled
+        self.held: list[PlaceAsk] = []  # those of the exchange within which this one came up: it runs in them
+        self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
         self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
@@ -317,12 +378,10 @@ class Exchange:
         self.socket: object | None = None  # an upstream WebSocket, where that is what was opened
         self.reader: UsageReader | None = None
         self.usage = Usage()
-        self.revoked = False  # the caller's credential ended while the answer was still flowing
         self.result = "ok"  # ok | error | client_gone | upstream_gone | timeout | unknown
         self.status, self.hidden = 0, 0  # what the caller was answered; in how many places policy hid something of it
         self.request_digest = ""  # of the bytes received; known at the end for streamed bodies
         self.forwarded_digest, self.response_digest = "", ""  # the former only where a rewrite made it differ
-        self.filtered: tuple[int, int] | None = None  # items (shown, hidden) of a filtered list
         self.failed_open, self.would_deny = 0, 0  # items and upstream's requests that passed a fault, or a reported no
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None

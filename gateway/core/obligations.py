@@ -6,7 +6,7 @@
 | set_arguments | arguments | merges them into the judged arguments before they are forwarded (RFC 7396: null removes) |
 | max_tokens | n | a model may generate at most n tokens: lowers what the caller wants, sets it where there is none |
 | limit | rate | one more rate, counted for the subject, the rule and what is called |
-| charge | unit, amount | a deny that names the unit: there are no budgets |
+| charge | unit, amount | so much of each budget of that unit besides what the call costs; a deny where none is |
 | require_approval | approvers, ttl | a deny that says so: there are no approvals |
 
 A type or a member that is not listed, and a value of another kind, raises Malformed: an obligation that is understood
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from gateway.core.accounts import UNITS, Fee, amount
 from gateway.core.canonical import Json, encode
 from gateway.core.exchange import Call, Handle, Obligation
 from gateway.core.reasons import Malformed
@@ -33,11 +34,10 @@ LIMIT: Final = "limit"
 CHARGE: Final = "charge"
 REQUIRE_APPROVAL: Final = "require_approval"
 
-FULFILLED: Final = frozenset({REDACT, SET_ARGUMENTS, MAX_TOKENS, LIMIT})
+FULFILLED: Final = frozenset({REDACT, SET_ARGUMENTS, MAX_TOKENS, LIMIT, CHARGE})
 MOST_OBLIGATIONS: Final = 16  # of one decision: a record has them all
 MOST_ARGUMENT_BYTES: Final = 64 * 1024
 MOST_TOKENS: Final = 10**9
-UNITS: Final = ("usd", "tokens", "calls", "bytes")
 
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -69,6 +69,7 @@ class Duties:
     arguments: Mapping[str, Json] | None = None
     max_tokens: int | None = None
     rates: tuple[ExtraRate, ...] = ()
+    fees: tuple[Fee, ...] = ()
 
     @property
     def rewrites(self) -> bool:
@@ -76,12 +77,13 @@ class Duties:
 
 
 def read(obligations: Iterable[Obligation]) -> Duties:
-    """Several of a type: all paths, all rates, the lowest number of tokens; two set_arguments have no order. Raises
-    Malformed, also for what is known and cannot be carried out."""
+    """Several of a type: all paths, all rates, all charges, the lowest number of tokens; two set_arguments have no
+    order. Raises Malformed, also for what is known and cannot be carried out."""
     paths: list[str] = []
     arguments: Mapping[str, Json] | None = None
     tokens: list[int] = []
     rates: list[ExtraRate] = []
+    fees: list[Fee] = []
     for count, item in enumerate(obligations):
         if count >= MOST_OBLIGATIONS:
             raise Malformed(f"there are more than {MOST_OBLIGATIONS} obligations")
@@ -96,17 +98,15 @@ def read(obligations: Iterable[Obligation]) -> Duties:
             tokens.append(_count(item.values.get("n")))
         elif item.type == LIMIT:
             rates.append(_rate(item.values.get("rate")))
+        elif item.type == CHARGE:
+            fees.append(_charge(item.values.get("unit"), item.values.get("amount")))
         else:
             raise Malformed(shortfall(item))
-    return Duties(tree_of(paths), arguments, min(tokens, default=None), tuple(dict.fromkeys(rates)))
+    return Duties(tree_of(paths), arguments, min(tokens, default=None), tuple(dict.fromkeys(rates)), tuple(fees))
 
 
 def shortfall(item: Obligation) -> str:
     """Why an obligation cannot be carried out. Raises Malformed where it is not even well formed."""
-    if item.type == CHARGE:
-        _check_members(item)
-        unit, amount = _charge(item.values.get("unit"), item.values.get("amount"))
-        return f"The policy charges {amount} {unit}, and there is no budget in {unit}"
     if item.type == REQUIRE_APPROVAL:
         _check_members(item)
         _approval(item.values)
@@ -178,16 +178,20 @@ def _rate(value: Json) -> ExtraRate:
     return ExtraRate(f"policy.{count}-{unit}", int(count), _SECONDS[unit])
 
 
-def _charge(unit: Json, amount: Json) -> tuple[str, str]:
+def _charge(unit: Json, value: Json) -> Fee:
+    """Of what is finer than the ledger counts a charge is rounded up."""
     if not isinstance(unit, str) or unit not in UNITS:
         raise Malformed(f"charge: unit is not one of {', '.join(UNITS)}")
     try:
-        found = Decimal(str(amount)) if isinstance(amount, (str, int, float)) else Decimal("NaN")
+        found = Decimal(str(value)) if isinstance(value, (str, int, float)) else Decimal("NaN")
     except InvalidOperation:
         found = Decimal("NaN")
-    if isinstance(amount, bool) or not found.is_finite() or found <= 0 or len(str(amount)) > 40:
+    if isinstance(value, bool) or not found.is_finite() or found <= 0 or len(str(value)) > 40:
         raise Malformed("charge: amount is not a number above 0")
-    return unit, f"{found:f}"
+    try:
+        return Fee(unit, amount(found, unit))
+    except ValueError:
+        raise Malformed(f"charge: amount is more than any budget in {unit} can hold") from None
 
 
 def _approval(values: Mapping[str, Json]) -> None:

@@ -61,7 +61,7 @@ class Authenticator(Port):
         """The principal, or `unauthenticated`, `identity_unavailable`, `malformed`. Never raises for input."""
         ...
 
-    def once(self, exchange: Exchange, principal: Principal) -> Refusal | None:
+    def once(self, exchange: Exchange, principal: Principal) -> Refusal | Awaitable[Refusal | None] | None:
         """Asked once per exchange, of a principal with a `proof`: whether that proof is new, and fits the body."""
         ...
 
@@ -275,6 +275,11 @@ class UsageReader(Port):
 
     def feed(self, chunk: bytes) -> None: ...
 
+    def seen(self) -> int:
+        """Tokens of output that went by until now, as far as they are seen: at least one for each piece of it. Asked
+        only where a stepwise stream has to be paid for."""
+        ...
+
     def finish(self, usage: Usage) -> None: ...
 
 
@@ -293,6 +298,11 @@ class Protocol(Port):
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         """Status, headers (content-type, no content-length) and body of a refusal in the caller's own form."""
+        ...
+
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """The events that end a stream of events which may not go on, as a client of this protocol understands them;
+        b"" where it has no such words: then the answer is cut."""
         ...
 
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
@@ -364,14 +374,6 @@ class Checked(Port):
     async def check(self) -> None:
         """Returns when it answered; cheap, and never in the event loop's way. Raises what is wrong: StoreFailed,
         EngineFault. May hang: who asks has a deadline."""
-        ...
-
-
-class Limiter(Port):
-    """All limits of an exchange in one all-or-nothing call (ledger/)."""
-
-    def take(self, exchange: Exchange) -> Refusal | None:
-        """Puts permits, headers and facts on the exchange; on refusal nothing stays taken."""
         ...
 
 

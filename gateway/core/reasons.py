@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.core.canonical import Json
 
 
 class Reason(StrEnum):
@@ -28,9 +32,11 @@ class Reason(StrEnum):
     DESCRIPTOR_CHANGED = "descriptor_changed"
     DENIED = "denied"
     RATE_LIMITED = "rate_limited"
+    BUDGET_EXHAUSTED = "budget_exhausted"
     TOO_LARGE = "too_large"
     POLICY_UNAVAILABLE = "policy_unavailable"
     AUDIT_UNAVAILABLE = "audit_unavailable"
+    BREAKER_OPEN = "breaker_open"
     OVERLOADED = "overloaded"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -64,9 +70,11 @@ TABLE: Mapping[Reason, Shown] = {
     Reason.DESCRIPTOR_CHANGED: Shown(403, 200, -31403, "The description is not the one that was approved"),
     Reason.DENIED: Shown(403, 200, -31403, "Denied by policy"),
     Reason.RATE_LIMITED: Shown(429, 200, -31429, "Too many requests"),
+    Reason.BUDGET_EXHAUSTED: Shown(402, 200, -31402, "The budget does not allow for this"),
     Reason.TOO_LARGE: Shown(413, 413, -32600, "The request is too large"),
     Reason.POLICY_UNAVAILABLE: Shown(503, 200, -31503, "The policy engine cannot answer"),
     Reason.AUDIT_UNAVAILABLE: Shown(503, 200, -31503, "The audit log cannot be written"),
+    Reason.BREAKER_OPEN: Shown(503, 200, -31503, "The upstream fails and is left alone for now"),
     Reason.OVERLOADED: Shown(503, 200, -31503, "The gateway is at its capacity"),
     Reason.UPSTREAM_FAILED: Shown(502, 502, -31502, "The upstream failed"),
     Reason.UPSTREAM_TIMEOUT: Shown(504, 504, -31504, "The upstream did not answer in time"),
@@ -79,7 +87,8 @@ class Refusal:
     """A no, with what the caller may learn (`text`) and what only the record keeps (`rule`).
 
     `status` and `rpc_code` narrow the table where one reason has several (413/431/414; -32700, -32020, -32022, -32602,
-    -32601). `headers` are added to the answer as they stand. `retry_after` is in whole seconds, rounded up.
+    -32601). `headers` are added to the answer as they stand. `retry_after` is in whole seconds, rounded up. `data` are
+    more facts for the caller, `noted` for the record's `refusal` only.
     """
 
     reason: Reason
@@ -91,6 +100,7 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     close: bool = False
     data: Mapping[str, object] = field(default_factory=dict)
+    noted: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def http_status(self) -> int:
@@ -114,11 +124,13 @@ class Unverified(Malformed):
 
 
 class Spoiled(Exception):
-    """A streamed body is not what was promised of it, found where only an exception gets out; `refusal` says what."""
+    """A streamed body is not what was promised of it, found where only an exception gets out; `refusal` says what.
+    `used`: what of it went to the upstream counts, as it does where a budget ends it."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, *, used: bool = False) -> None:
         super().__init__(refusal.text)
         self.refusal = refusal
+        self.used = used
 
 
 class Withheld(Malformed):

@@ -7,13 +7,16 @@ credentials and header values never get in.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
+from gateway.core.accounts import Charge, shown
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Decision, Exchange, Obligation, Principal
+from gateway.core.reasons import Refusal
 
 
 def timestamp(epoch: float) -> str:
@@ -34,6 +37,8 @@ def intent(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     record["upstream"] = {"name": exchange.upstream.name}
     if exchange.limits:
         record["limits"] = list(exchange.limits)
+    if exchange.charges:
+        record["budgets"] = [reserved_of(charge) for charge in exchange.charges]
     exchange.intent = record
     return record
 
@@ -56,16 +61,13 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
     if sequenced:
         record.pop("descriptor", None)
         record.pop("limits", None)
+        record.pop("budgets", None)
+        if exchange.charges:
+            record["budgets"] = [settled_of(charge) for charge in exchange.charges]
         if exchange.decision is not None:
             record["decision"] = decision_of(replace(exchange.decision, input=""))
-    refusal = exchange.refusal
-    if refusal is not None:
-        said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
-        if refusal.rule:
-            said["rule"] = refusal.rule
-        if exchange.stopped:
-            said["stage"] = exchange.stopped
-        record["refusal"] = said
+    if exchange.refusal is not None:
+        record["refusal"] = _refused(exchange.refusal, exchange.stopped)
     if exchange.fault:
         record["fault"] = exchange.fault
     if exchange.filtered is not None:
@@ -89,16 +91,48 @@ def terminal(exchange: Exchange, ident: str, now: float) -> dict[str, Json]:
         upstream: dict[str, Json] = {"name": exchange.upstream.name}
         if exchange.upstream_address:
             upstream["address"] = exchange.upstream_address
+        if exchange.attempts > 1:
+            upstream["attempts"] = exchange.attempts
         if exchange.upstream_ms is not None:
             upstream["ms"] = int(exchange.upstream_ms)
         record["upstream"] = upstream
     return record
 
 
+def _refused(refusal: Refusal, stage: str) -> dict[str, Json]:
+    said: dict[str, Json] = {"reason": str(refusal.reason), "text": refusal.text}
+    if refusal.rule:
+        said["rule"] = refusal.rule
+    if stage:
+        said["stage"] = stage
+    said.update(refusal.noted)
+    return said
+
+
+def reserved_of(charge: Charge) -> dict[str, Json]:
+    """What is held of one account, as an intent says it; amounts are decimal strings in the budget's unit."""
+    account, unit = charge.account, charge.budget.unit
+    found: dict[str, Json] = {"key": json.loads(account.key), "name": account.budget}
+    if account.period:
+        found["period"] = account.period
+    found["reserved"] = shown(charge.reserved, unit)
+    found["unit"] = unit
+    return found
+
+
+def settled_of(charge: Charge) -> dict[str, Json]:
+    """What came of it, as an outcome says it."""
+    found = reserved_of(charge)
+    found["settled"] = shown(charge.settled or 0, charge.budget.unit)
+    if charge.marks:
+        found["marks"] = list(charge.marks)
+    return found
+
+
 def asked_subject(subject: Mapping[str, Json], issuer: str) -> dict[str, Json]:
     """The properties with which policy was shown the subject of a record; the issuer is "" where it had none."""
     found: dict[str, Json] = {"roles": subject.get("roles", []), "delegated_by": subject.get("delegated_by", [])}
-    found |= {name: subject[name] for name in ("org", "agent") if name in subject}
+    found |= {name: subject[name] for name in ("org", "team", "agent") if name in subject}
     if issuer:
         found["issuer"] = issuer
     return found
@@ -122,6 +156,8 @@ def bare(exchange: Exchange, ident: str, now: float, why: str) -> dict[str, Json
     record["response"] = {"status": exchange.status}
     if exchange.intent_seq is not None:
         record |= {"kind": "outcome", "result": exchange.result}
+        if exchange.charges:
+            record["budgets"] = [settled_of(charge) for charge in exchange.charges]
     else:
         record |= {"kind": "refusal"}
         if exchange.refusal is not None:
@@ -133,6 +169,8 @@ def subject_of(principal: Principal) -> dict[str, Json]:
     subject: dict[str, Json] = {"id": principal.id, "type": principal.type}
     if principal.org is not None:
         subject["org"] = principal.org
+    if principal.team is not None:
+        subject["team"] = principal.team
     if principal.agent is not None:
         subject["agent"] = principal.agent
     if principal.roles:

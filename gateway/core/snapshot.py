@@ -10,10 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.core.attempts import BalanceSettings, RetrySettings
+
 if TYPE_CHECKING:
+    from gateway.core.accounts import Ledger, Pricing
+    from gateway.core.breaking import BreakerSettings
     from gateway.core.descriptors import AgentCards, DescriptorCheck
     from gateway.core.exchange import Head, Header
-    from gateway.core.ports import Authenticator, DecisionPoint, Limiter, UpstreamCredentials
+    from gateway.core.ports import Authenticator, DecisionPoint, UpstreamCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ class Upstream:
     `credentials` are headers set on every forwarded request; their values are secrets (never printed: repr is off).
     `source` gives them where they are not fixed; two upstreams that differ in it alone share their connections.
     `transparent`: it asks its callers itself, so their Authorization is for it; `resource` is what it calls itself.
+    `on_client_gone`: what becomes of an answer whose caller has left: `cancel` ends it; `drain` reads it on for what it
+    says of its usage, at most `drain_bytes` and `drain_for` seconds more.
+    `members`: where it has several addresses, the same upstream at each of them, the first of which it is itself.
     """
 
     name: str
@@ -59,10 +66,21 @@ class Upstream:
     transparent: bool = False
     resource: str = ""
     socket: str = ""  # the path of a socket file to connect to, instead of host and port
+    on_client_gone: str = field(default="cancel", compare=False)  # as the next two, nothing of the connections
+    drain_bytes: int = field(default=1024 * 1024, compare=False)
+    drain_for: float = field(default=30.0, compare=False)
+    breaker: BreakerSettings | None = field(default=None, compare=False)
+    retries: RetrySettings | None = field(default=None, compare=False)
+    balance: BalanceSettings = field(default=BalanceSettings(), compare=False)
+    members: tuple[Upstream, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def origin(self) -> str:
         return f"{self.scheme}://{self.authority}"
+
+    def means(self, other: Upstream) -> bool:
+        """Whether that is this one, or this one at another of its addresses."""
+        return self == other or other in self.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,10 @@ class Route:
     descriptor: str = "optional"  # | "required": of the caller's own
     on_error: str = "deny"  # | "allow": what happens while the policy engine fails
     capture: str = "none"  # | "shape" | "full": what records keep of a decision's input
+    include_usage: str = "as_asked"  # | "inject": of chat streams, whose callers do not see it
+    priority: str = "normal"  # | "critical" | "sheddable"
+    places: int = 0  # open exchanges of the gateway at which this class is turned away; 0: never
+    lateness: float = 0.0  # seconds that the loop is late, likewise
 
     def needs(self, action: str) -> tuple[str, ...]:
         """All scopes of one operation, so that one challenge can name them."""
@@ -158,7 +180,7 @@ def _hostname(authority: str) -> str:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
-    """One revision of routes, upstreams, trust, policy and limits. `revision` names it in activation records.
+    """One revision of routes, upstreams, trust, policy, limits and prices. `revision` names it in activation records.
 
     Weakly referable, so that its engine can be closed when the last exchange that pinned it is over."""
 
@@ -167,7 +189,8 @@ class Snapshot:
     upstreams: Mapping[str, Upstream]
     authenticator: Authenticator
     engine: DecisionPoint
-    limiter: Limiter
+    ledger: Ledger
+    prices: Pricing
     public_url: str
     hosts: frozenset[str]  # accepted Host names, lower case, without port
     origins: frozenset[str]  # accepted browser origins besides the gateway's own

@@ -14,7 +14,7 @@ from gateway.core.reasons import Malformed
 
 EVENT_LIMIT_BYTES = 4 * 1024 * 1024  # as much as a judged body may have
 
-_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")  # the end of a line, and an empty line
+BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")  # the end of a line, and an empty line
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -44,13 +44,13 @@ class Scanner:
         start = 0
         if self._pending:
             self._pending += chunk
-            first = _BLANK.search(self._pending, max(0, self._searched - 3))
+            first = BLANK.search(self._pending, max(0, self._searched - 3))
             if first is None:
                 return self._wait(events)
             chunk, self._pending = bytes(self._pending), bytearray()
             start = first.end()
             events.append(_event(chunk[:start]))
-        for found in _BLANK.finditer(chunk, start):
+        for found in BLANK.finditer(chunk, start):
             events.append(_event(chunk[start : found.end()]))
             start = found.end()
         self._pending += chunk[start:] if start else chunk

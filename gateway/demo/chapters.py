@@ -6,6 +6,8 @@ failed, and says so.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,10 @@ from jwt import PyJWK
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from openai import AsyncOpenAI, PermissionDeniedError
+from openai import APIError, AsyncOpenAI, PermissionDeniedError
 
+from gateway.demo.models import SAGA
+from gateway.log.entries import EntryReader
 from gateway.log.verify import verify
 
 
@@ -33,11 +37,12 @@ class StoryFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the story plays. `reader` and `payer` are API keys of those roles."""
+    """Where the story plays. `reader` and `payer` are API keys of those roles; `teller` is a reader of its own."""
 
     url: str
     reader: str
     payer: str
+    teller: str
     log: Path
     vkey: str
     settle: Callable[[], Awaitable[object]]  # publishes a checkpoint over everything that happened
@@ -155,6 +160,42 @@ async def limit(stage: Stage) -> list[str]:
     raise StoryFailed("sixty calls passed a limit of fifteen")
 
 
+async def budget(stage: Stage) -> list[str]:
+    """A model that does not stop, and a budget that does: in mid-stream, as an error of the client's own library."""
+    openai = AsyncOpenAI(base_url=f"{stage.url}/openai/v1", api_key=stage.teller, max_retries=0)
+    asked: Any = [{"role": "user", "content": "Tell me a saga"}]
+    pieces, said = 0, {}
+    try:
+        async for chunk in await openai.chat.completions.create(model=SAGA, messages=asked, stream=True):
+            pieces += len(chunk.choices)
+    except APIError as error:
+        said = error.body if isinstance(error.body, dict) else {}
+    finally:
+        await openai.close()
+    _expect(said.get("code") == "budget_exhausted", f"the stream ended after {pieces} pieces with {said}")
+    record = await _outcome(stage, said.get("exchange_id"))
+    [held], usage = record["budgets"], record["usage"]
+    about = "about " if usage.get("estimated") else ""
+    return [
+        f"openai SDK: {pieces} pieces of the story, then APIError: {said.get('message')}",
+        f"record {record['seq']}: {record['refusal']['reason']} within status {record['response']['status']}",
+        f"  {held['name']}: reserved {held['reserved']}, settled {held['settled']} {held['unit']}",
+        f"  {about}{usage['output_tokens']} tokens for {usage['usd']} usd",
+    ]
+
+
+async def _outcome(stage: Stage, exchange: object) -> dict[str, Any]:
+    """Its record, which is written when its last byte was sent."""
+    for _ in range(50):
+        await stage.settle()
+        for _, entry in EntryReader(stage.log).read(0, None):
+            record = json.loads(entry)
+            if record.get("exchange") == exchange and record["kind"] == "outcome":
+                return dict(record)
+        await asyncio.sleep(0.1)
+    raise StoryFailed(f"the log has no outcome of {exchange}")
+
+
 async def log(stage: Stage) -> list[str]:
     """Everything above is in the log; anybody with the verifier key can check it."""
     await stage.settle()
@@ -175,6 +216,7 @@ CHAPTERS: tuple[tuple[str, Callable[[Stage], Awaitable[list[str]]]], ...] = (
     ("An A2A agent behind its card, verified and signed anew", agent),
     ("A WebSocket", socket),
     ("A rate limit stops a loop", limit),
+    ("A budget stops a stream in the middle", budget),
     ("The log of all this verifies", log),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -16,6 +17,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 WORDS = ("Snow", " in", " Oslo,", " so", " pack", " boots.")
 MODELS = ("small-1", "large-1")
+SAGA = "small-saga"  # does not know when to stop: for a budget that does
+SAGA_WORDS = (" And then it snowed in Oslo once more,",) * 400
 RETIRED = "small-0"  # to ask it is an error of the vendor's, not of the gateway's
 
 
@@ -70,7 +73,7 @@ class Model:
         for name, data in events:
             text = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._pause if len(events) < len(SAGA_WORDS) else self._pause / 4)
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -115,16 +118,25 @@ def gone(anthropic: bool) -> dict[str, Any]:
     return {"error": {"message": text, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}}
 
 
-def _usage() -> dict[str, Any]:
-    return {"prompt_tokens": 9, "completion_tokens": len(WORDS), "total_tokens": 9 + len(WORDS)}
+def words(model: str) -> tuple[str, ...]:
+    return SAGA_WORDS if model == SAGA else WORDS
+
+
+def _tokens(model: str) -> int:
+    return sum(len(word.split()) for word in words(model))
+
+
+def _usage(model: str) -> dict[str, Any]:
+    tokens = _tokens(model)
+    return {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
 
 
 def chat(model: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "".join(WORDS)}
+    message = {"role": "assistant", "content": "".join(words(model))}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     return {
         "id": "chatcmpl-demo", "object": "chat.completion", "created": 1, "model": model,
-        "choices": [choice], "usage": _usage(),
+        "choices": [choice], "usage": _usage(model),
     }  # fmt: skip
 
 
@@ -132,19 +144,19 @@ def chat_events(model: str, asked: dict[str, Any]) -> list[tuple[str, str]]:
     base = {"id": "chatcmpl-demo", "object": "chat.completion.chunk", "created": 1, "model": model}
     chunks: list[dict[str, Any]] = [
         base | {"choices": [{"index": 0, "delta": first | {"content": word}, "finish_reason": None}]}
-        for first, word in zip([{"role": "assistant"}] + [{}] * len(WORDS), WORDS, strict=False)
+        for first, word in zip(chain([{"role": "assistant"}], repeat({})), words(model), strict=False)
     ]
     chunks.append(base | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     if (asked.get("stream_options") or {}).get("include_usage"):
-        chunks.append(base | {"choices": [], "usage": _usage()})
+        chunks.append(base | {"choices": [], "usage": _usage(model)})
     return [("", json.dumps(chunk)) for chunk in chunks] + [("", "[DONE]")]
 
 
 def response(model: str) -> dict[str, Any]:
-    text = {"type": "output_text", "text": "".join(WORDS), "annotations": []}
+    text = {"type": "output_text", "text": "".join(words(model)), "annotations": []}
     item = {"id": "msg_demo", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    usage = {"input_tokens": 9, "output_tokens": len(WORDS), "total_tokens": 9 + len(WORDS)} | details
+    usage = {"input_tokens": 9, "output_tokens": _tokens(model), "total_tokens": 9 + _tokens(model)} | details
     return {
         "id": "resp_demo", "object": "response", "created_at": 1, "model": model, "status": "completed",
         "output": [item], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage,
@@ -156,10 +168,10 @@ def response_events(model: str) -> list[tuple[str, str]]:
     events: list[dict[str, Any]] = [
         {"type": "response.created", "sequence_number": 0, "response": whole | {"status": "in_progress", "usage": None}}
     ]
-    for number, word in enumerate(WORDS, 1):
+    for number, word in enumerate(words(model), 1):
         place = {"item_id": "msg_demo", "output_index": 0, "content_index": 0, "logprobs": []}
         events.append({"type": "response.output_text.delta", "sequence_number": number, "delta": word} | place)
-    events.append({"type": "response.completed", "sequence_number": len(WORDS) + 1, "response": whole})
+    events.append({"type": "response.completed", "sequence_number": len(words(model)) + 1, "response": whole})
     return [(event["type"], json.dumps(event)) for event in events]
 
 
@@ -171,8 +183,8 @@ def embeddings(model: str) -> dict[str, Any]:
 def message_of(model: str) -> dict[str, Any]:
     return {
         "id": "msg_demo", "type": "message", "role": "assistant", "model": model, "stop_reason": "end_turn",
-        "stop_sequence": None, "content": [{"type": "text", "text": "".join(WORDS)}],
-        "usage": {"input_tokens": 9, "output_tokens": len(WORDS)},
+        "stop_sequence": None, "content": [{"type": "text", "text": "".join(words(model))}],
+        "usage": {"input_tokens": 9, "output_tokens": _tokens(model)},
     }  # fmt: skip
 
 
@@ -182,14 +194,14 @@ def message_events(model: str) -> list[tuple[str, str]]:
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     ]
-    for word in WORDS:
+    for word in words(model):
         delta = {"type": "text_delta", "text": word}
         events.append({"type": "content_block_delta", "index": 0, "delta": delta})
     events += [
         {"type": "content_block_stop", "index": 0},
         {
             "type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-            "usage": {"output_tokens": len(WORDS)},
+            "usage": {"output_tokens": _tokens(model)},
         },
         {"type": "message_stop"},
     ]  # fmt: skip

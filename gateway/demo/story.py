@@ -18,6 +18,7 @@ from pathlib import Path
 from gateway import config
 from gateway.app import App
 from gateway.demo.chapters import CHAPTERS, Stage, StoryFailed
+from gateway.demo.models import SAGA
 from gateway.demo.started import NotStarted, upstreams
 from gateway.identity.apikey import mint
 from gateway.telemetry import log_to
@@ -58,6 +59,7 @@ def settings_for(folder: Path, bases: Mapping[str, str], keys: Path, environ: Ma
         "TOLLGATE__data_dir": str(folder / "var"),
         "TOLLGATE__trust__api_keys__file": str(keys),
         "TOLLGATE__policy__bundle": str(ROOT / "policies" / "rego"),
+        "TOLLGATE__prices": str(ROOT / "config" / "demo-prices.yaml"),
         "TOLLGATE__upstreams__weather__url": bases["weather"] + "/mcp",
         "TOLLGATE__upstreams__concierge__url": bases["concierge"],
         "TOLLGATE__trust__signers__demo__jwks__url": bases["concierge"] + "/jwks.json",
@@ -73,26 +75,12 @@ def settings_for(folder: Path, bases: Mapping[str, str], keys: Path, environ: Ma
 
 
 async def tell(folder: Path, bases: Mapping[str, str], environ: Mapping[str, str], *, stay: bool) -> int:
-    reader, reader_hash = mint("reader")
-    payer, payer_hash = mint("payer")
+    roles = {"reader": "reader", "payer": "payments", "teller": "reader"}
+    minted = {name: mint(name) for name in roles}
     keys = folder / "keys.yaml"
     entries = [
-        {
-            "id": "reader",
-            "sha256": reader_hash,
-            "subject": "reader",
-            "type": "agent",
-            "org": "acme",
-            "roles": ["reader"],
-        },
-        {
-            "id": "payer",
-            "sha256": payer_hash,
-            "subject": "payer",
-            "type": "agent",
-            "org": "acme",
-            "roles": ["payments"],
-        },
+        {"id": name, "sha256": minted[name][1], "subject": name, "type": "agent", "org": "acme", "roles": [role]}
+        for name, role in roles.items()
     ]
     keys.write_text(json.dumps(entries))
     keys.chmod(0o600)
@@ -108,7 +96,13 @@ async def tell(folder: Path, bases: Mapping[str, str], environ: Mapping[str, str
         raise
     try:
         stage = Stage(
-            f"http://127.0.0.1:{app.port}", reader, payer, folder / "var" / "log", app.log.vkey, app.log.checkpoint
+            f"http://127.0.0.1:{app.port}",
+            minted["reader"][0],
+            minted["payer"][0],
+            minted["teller"][0],
+            folder / "var" / "log",
+            app.log.vkey,
+            app.log.checkpoint,
         )
         told = asyncio.create_task(_story(stage))
         stopped = asyncio.create_task(ended.wait())
@@ -163,9 +157,14 @@ def curl_lines(url: str, key: str) -> dict[str, str]:
         return f"curl -si {url}/weather {common} {named} -d '{body}'"
 
     common = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-    model = '{"model":"small-1","messages":[{"role":"user","content":"Oslo?"}],"stream":true}'
+
+    def model(name: str) -> str:
+        body = f'{{"model":"{name}","messages":[{{"role":"user","content":"Oslo?"}}],"stream":true}}'
+        return f"curl -sN {url}/openai/v1/chat/completions {common} -d '{body}'"
+
     return {
         "allowed": tool("get_forecast", '{"city":"Oslo"}'),
         "denied": tool("delete_station", '{"station":"1"}'),
-        "streamed": f"curl -sN {url}/openai/v1/chat/completions {common} -d '{model}'",
+        "streamed": model("small-1"),
+        "stopped": model(SAGA),
     }

@@ -37,7 +37,9 @@ _ID = re.compile(r"[a-z0-9-]{1,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_MEMBERS = frozenset({"id", "sha256", "subject", "type", "org", "roles", "agent", "routes", "scopes", "expires"})
+_MEMBERS = frozenset(
+    {"id", "sha256", "subject", "type", "org", "team", "roles", "agent", "routes", "scopes", "expires"}
+)
 _log = logging.getLogger("tollgate.identity")
 
 
@@ -170,6 +172,7 @@ def _entry(item: Mapping[str, object], where: str) -> tuple[bytes, _Entry]:
         id=f"key:{ident}",  # 4
         type=kind,
         org=_text(item, "org", where),
+        team=_text(item, "team", where),
         roles=_texts(item, "roles", where) or (),
         agent=_text(item, "agent", where),
         expires=_expiry(item.get("expires"), where),

@@ -59,6 +59,7 @@ class IssuerSettings:
     subject: str = "sub"
     org: Mapped | None = None
     roles: Mapped | None = None
+    team: Mapped | None = None
     agent: str | None = "client_id"
     type: str = "agent"
     leeway: float = 30.0  # seconds
@@ -221,7 +222,8 @@ class Bearer:
             id=f"{settings.type}:{settings.name}/{subject}",
             type=settings.type,
             issuer=settings.name,
-            org=_org(claims, settings.org),
+            org=_group(claims, settings.org, "organisation"),
+            team=_group(claims, settings.team, "team"),
             roles=_roles(claims, settings.roles),
             agent=_agent(claims, settings.agent),
             delegated_by=self._delegation(claims, settings),
@@ -313,16 +315,17 @@ def _agent(claims: Mapping[str, Json], claim: str | None) -> str | None:
     return _name(found[name], claim) if name in found else None
 
 
-def _org(claims: Mapping[str, Json], mapped: Mapped | None) -> str | None:
+def _group(claims: Mapping[str, Json], mapped: Mapped | None, kind: str) -> str | None:
     if mapped is None or mapped.claim is None:
         return mapped.const if mapped is not None else None
     found, name = place(claims, mapped.claim)
     if name not in found and mapped.of is None:
         return None
-    org = _name(found.get(name), mapped.claim)
-    if mapped.of is not None and org not in mapped.of:
-        raise _Reject("The issuer of the access token may not speak for its organisation here", "token_org")
-    return org
+    group = _name(found.get(name), mapped.claim)
+    if mapped.of is not None and group not in mapped.of:
+        rule = "token_org" if kind == "organisation" else f"token_{kind}"
+        raise _Reject(f"The issuer of the access token may not speak for its {kind} here", rule)
+    return group
 
 
 def _roles(claims: Mapping[str, Json], mapped: Mapped | None) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class Caller:
             return self._challenges.invalid(route, "Only Bearer and DPoP credentials are accepted", "credential_scheme")
         return self._possessed(credential, head, route, dpop=name == b"authorization" and _is_dpop(value))
 
-    def once(self, exchange: Exchange, principal: Principal) -> Refusal | None:
+    def once(self, exchange: Exchange, principal: Principal) -> Refusal | Awaitable[Refusal | None] | None:
         if self._possession is None:
             return self._challenges.invalid(exchange.route, UNPROVED, "cnf")
         return self._possession.once(exchange)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -25,7 +25,7 @@ from gateway.core.ports import Clock, ReadProof
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
 from gateway.identity.challenge import Challenges
-from gateway.identity.replays import Replays, Use
+from gateway.identity.replays import Memory, Use
 
 PROOF_LIMIT_BYTES = 8 * 1024  # a real one is below 1 KiB
 AHEAD_SECONDS = 15.0  # a caller's clock may be so far ahead
@@ -83,7 +83,7 @@ class Dpop:
         self,
         read: ReadProof,
         challenges: Challenges,
-        replays: Replays,
+        replays: Memory,
         clock: Clock,
         *,
         max_age: float = 60.0,
@@ -126,7 +126,7 @@ class Dpop:
         text = "The access token is not bound to a key: send it as Authorization: Bearer, or get a bound one"
         return self._challenges.proof(route, text, "invalid_token", "dpop_unbound")
 
-    def once(self, head: Head, route: Route) -> Refusal | None:
+    def once(self, head: Head, route: Route) -> Refusal | Awaitable[Refusal | None] | None:
         """Rule 10, for a head that `judge` found right."""
         shown = self._shown(head)
         if isinstance(shown, str):
@@ -156,8 +156,18 @@ class Dpop:
         return self._challenges.proof(route, f"The DPoP proof is refused: {why}", error, rule)
 
 
-def refused_use(use: Use, refused: Callable[[str], Refusal]) -> Refusal | None:
+def refused_use(
+    use: Use | Awaitable[Use], refused: Callable[[str], Refusal]
+) -> Refusal | Awaitable[Refusal | None] | None:
     """What comes of using something once."""
+    return _outcome(use, refused) if isinstance(use, Use) else _awaited(use, refused)
+
+
+async def _awaited(use: Awaitable[Use], refused: Callable[[str], Refusal]) -> Refusal | None:
+    return _outcome(await use, refused)
+
+
+def _outcome(use: Use, refused: Callable[[str], Refusal]) -> Refusal | None:
     if use is Use.FRESH:
         return None
     if use is Use.AGAIN:

@@ -50,7 +50,7 @@ class Possession:
         verdict = self.signatures.proves(head, route, principal.proof)
         return _later(verdict, principal) if isinstance(verdict, Awaitable) else verdict or principal
 
-    def once(self, exchange: Exchange) -> Refusal | None:
+    def once(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         """What counts once and what the body must be, of a principal with a `proof`."""
         if "dpop" in exchange.head.facts:  # put there by `judge`, and only where the token came that way
             return self._dpop.once(exchange.head, exchange.route)

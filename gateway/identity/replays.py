@@ -4,16 +4,20 @@
 forgotten before its time: where the memory is full, or one owner has used up its share of it, the answer is no. Only
 values that came under a right signature get in, so a stranger cannot fill it. 3. Time is monotonic: a turned clock
 makes nothing fresh again. 4. What was made before this memory began may have been used before it: it does not count.
-The memory is this process's; a second gateway has its own.
+The memory is this process's, or that of the process that owns it for several workers; a second gateway has its own.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable
 from enum import StrEnum
 from hashlib import blake2b
 from heapq import heappop, heappush
+from typing import Protocol as Port
 
 from gateway.core.ports import Clock
+from gateway.core.posting import ONCE, Post, PostGone, PostRefused
 
 LIMIT = 262_144  # values at the same time, about 40 MB: 4,000 proofs in a second for a minute
 SHARE = 65_536  # of them, one owner's
@@ -27,6 +31,31 @@ class Use(StrEnum):
     AGAIN = "again"
     EARLY = "early"
     FULL = "full"
+
+
+class Memory(Port):
+    """What `Replays` does, here or in another process."""
+
+    def use(self, owner: str, value: str, made: float, until: float) -> Use | Awaitable[Use]: ...
+
+
+class RemoteReplays:
+    """The memory of the process that owns it, asked by a worker: what counted at one counts at none again. Who cannot
+    be asked remembers nothing more: the answer is no."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    async def use(self, owner: str, value: str, made: float, until: float) -> Use:
+        try:
+            return Use((await self._post.ask(ONCE, json.dumps([owner, value, made, until]).encode())).decode())
+        except (PostGone, PostRefused):
+            return Use.FULL
+
+
+def serve_replays(replays: Replays, post: Post) -> None:
+    """The owner's side, one worker's."""
+    post.asked(ONCE, lambda said: replays.use(*json.loads(said)).encode())
 
 
 class Replays:

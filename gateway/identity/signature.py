@@ -26,7 +26,7 @@ from gateway.core.snapshot import Route
 from gateway.identity.challenge import Challenges
 from gateway.identity.digests import ExpectedBody
 from gateway.identity.dpop import refused_use
-from gateway.identity.replays import Replays
+from gateway.identity.replays import Memory
 from gateway.identity.signed import Signed, read_signed
 from gateway.identity.structured import Item, Token, read_dictionary, read_item
 
@@ -81,7 +81,7 @@ class Signatures:
     __slots__ = ("_challenges", "_clock", "_entries", "_names", "_origins", "_principals", "_replays", "_scheme")
 
     def __init__(
-        self, entries: Sequence[SignatureSettings], challenges: Challenges, replays: Replays, clock: Clock, scheme: str
+        self, entries: Sequence[SignatureSettings], challenges: Challenges, replays: Memory, clock: Clock, scheme: str
     ) -> None:
         """`scheme` is that of the addresses callers use. Raises ValueError for a directory that two entries list."""
         self._entries = tuple(entry for entry in entries if entry.keys is not None)
@@ -121,7 +121,7 @@ class Signatures:
             return None
         return found if isinstance(found, Refusal) else _refusal(found)
 
-    def once(self, exchange: Exchange) -> Refusal | None:
+    def once(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         """Rules 8 and 9, for a head that `authenticate` found right."""
         head, route = exchange.head, exchange.route
         signed = _signed(head)

@@ -37,6 +37,7 @@ _DECIDED: Final = b'"decision":{'
 # besides these.
 _SAID: Final[Places] = (
     ("subject", "type"), ("subject", "id"), ("subject", "properties", "roles"), ("subject", "properties", "org"),
+    ("subject", "properties", "team"),
     ("subject", "properties", "agent"), ("subject", "properties", "issuer"), ("subject", "properties", "delegated_by"),
     ("action",), ("resource", "type"), ("resource", "id"), ("resource", "properties", "route"),
     ("resource", "properties", "digest"), ("context", "listing"), ("context", "trace_id"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,22 @@ def _entry(files: LogFiles, seq: int, size: int) -> bytes:
 
 
 def _closing(files: LogFiles, opened: Mapping[str, int], size: int) -> Iterator[dict[str, Json]]:
-    for exchange, seq in sorted(opened.items(), key=lambda item: item[1]):
-        intent = _parse(_entry(files, seq, size), seq)
-        record: dict[str, Json] = {name: intent[name] for name in _KEPT if name in intent}
-        record |= {"exchange": exchange, "intent": seq, "kind": "outcome", "result": "unknown"}
-        yield record
+    for _, seq in sorted(opened.items(), key=lambda item: item[1]):
+        yield closing(_parse(_entry(files, seq, size), seq), seq)
+
+
+def closing(intent: Mapping[str, Any], seq: int) -> dict[str, Json]:
+    """The outcome of an exchange of which nothing is known but its intent (4). Without `id`, `time` and what is the
+    sequencer's."""
+    record: dict[str, Json] = {name: intent[name] for name in _KEPT if name in intent}
+    record |= {"exchange": intent["exchange"], "intent": seq, "kind": "outcome", "result": "unknown"}
+    if intent.get("budgets"):  # unknown is not free
+        record["budgets"] = [{**entry, "settled": entry["reserved"]} for entry in intent["budgets"]]
+        dollars = [str(entry["reserved"]) for entry in intent["budgets"] if entry.get("unit") == "usd"]
+        if dollars:
+            usage: dict[str, Json] = {"bytes_in": 0, "bytes_out": 0, "calls": 1, "estimated": True}
+            record["usage"] = usage | {"usd": max(dollars, key=Decimal)}
+    return record
 
 
 def _close(

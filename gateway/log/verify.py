@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,9 +81,17 @@ def directory_keys(directory: Path) -> list[str]:
     return [current, *(key for key in (former.read_text().split() if former.exists() else ()) if key != current)]
 
 
-def verify(directory: Path, vkeys: Sequence[str], *, since: bytes | None = None, now: float | None = None) -> Report:
+def verify(
+    directory: Path,
+    vkeys: Sequence[str],
+    *,
+    since: bytes | None = None,
+    now: float | None = None,
+    visit: Callable[[int, bytes], None] | None = None,
+) -> Report:
     """Verifies `<data_dir>/log` (and `../journal`, where it is). `since`: an older signed checkpoint; `now`: epoch
-    seconds, for `checkpoint_age`. Raises Wrong for keys that are none."""
+    seconds, for `checkpoint_age`. `visit` is given every entry on the way, in order: what it was given counts only if
+    the report is ok. Raises Wrong for keys that are none."""
     keys = [Key.parse(text) for text in vkeys]
     path = directory / "checkpoint"
     try:
@@ -97,16 +105,17 @@ def verify(directory: Path, vkeys: Sequence[str], *, since: bytes | None = None,
     except Wrong as wrong:
         return Report(str(directory), (Problem("checkpoint", str(wrong), "checkpoint"),), checkpoint_age=age)
     records = RecordCheck(directory, head.origin)
+    judge = records.judge if visit is None else _both(visit, records.judge)
     tree = TreeCheck(directory, head.size, head.root)
     older, problems = _older(since, keys, head)
-    grown = tree.run(records.judge, None if older is None else (older.size, Growing()))  # 2
+    grown = tree.run(judge, None if older is None else (older.size, Growing()))  # 2
     problems += _origin(directory, head) + tree.problems
     if older is not None and not tree.problems and grown != older.root:  # 4
         text = f"the first {older.size} entries are not those that were signed in the older checkpoint"
         problems.append(Problem("growth", text, "", 0, older.size - 1))
     pending = 0
     if not tree.problems:
-        pending, wrong_journal = _journal(directory.resolve(), note, head.size, records)  # 5
+        pending, wrong_journal = _journal(directory.resolve(), note, head.size, judge)  # 5
         problems += records.problems + wrong_journal  # 3
     return Report(
         str(directory),
@@ -122,6 +131,14 @@ def verify(directory: Path, vkeys: Sequence[str], *, since: bytes | None = None,
         records.unknown,
         None if older is None else older.size,
     )
+
+
+def _both(visit: Callable[[int, bytes], None], judge: Callable[[int, bytes], None]) -> Callable[[int, bytes], None]:
+    def looked(seq: int, entry: bytes) -> None:
+        visit(seq, entry)
+        judge(seq, entry)
+
+    return looked
 
 
 def _older(since: bytes | None, keys: Sequence[Key], head: Head) -> tuple[Head | None, list[Problem]]:
@@ -146,7 +163,7 @@ def _origin(directory: Path, head: Head) -> list[Problem]:
     return []
 
 
-def _journal(directory: Path, note: bytes, size: int, records: RecordCheck) -> tuple[int, list[Problem]]:
+def _journal(directory: Path, note: bytes, size: int, judge: Callable[[int, bytes], None]) -> tuple[int, list[Problem]]:
     journal = directory.parent / "journal"
     if directory.name != "log" or not journal.is_dir():  # a copy elsewhere has no journal of its own
         return 0, []
@@ -162,7 +179,7 @@ def _journal(directory: Path, note: bytes, size: int, records: RecordCheck) -> t
             said = str(wrong)  # it may have gone on writing between two segments that were read
             continue
         for seq, entry in enumerate(entries, start):
-            records.judge(seq, entry)
+            judge(seq, entry)
         return len(entries), []
     return 0, [Problem("journal", said)]
 

@@ -156,14 +156,15 @@ class Sequencer:
         self.vkey = str(keys.current(node))
         self.recovery = opened.recovery
 
-    def submit(self, record: dict[str, Json] | Drawn, *, plain: bool = False) -> int:
-        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. `plain` as in `encode`.
+    def submit(self, record: dict[str, Json] | Drawn, *, plain: bool = False, promised: bool = False) -> int:
+        """Completes the record with `v`, `seq`, `node`, queues it and returns its seq. `plain` as in `encode`;
+        `promised`: whoever has it counts on it already (log/remote.py), so it is taken as an outcome is.
 
         Raises LogUnavailable; Malformed for a record that has no entry (a fault of the caller's). While the log is down
         or the queue is full outcomes are still taken: their calls are over and must not stay open.
         """
         if isinstance(record, Drawn):
-            return self._submit_drawn(record)
+            return self._submit_drawn(record, promised)
         kind = _KINDS.get(record.get("kind"))  # type: ignore[arg-type]
         exchange = record.get("exchange", "")
         if kind is None or type(exchange) is not str or (not exchange and record["kind"] in _OF_AN_EXCHANGE):
@@ -180,14 +181,15 @@ class Sequencer:
             return self._queue(*fit(record), kind, exchange)
         return self._queue(entry, (), kind, exchange)
 
-    def _submit_drawn(self, drawn: Drawn) -> int:
+    def _submit_drawn(self, drawn: Drawn, promised: bool) -> int:
         """The bytes are the record's canonical form already, but for what is the sequencer's to say."""
         kind = _KINDS[drawn.kind]
         if self._committer.down is not None or self._closing:
-            return self._hold(drawn.record(), kind, drawn.exchange)
-        if kind == INTENT:
+            return self._hold(drawn.record(), kind, drawn.exchange, promised)
+        if not promised and drawn.kind != "outcome":
             self._room()
-        entry = b'%s%s%s,"seq":%d%s' % (drawn.before, self._node_member, drawn.middle, self._next, drawn.after)
+        form = b'%s%s%s,"seq":%d%s' if drawn.middle else b'%s%s%s"seq":%d%s'
+        entry = form % (drawn.before, self._node_member, drawn.middle, self._next, drawn.after)
         if len(entry) > ENTRY_BYTES:
             return self._queue(*fit(orjson.loads(entry)), kind, drawn.exchange)
         return self._queue(entry, (), kind, drawn.exchange)
@@ -218,9 +220,12 @@ class Sequencer:
 
         To be called in the same step of the loop as `submit`: what nobody waits for is kept when a write fails.
         """
+        if seq >= self._committer.durable:
+            await self.durable(seq)
+
+    def durable(self, seq: int) -> asyncio.Future[None]:
+        """What `sequenced` waits for, of an entry that is not durable yet. Raises LogUnavailable."""
         committer = self._committer
-        if seq < committer.durable:
-            return
         if seq >= self._next or (committer.down is not None and committer.failure_taken.is_set()):
             self._held = [held for held in self._held if held.seq != seq]
             raise LogUnavailable(committer.down or f"entry {seq} was not submitted")
@@ -236,7 +241,7 @@ class Sequencer:
             self._gathered = self._next
             self._gather_until = self._clock.monotonic() + _GATHER_SECONDS
             self._loop.call_soon(self._gather)
-        await future
+        return future
 
     def _gather(self) -> None:
         """Rule 2: once per turn of the loop while somebody waits and more comes."""
@@ -305,11 +310,11 @@ class Sequencer:
         self._committer.waited_for.clear()
         return refused
 
-    def _hold(self, record: dict[str, Json], kind: int, exchange: str) -> int:
+    def _hold(self, record: dict[str, Json], kind: int, exchange: str, promised: bool = False) -> int:
         """A record that comes while the log is down: outcomes are kept, in bounds."""
         if self._closing:
             raise LogUnavailable("the log is closed")
-        if record["kind"] != "outcome" or len(self._held) >= self._queue_records:
+        if (record["kind"] != "outcome" and not promised) or len(self._held) >= self._queue_records:
             raise LogUnavailable(self._committer.down or "the audit log cannot be written")
         seq = self._next + len(self._held)  # as things stand; nobody can wait for it
         record["v"] = 1
@@ -381,6 +386,17 @@ class Sequencer:
     def healthy(self) -> bool:
         """Whether a record submitted now can become durable, as far as is known."""
         return self._committer.down is None and not self._closing and self._committer.alive
+
+    @property
+    def refusing(self) -> str:
+        """Why `submit` would take no intent now; "" where it would."""
+        if self._committer.down is not None or self._closing:
+            return self._committer.down or "the log is closed"
+        try:
+            self._room()
+        except LogUnavailable as error:
+            return str(error)
+        return ""
 
     @property
     def size(self) -> int:

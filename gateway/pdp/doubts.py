@@ -20,7 +20,7 @@ from gateway.pdp.syntax import Node, Path, Rule, expression, line_of, reference,
 _MEMBERS: Mapping[Path, frozenset[str]] = {
     (): frozenset({"subject", "action", "resource", "context"}),
     ("subject",): frozenset({"type", "id", "properties"}),
-    ("subject", "properties"): frozenset({"org", "roles", "issuer", "agent", "delegated_by", "descriptor"}),
+    ("subject", "properties"): frozenset({"org", "team", "roles", "issuer", "agent", "delegated_by", "descriptor"}),
     ("action",): frozenset({"name", "properties"}),
     ("resource",): frozenset({"type", "id", "properties"}),
 }

@@ -20,12 +20,12 @@ from typing import Protocol as Port
 from typing import TypeAlias
 
 from gateway.core.access import AccessRequest
+from gateway.core.breaking import Breaker, BreakerSettings, End, State
 from gateway.core.canonical import Json, digest
 from gateway.core.excerpt import Excerpts
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
 from gateway.pdp.answer import Reader
-from gateway.pdp.breaker import Breaker, BreakerSettings, End, State
 
 CANNOT_ANSWER = "The policy engine cannot answer"
 WAS_LATE = "The policy engine did not answer in time"

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
+from gateway.core import sse
 from gateway.core.canonical import Json, parse_object
 from gateway.core.descriptors import ORIGINAL_CARD_PATH
 from gateway.core.exchange import Call, Exchange, Head, Header
@@ -43,6 +44,7 @@ from gateway.protocols.a2a_operations import (
 )
 from gateway.protocols.arguments import set_arguments
 from gateway.protocols.media import JSON, media_type, not_json, untyped
+from gateway.protocols.reported_cost import reported
 from gateway.protocols.rewritten import describe_anew, must_be_plain
 
 RPC: Final = "JSONRPC"  # `Call.era` and context.binding
@@ -91,6 +93,11 @@ class A2a:
             return a2a_errors.rpc(exchange, refusal)
         return a2a_errors.http(exchange, refusal)
 
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """JSON-RPC: the response that is an error; HTTP+JSON: an `error` event with the body of a refusal."""
+        _, _, body = self.refuse(exchange, refusal)
+        return sse.encode(body, name="" if binding(exchange) == RPC else "error")
+
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return set_arguments(exchange, duties, ("params",) if exchange.call.era == RPC else ())
 
@@ -127,7 +134,7 @@ class A2a:
         return kind(exchange, bind, enveloped=enveloped)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
-        return None
+        return reported(exchange, answer)
 
 
 def binding(exchange: Exchange) -> str:
@@ -193,6 +200,7 @@ def _call(
         era=era,
         listing="skills" if operation.card else "tasks" if operation.tasks else "",
         judged=anew or operation.message,
+        metered=operation.message,
         idempotent=operation.reads,
         stream=operation.stream,
         handles=handles(operation, params),

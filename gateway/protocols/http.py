@@ -52,6 +52,9 @@ class Http:
     def refuse(self, exchange: Exchange, refusal: Refusal) -> tuple[int, list[Header], bytes]:
         return problem(exchange, refusal)
 
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        return b""  # nobody knows what its events mean: only a cut says that they are not whole
+
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return set_arguments(exchange, duties)
 

@@ -28,8 +28,10 @@ from gateway.core.snapshot import Route
 from gateway.protocols import http, llm_bounds, messages
 from gateway.protocols.jsonrpc import refusal_data
 from gateway.protocols.llm_handles import CONVERSATION, RESPONSE, KeptAnswer, KeptEvents, in_path, named
+from gateway.protocols.llm_include import Swallowed, included, including, wanted
 from gateway.protocols.llm_models import ModelList
-from gateway.protocols.llm_usage import reader
+from gateway.protocols.llm_usage import estimate, reader
+from gateway.protocols.llm_words import last_words
 from gateway.protocols.media import JSON, is_json, media_type, not_json, untyped
 from gateway.protocols.problem import dump, refusal_headers
 from gateway.protocols.rewritten import describe_anew, must_be_plain
@@ -42,6 +44,7 @@ _PASSING = frozenset(
     {Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.POLICY_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}
     | {
         Reason.IDENTITY_UNAVAILABLE,
+        Reason.BREAKER_OPEN,
         Reason.CLIENT_TIMEOUT,
         Reason.UPSTREAM_FAILED,
         Reason.UPSTREAM_TIMEOUT,
@@ -110,6 +113,10 @@ class Llm:
             headers.append((b"x-should-retry", b"false"))
         return status, headers, dump(self._vendor.error(status, refusal.text, refusal_data(exchange, refusal)))
 
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        error = self._vendor.error(refusal.http_status, refusal.text, refusal_data(exchange, refusal))
+        return last_words(exchange.call.context.get("api"), error)
+
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         return llm_bounds.rewrite(exchange, duties)
 
@@ -123,11 +130,18 @@ class Llm:
         call = exchange.call
         if not call.judged or not 200 <= answer.status < 300:
             return None
+        streamed = any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers)
+        if included(call, exchange.route):
+            if not streamed:
+                return None
+            must_be_plain(answer.headers)
+            answer.headers[:] = [item for item in answer.headers if item[0] != b"content-length"]
+            return Swallowed(exchange)
         must_be_plain(answer.headers)
         if call.listing == "models":
             describe_anew(answer.headers)
             return ModelList(exchange, ask)
-        if any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers):
+        if streamed:
             return KeptEvents(exchange, bind)
         return KeptAnswer(exchange, bind, RESPONSE if call.resource_type == "model" else CONVERSATION)
 
@@ -140,7 +154,11 @@ class Llm:
                 kind = value
             elif name == b"content-encoding":
                 coding = value.decode("latin-1").strip().lower()
-        return reader(kind, coding, len(exchange.body or b""))
+        api = exchange.call.context.get("api")
+        worst, body = exchange.worst, exchange.body
+        asked = worst.input if worst is not None else estimate(len(body) if body is not None else 0)
+        unseen = worst.output if worst is not None and worst.hidden else 0
+        return reader(kind, coding, asked, api if isinstance(api, str) else "", unseen)
 
     def classify_message(self, exchange: Exchange, message: str | bytes) -> Call | Refusal | None:
         return messages.classify(exchange, message, http.canonical_path(exchange.head.path))
@@ -180,6 +198,7 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
         handles = named(arguments) if operation.kept else ()
     except Malformed as error:
         return Refusal(Reason.MALFORMED, str(error), rule="handle")
+    asks = wanted(exchange.route, operation.api, arguments)
     return Call(
         operation.action,
         "model",
@@ -189,8 +208,9 @@ def _generation(exchange: Exchange, operation: Operation) -> Call | Refusal:
         context={"api": operation.api},
         metered=operation.metered,
         stream=arguments.get("stream") is True,
-        judged=operation.kept and operation.metered and arguments.get("store") is not False,
+        judged=asks or (operation.kept and operation.metered and arguments.get("store") is not False),
         handles=handles,
+        body=including(body) if asks else None,
     )
 
 

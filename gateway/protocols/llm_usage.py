@@ -1,167 +1,133 @@
 """Token usage of model answers, read beside the stream and never in its way.
 
 1. Nothing is held back: `feed` sees a copy and keeps at most one event of `EVENT_BYTES`, or of a document as much.
-2. Only what may hold usage (`"usage": {`) is parsed. Counts are cumulative: the last one that was said counts, none is
-ever added up. 3. An event or document too large to keep is skipped, but its tail is searched: vendors say usage last.
-4. gzip and deflate are decoded into a bounded copy; other codings are not read. 5. What was not said, or not to the
-end, is estimated from the bytes (4 to a token) and marked so.
-`input_tokens` is all input, also what was read from or written to the vendor's cache; `cached_tokens` what was read.
+2. Only what may hold usage (`"usage": {`) is parsed (llm_counts.py). 3. An event or document too large to keep is
+skipped, but its tail is searched: vendors say usage last. 4. gzip and deflate are decoded into a bounded copy; other
+codings are not read. 5. What was not said, or not to the end, is estimated and marked so: input as it was asked with,
+the output of a stream from what was seen of it (llm_seen.py), else from the bytes; where not all of it can be seen, as
+what was reserved for it: unknown is not free.
+What is read never depends on how the answer was cut into chunks.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
-from collections.abc import Mapping
-from typing import TypeGuard
-
-import orjson
+from typing import Final
 
 from gateway.core.exchange import Usage
 from gateway.core.ports import UsageReader
 from gateway.core.reasons import Malformed
-from gateway.core.sse import Scanner
+from gateway.core.sse import BLANK, Scanner
+from gateway.protocols.llm_counts import SAYS_USAGE, TAIL_BYTES, Tally
+from gateway.protocols.llm_seen import BYTES_PER_TOKEN, Seen
 
 EVENT_BYTES = 256 * 1024  # an event larger than this is text or an image, its usage stands in the tail
 DOCUMENT_BYTES = 256 * 1024  # the same for a JSON answer: embeddings are megabytes with their usage at the end
-TAIL_BYTES = 16 * 1024
 DECODED_BYTES = 32 * 1024 * 1024  # past this a coded answer is a bomb or a library: no longer read
-BYTES_PER_TOKEN = 4
-MOST_TOKENS = 10**12  # of one answer, a million times what any takes; a record has no number above 2^53-1
-_COUNTS = frozenset(
-    {
-        "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "cache_read_input_tokens",
-        "cache_creation_input_tokens",
-    }
-)  # fmt: skip
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _STEP_BYTES = 256 * 1024
-
-
-class Tally:
-    """The counts as they were last said, by the names the vendors use."""
-
-    __slots__ = ("_counts", "complete")
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self.complete = False  # whether a vendor said what it says at the end only
-
-    def load(self, data: bytes) -> None:
-        """From one whole document; what the parser does not take (a lone surrogate) may still say its usage."""
-        try:
-            self.read(orjson.loads(data))
-        except orjson.JSONDecodeError:
-            self.search(data)
-
-    def search(self, tail: bytes) -> None:
-        """From the end of a document of which the beginning is gone."""
-        found = _tail_usage(tail[-TAIL_BYTES:])
-        if found is not None:
-            self.take(found, final=True)
-
-    def read(self, document: object) -> None:
-        """Takes the usage of a chat completion, chunk, response, response event, message or message event."""
-        if not isinstance(document, dict):
-            return
-        for holder in (document, document.get("response"), document.get("message")):
-            if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
-                self.take(holder["usage"], final=document.get("type") != "message_start")
-
-    def take(self, usage: Mapping[str, object], *, final: bool) -> None:
-        for name, value in usage.items():
-            if name in _COUNTS:
-                if _is_count(value):
-                    self._counts[name] = value
-            elif name in ("prompt_tokens_details", "input_tokens_details") and isinstance(value, dict):
-                cached = value.get("cached_tokens")
-                if _is_count(cached):
-                    self._counts["cached_tokens"] = cached
-        self.complete = self.complete or final
-
-    @property
-    def input_tokens(self) -> int | None:
-        counts = self._counts
-        if "prompt_tokens" in counts:
-            return counts["prompt_tokens"]
-        if "input_tokens" not in counts:
-            return None
-        apart = counts.get("cache_read_input_tokens", 0) + counts.get("cache_creation_input_tokens", 0)
-        return counts["input_tokens"] + apart
-
-    @property
-    def output_tokens(self) -> int | None:
-        found = self._counts.get("completion_tokens")
-        return found if found is not None else self._counts.get("output_tokens")
-
-    @property
-    def cached_tokens(self) -> int | None:
-        found = self._counts.get("cached_tokens")
-        return found if found is not None else self._counts.get("cache_read_input_tokens")
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= MOST_TOKENS
+_BEGINS_BYTES: Final = 256  # of an event too large to keep: what it is
+_LINE_ENDS: Final = b"\r\n"
+_KEPT_BYTES: Final = TAIL_BYTES + 8  # with the line ends behind it
 
 
 class EventUsage:
-    """Reads a stream of events. `asked_bytes` is the length of the request, for the estimate."""
+    """Reads a stream of events. `asked` is the request's estimated tokens, `api` whose shapes the events have, `unseen`
+    the least output where the vendor does not say it."""
 
-    __slots__ = ("_asked_bytes", "_oversize", "_pending", "_seen_bytes", "_tally")
+    __slots__ = ("_asked", "_begins", "_length", "_oversize", "_pending", "_seen", "_tally", "_unseen")
 
-    def __init__(self, asked_bytes: int) -> None:
-        self._asked_bytes = asked_bytes
-        self._seen_bytes = 0
+    def __init__(self, asked: int, api: str = "", unseen: int = 0) -> None:
+        self._asked = asked
+        self._unseen = unseen
         self._tally = Tally()
+        self._seen = Seen(api)
         self._pending = b""  # the event that has not ended yet; its tail only, once it is too large
         self._oversize = False
+        self._length, self._begins = 0, b""  # of that one
 
     def feed(self, chunk: bytes) -> None:
-        self._seen_bytes += len(chunk)
         data = self._pending + chunk if self._pending else chunk
         end = len(data) if data.endswith(b"\n\n") else _last_boundary(data)
-        if self._oversize and end:
-            first = _first_boundary(data)
-            self._tally.search(data[:first])
-            self._oversize = False
+        if self._oversize:
+            first = _first_boundary(data) if end else len(data)
+            self._length += first - len(self._pending)
+            if not end:
+                self._pending = data[-_KEPT_BYTES:]
+                return
+            self._large(data[:first])
             self._events(data[first:end])
         elif end:
             self._events(data[:end] if end < len(data) else data)
         self._pending = data[end:]
-        if len(self._pending) > EVENT_BYTES:
+        if len(self._pending) > EVENT_BYTES and _too_large(self._pending):
             self._oversize = True
-        if self._oversize:
-            self._pending = self._pending[-TAIL_BYTES:]
+            self._pending = self._pending.lstrip(_LINE_ENDS)
+            self._length, self._begins = len(self._pending), self._pending[:_BEGINS_BYTES]
+            self._pending = self._pending[-_KEPT_BYTES:]
+
+    def seen(self) -> int:
+        return self._seen.tokens
 
     def finish(self, usage: Usage) -> None:
         if self._oversize:
-            self._tally.search(self._pending)
-        else:
-            self._events(self._pending + b"\n\n")
+            self._large(self._pending)
+        elif self._pending:
+            self._event(self._pending + b"\n\n")
         self._pending = b""
-        _settle(usage, self._tally, self._asked_bytes, self._seen_bytes)
+        _settle(usage, self._tally, self._asked, max(self._seen.tokens, self._unseen))
 
     def _events(self, data: bytes) -> None:
-        if _USAGE.search(data) is None:
+        """Whole events, one by one."""
+        if len(data) <= EVENT_BYTES and data.find(b"\n\n") == len(data) - 2 and data.find(b"\r") < 0:
+            self._event(data)  # what nearly every chunk is
+            return
+        start = 0
+        for found in BLANK.finditer(data):
+            event = data[start : found.end()] if start or found.end() < len(data) else data
+            start = found.end()
+            if len(event) > EVENT_BYTES and _too_large(event):
+                event = event.lstrip(_LINE_ENDS)
+                self._length, self._begins = len(event), event[:_BEGINS_BYTES]
+                self._large(event)
+            else:
+                self._event(event)
+        if start < len(data):
+            self._event(data[start:])
+
+    def _event(self, data: bytes) -> None:
+        self._seen.event(data)
+        if data.find(b'"usage"') < 0 or SAYS_USAGE.search(data) is None:
             return
         try:
             events = Scanner(EVENT_BYTES).feed(data)
         except Malformed:
             return
         for event in events:
-            if event.data is not None and _USAGE.search(event.data) is not None:
+            if event.data is not None and SAYS_USAGE.search(event.data) is not None:
                 self._tally.load(event.data)
+
+    def _large(self, tail: bytes) -> None:
+        """One that is too large to keep has ended."""
+        text = tail.rstrip(_LINE_ENDS)
+        if not self._tally.search(text):
+            self._seen.oversize(self._begins, self._length - (len(tail) - len(text)))
+        self._oversize = False
+
+
+def _too_large(event: bytes) -> bool:
+    """By its text alone: which line ends are before and behind it depends on how the stream was cut."""
+    return len(event.strip(_LINE_ENDS)) > EVENT_BYTES
 
 
 class DocumentUsage:
     """Reads one JSON answer: whole while it is small, its tail only beyond that."""
 
-    __slots__ = ("_asked_bytes", "_kept", "_seen_bytes", "_whole")
+    __slots__ = ("_asked", "_kept", "_seen_bytes", "_unseen", "_whole")
 
-    def __init__(self, asked_bytes: int) -> None:
-        self._asked_bytes = asked_bytes
+    def __init__(self, asked: int, unseen: int = 0) -> None:
+        self._asked = asked
+        self._unseen = unseen
         self._seen_bytes = 0
         self._kept = bytearray()
         self._whole = True
@@ -173,6 +139,9 @@ class DocumentUsage:
             self._whole = False
             del self._kept[:-TAIL_BYTES]
 
+    def seen(self) -> int:
+        return 0
+
     def finish(self, usage: Usage) -> None:
         tally = Tally()
         kept = bytes(self._kept)
@@ -180,7 +149,7 @@ class DocumentUsage:
             tally.load(kept)
         else:
             tally.search(kept)
-        _settle(usage, tally, self._asked_bytes, self._seen_bytes)
+        _settle(usage, tally, self._asked, max(estimate(self._seen_bytes), self._unseen))
 
 
 class Decoded:
@@ -206,12 +175,15 @@ class Decoded:
             self._decoder = zlib.decompressobj(_window(self._coding, chunk))
         try:
             while chunk and self._left > 0:
-                found = self._decoder.decompress(chunk, _STEP_BYTES)
+                found = self._decoder.decompress(chunk, min(_STEP_BYTES, self._left))
                 chunk = self._decoder.unconsumed_tail
                 self._left -= len(found)
                 self._reader.feed(found)
         except zlib.error:
             self._left = 0
+
+    def seen(self) -> int:
+        return self._reader.seen()
 
     def finish(self, usage: Usage) -> None:
         self._reader.finish(usage)
@@ -228,55 +200,47 @@ def _window(coding: str, begun: bytes) -> int:
 class Unread:
     """An answer in a coding that is not decoded here: its bytes are counted and the tokens estimated."""
 
-    __slots__ = ("_asked_bytes", "_seen_bytes")
+    __slots__ = ("_asked", "_seen_bytes", "_unseen")
 
-    def __init__(self, asked_bytes: int) -> None:
-        self._asked_bytes = asked_bytes
+    def __init__(self, asked: int, unseen: int = 0) -> None:
+        self._asked = asked
+        self._unseen = unseen
         self._seen_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
         self._seen_bytes += len(chunk)
 
+    def seen(self) -> int:
+        return estimate(self._seen_bytes)
+
     def finish(self, usage: Usage) -> None:
-        _settle(usage, Tally(), self._asked_bytes, self._seen_bytes)
+        _settle(usage, Tally(), self._asked, max(estimate(self._seen_bytes), self._unseen))
 
 
-def reader(content_type: bytes, coding: str, asked_bytes: int) -> UsageReader:
-    """The reader for an answer of this type and content coding ("" and "identity": none)."""
+def reader(content_type: bytes, coding: str, asked: int, api: str = "", unseen: int = 0) -> UsageReader:
+    """The reader for an answer of this type and content coding ("" and "identity": none); `asked` is the tokens of the
+    request, as they were estimated, `unseen` what its output counts at least where the vendor does not say it."""
     if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        return Unread(asked_bytes)
+        return Unread(asked, unseen)
     essence = content_type.split(b";", 1)[0].strip().lower()
-    inner: UsageReader = EventUsage(asked_bytes) if essence == b"text/event-stream" else DocumentUsage(asked_bytes)
+    events = essence == b"text/event-stream"
+    inner: UsageReader = EventUsage(asked, api, unseen) if events else DocumentUsage(asked, unseen)
     return inner if coding in ("", "identity") else Decoded(inner, "deflate" if coding == "deflate" else "gzip")
 
 
-def _settle(usage: Usage, tally: Tally, asked_bytes: int, seen_bytes: int) -> None:
-    told_in, told_out = tally.input_tokens, tally.output_tokens
-    usage.cached_tokens = tally.cached_tokens
-    usage.input_tokens = told_in if told_in is not None else _estimate(asked_bytes)
-    usage.output_tokens = told_out
-    if told_in is None or not tally.complete:
-        usage.estimated = True
-        usage.output_tokens = max(told_out or 0, _estimate(seen_bytes))
-
-
-def _estimate(count: int) -> int:
+def estimate(count: int) -> int:
+    """Tokens of so many bytes."""
     return -(-count // BYTES_PER_TOKEN)
 
 
-def _tail_usage(tail: bytes) -> dict[str, object] | None:
-    """The last `"usage": {...}` of a cut document. In JSON text a quote is escaped, so no text of a model can look like
-    that; a tool's own input can, but the vendors say usage after it."""
-    last = None
-    for last in _USAGE.finditer(tail):  # noqa: B007 (the last one is wanted)
-        pass
-    if last is None:
-        return None
-    try:
-        found, _ = json.JSONDecoder().raw_decode(tail[last.end() - 1 :].decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+def _settle(usage: Usage, tally: Tally, asked: int, seen: int) -> None:
+    told_in, told_out = tally.input_tokens, tally.output_tokens
+    tally.put(usage)
+    usage.input_tokens = told_in if told_in is not None else asked
+    usage.output_tokens = told_out
+    if told_in is None or not tally.complete:
+        usage.estimated = True
+        usage.output_tokens = max(told_out or 0, seen)
 
 
 def _last_boundary(data: bytes) -> int:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.core import sse
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Listings
 from gateway.core.exchange import Call, Exchange, Handle, Head, Header
@@ -45,6 +46,7 @@ from gateway.protocols.mcp_methods import (
 )
 from gateway.protocols.mcp_pending import Pending
 from gateway.protocols.media import JSON, media_type, not_json
+from gateway.protocols.reported_cost import reported
 
 UNSUPPORTED_VERSION = -32022
 RESOURCE_NOT_FOUND = -32002  # legacy only; the modern era says invalid params
@@ -113,6 +115,12 @@ class Mcp:
                 return self._no_task(exchange, asked, headers)
         return status, headers, jsonrpc.refusal_body(exchange, refusal)
 
+    def last_words(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        """The response to the open request; a session's own stream (GET) has none, and is opened again."""
+        if exchange.head.method != "POST" or not exchange.call.reply:
+            return b""
+        return sse.encode(jsonrpc.refusal_body(exchange, refusal), name="message")
+
     def rewrite(self, exchange: Exchange, duties: Duties) -> bytes | Refusal | None:
         """Also refused where a `Mcp-Param-*` header of the caller's repeats an argument that is set to something else:
         which one it repeats only the tool's schema says, so that it cannot be written anew here."""
@@ -135,7 +143,7 @@ class Mcp:
         return await mcp_answers.reader(exchange, answer, ask, bind, self._pending, self._listings)
 
     def usage(self, exchange: Exchange, answer: UpstreamAnswer) -> UsageReader | None:
-        return None
+        return reported(exchange, answer)
 
     def _no_task(self, exchange: Exchange, asked: Call, headers: list[Header]) -> tuple[int, list[Header], bytes]:
         """What the upstream would say of a task it does not have. Never a 404 for a session's task: to an older client
@@ -228,6 +236,7 @@ def _call(
         era=era,
         listing=method.listing,
         judged=True,
+        metered=method.metered,
         idempotent=method.idempotent,
         stream=method.stream,
         handles=handles,

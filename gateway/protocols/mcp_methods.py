@@ -50,7 +50,8 @@ class Object(StrEnum):
 class Method:
     """`named` is the member of `params` that `Mcp-Name` mirrors, `must_name` whether the header has to be there;
     `mirror` is the `Mcp-Method` header of the method. `calls` is the type of what is called by its `name` with
-    `arguments`, "" where nothing is; `tasks` whether params name tasks."""
+    `arguments`, "" where nothing is; `tasks` whether params name tasks; `metered` whether a price may be said in the
+    answer."""
 
     name: str
     object: Object = Object.NONE
@@ -63,11 +64,13 @@ class Method:
     mirror: Header = field(init=False)
     calls: str = field(init=False)
     tasks: bool = field(init=False)
+    metered: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", "mcp." + self.name)
         object.__setattr__(self, "mirror", (b"mcp-method", self.name.encode()))
         object.__setattr__(self, "calls", str(self.object) if self.object in (Object.TOOL, Object.PROMPT) else "")
+        object.__setattr__(self, "metered", self.name in ("tools/call", "prompts/get", "resources/read"))
         object.__setattr__(self, "tasks", self.object in (Object.TASK, Object.TOPICS))
 
 

@@ -18,7 +18,10 @@ from gateway.protocols import jsonrpc
 ENVELOPE = "jsonrpc"  # `Call.era` of a message that can be answered in place
 
 _BLANK = b" \t\r\n\x00\xef\xbb\xbf\xff\xfe"  # what may stand before JSON in the encodings readers guess
-_LATER = frozenset({Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.POLICY_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE})
+_LATER = frozenset(
+    {Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.BREAKER_OPEN}
+    | {Reason.POLICY_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}
+)
 _BROKEN = frozenset({Reason.FAULT, Reason.UPSTREAM_FAILED, Reason.UPSTREAM_TIMEOUT})
 
 

@@ -42,6 +42,8 @@ class Fulfil:
         decision = exchange.decision
         if decision is None:
             raise RuntimeError("nothing was decided")
+        if exchange.call.body is not None and not exchange.forwarded_digest:
+            _changed(exchange, exchange.call, exchange.call.body)  # by an option of the route
         if decision.mode == "report":
             return CONTINUE
         if decision.obligations and (refusal := _carried_out(exchange, decision)) is not None:
@@ -84,7 +86,7 @@ def _carried_out(exchange: Exchange, decision: Decision) -> Refusal | None:
         return _no(f"The policy asks for what this gateway cannot do: {error}")  # 1
     if why := obligations.unfit(exchange.call, duties):
         return _no(f"The policy asks for what cannot be done here: {why}")
-    exchange.rates = duties.rates
+    exchange.rates, exchange.fees = duties.rates, duties.fees
     if duties.rewrites and (refusal := _rewritten(exchange, duties)) is not None:
         return refusal
     if duties.hides:
@@ -114,9 +116,14 @@ def _rewritten(exchange: Exchange, duties: Duties) -> Refusal | None:
         return _no(f"What the policy sets makes no good request: {again.text}")  # 2
     if _what(again) != _what(exchange.call):
         return _no("The policy sets arguments that would make another call of this one")
-    exchange.asked = again.but(body=body, drop_headers=again.drop_headers | _OF_THE_BYTES)
-    exchange.forwarded_digest = digest(body)
+    _changed(exchange, again, body if again.body is None else again.body)
     return None
+
+
+def _changed(exchange: Exchange, call: Call, body: bytes) -> None:
+    """The call goes on with another body than the one that came."""
+    exchange.asked = call.but(body=body, drop_headers=call.drop_headers | _OF_THE_BYTES)
+    exchange.forwarded_digest = digest(body)
 
 
 def _what(call: Call) -> tuple[object, ...]:

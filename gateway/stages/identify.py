@@ -36,8 +36,22 @@ class Identify:
         return await verdict if isinstance(verdict, Awaitable) else verdict
 
     def _known(self, exchange: Exchange, principal: Principal) -> Verdict | Awaitable[Verdict]:
-        if principal.proof and (refusal := exchange.snapshot.authenticator.once(exchange, principal)) is not None:
+        if principal.proof:
+            refusal = exchange.snapshot.authenticator.once(exchange, principal)
+            if isinstance(refusal, Refusal):
+                return refusal
+            if refusal is not None:
+                return self._proved(exchange, principal, refusal)
+        return self._allowed(exchange, principal)
+
+    async def _proved(self, exchange: Exchange, principal: Principal, pending: Awaitable[Refusal | None]) -> Verdict:
+        refusal = await pending
+        if refusal is not None:
             return refusal
+        verdict = self._allowed(exchange, principal)
+        return await verdict if isinstance(verdict, Awaitable) else verdict
+
+    def _allowed(self, exchange: Exchange, principal: Principal) -> Verdict | Awaitable[Verdict]:
         exchange.principal = principal
         if principal.routes is not None and exchange.route.name not in principal.routes:
             text = f"This key may not be used on route {exchange.route.name}"

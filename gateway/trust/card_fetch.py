@@ -28,7 +28,18 @@ class CardFetcher:
         self._credentials = credentials
 
     async def __call__(self, upstream: Upstream, conditions: Sequence[Header]) -> Fetched:
-        """Raises UpstreamFailed. A redirect is an answer like any other: it is not followed."""
+        """Of the first of its addresses that can be reached. Raises UpstreamFailed. A redirect is an answer like any
+        other: it is not followed."""
+        *others, last = upstream.members or (upstream,)
+        for member in others:
+            try:
+                return await self._at(member, conditions)
+            except UpstreamFailed as failure:
+                if failure.sent:
+                    raise
+        return await self._at(last, conditions)
+
+    async def _at(self, upstream: Upstream, conditions: Sequence[Header]) -> Fetched:
         headers: list[Header] = [
             (b"host", upstream.authority.encode()),
             (b"user-agent", b"tollgate"),

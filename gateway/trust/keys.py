@@ -32,7 +32,8 @@ from gateway.trust.jose_ed25519 import public_jwk
 from gateway.trust.keyfiles import KeyRingError, OtherKeySigns
 from gateway.trust.keytable import KID_CHARACTERS, PURPOSES, Entry, Event, State, Table, TableError, kid_of
 
-PUBLISHED: Final = ("cards", "manifests", "bundles", "tokens")  # the log's key is published as a vkey beside the log
+# The log's key is published as a vkey beside the log.
+PUBLISHED: Final = ("cards", "manifests", "bundles", "tokens", "webhooks")
 SHOWN: Final = (State.CURRENT, State.NEXT, State.RETIRED)  # states of what is published, the one that signs first
 OVERLAP_S: Final = 7 * 24 * 3600  # longer than anybody should keep a key set without looking
 

@@ -21,7 +21,7 @@ from gateway.core.canonical import Json, encode, member, parse_object
 from gateway.core.reasons import Malformed
 from gateway.trust.jose_ed25519 import PUBLIC_BYTES, decoded_public, encoded_public, thumbprint
 
-PURPOSES: Final = ("log", "cards", "manifests", "bundles", "tokens")
+PURPOSES: Final = ("log", "cards", "manifests", "bundles", "tokens", "webhooks")
 KID_CHARACTERS: Final = 16  # 96 bits of the thumbprint: enough to tell keys apart, short enough to read aloud
 EVENTS_KEPT = 1000  # a gateway that was away for longer than that many changes records the newest of them
 _TIMES = ("signs_from", "retired", "published_until", "revoked")

@@ -62,7 +62,18 @@ class McpLister:
         self._credentials = credentials
 
     async def __call__(self, upstream: Upstream) -> Mapping[str, list[dict[str, Json]]]:
-        """All lists by name, empty where the upstream has none. Raises UpstreamFailed, Malformed."""
+        """All lists by name, empty where the upstream has none; of the first of its addresses that can be reached.
+        Raises UpstreamFailed, Malformed."""
+        *others, last = upstream.members or (upstream,)
+        for member in others:
+            try:
+                return await self._at(member)
+            except UpstreamFailed as failure:
+                if failure.sent:
+                    raise
+        return await self._at(last)
+
+    async def _at(self, upstream: Upstream) -> Mapping[str, list[dict[str, Json]]]:
         own = await self._credentials(upstream)
         headers: list[Header] = [
             (b"host", upstream.authority.encode()),

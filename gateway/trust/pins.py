@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.core.canonical import Json, digest, encode
-from gateway.core.descriptors import Described, Registry, Standing, Unapprovable
+from gateway.core.descriptors import Described, PinOwner, Registry, Standing, Unapprovable
 from gateway.core.exchange import Call, Exchange
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock
-from gateway.core.reasons import Malformed, Reason, Refusal, UpstreamFailed
+from gateway.core.reasons import Malformed, Reason, Refusal, StoreFailed, UpstreamFailed
 from gateway.core.snapshot import Upstream
 from gateway.trust.tools import (
     SHAPES,
@@ -52,9 +52,19 @@ _log = logging.getLogger("tollgate.pins")
 class Pins:
     """A DescriptorCheck, and the ports Listings and Approvals. `lister` fetches all lists of an upstream (raises
     UpstreamFailed, Malformed), `manifests` what is signed for it (raises the same), `note` records: an action and what
-    it is about."""
+    it is about. With an `owner`, which is another process, it lists and learns nothing itself: the owner does, and the
+    registry says what came of it."""
 
-    def __init__(self, registry: Registry, lister: Lister, manifests: Manifests, note: Note, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        lister: Lister,
+        manifests: Manifests,
+        note: Note,
+        clock: Clock,
+        owner: PinOwner | None = None,
+    ) -> None:
+        self._owner = owner
         self._registry = registry
         self._lister = lister
         self._manifests = manifests
@@ -71,11 +81,11 @@ class Pins:
         for upstream, settings in upstreams:
             watch = self._watched.get(upstream.name)
             if watch is None:
-                watch = Watched(upstream, settings, Rules(settings.pin))
+                watch = Watched(upstream, settings, Rules(settings.pin, (), self._owner is not None))
                 self._watched[upstream.name] = watch
             elif (watch.upstream, watch.settings) != (upstream, settings):
                 same = (watch.settings.manifest, watch.settings.trusted) == (settings.manifest, settings.trusted)
-                watch.rules = Rules(settings.pin, watch.rules.manifests if same else ())
+                watch.rules = replace(watch.rules, pin=settings.pin, manifests=watch.rules.manifests if same else ())
                 watch.upstream, watch.settings, watch.ready, watch.due = upstream, settings, False, 0.0
                 watch.judged = False
             for item in self._registry.items(upstream=upstream.name):
@@ -121,11 +131,17 @@ class Pins:
         shape = SHAPES[listing]
         found = [watch.seen(shape, item) for item in items]
         if any(new for _, new in found) or (whole and self._unpinned(watch, listing)):
-            await self._learn(watch, listing, [seen for seen, _ in found], whole)
+            if self._owner is not None:
+                await self._owner.learn(upstream, listing, items, whole)
+            else:
+                await self._learn(watch, listing, [seen for seen, _ in found], whole)
         return [watch.shows(seen) for seen, _ in found]
 
     def stale(self, upstream: str) -> None:
         """3: an upstream said that a list of its changed."""
+        if self._owner is not None:
+            self._owner.stale(upstream)
+            return
         watch = self._pinned.get(upstream)
         if watch is not None:
             watch.due = max(self._clock.monotonic(), watch.ended + LEAST_SECONDS)
@@ -176,6 +192,17 @@ class Pins:
         await asyncio.wait([self._begin(watch)])
         return watch.failed
 
+    async def listed(self, upstream: str) -> tuple[str, bool]:
+        """Waits for the first list, and looks once more where none came; why the last one brought nothing, and whether
+        one ever did."""
+        watch = self._watched.get(upstream)
+        if watch is None:
+            return "", True
+        due = not watch.listed and self._clock.monotonic() - watch.ended >= LEAST_SECONDS
+        if not watch.ready or watch.listing is not None or due:
+            await asyncio.wait([self._begin(watch)], timeout=LIST_SECONDS)
+        return watch.failed, watch.listed
+
     async def aclose(self) -> None:
         tasks = [watch.listing for watch in self._watched.values() if watch.listing is not None]
         for task in tasks:
@@ -185,9 +212,7 @@ class Pins:
     async def _once_listed(self, watch: Watched, exchange: Exchange, call: Call) -> Verdict:
         """Off the hot path: the first call waits for the first list, and what is not known is looked for once more if
         no list came since the start."""
-        now = self._clock.monotonic()
-        if not watch.ready or watch.listing is not None or (not watch.listed and now - watch.ended >= LEAST_SECONDS):
-            await asyncio.wait([self._begin(watch)], timeout=LIST_SECONDS)
+        await self.listed(watch.upstream.name)
         table = watch.tables.get(call.resource_type)
         if table is None:
             return CONTINUE
@@ -296,8 +321,20 @@ class Pins:
 
     def _begin(self, watch: Watched) -> asyncio.Task[None]:
         if watch.listing is None:
-            watch.listing = asyncio.create_task(self._list(watch), name=f"list {watch.upstream.name}")
+            job = self._list(watch) if self._owner is None else self._wait(watch, self._owner)
+            watch.listing = asyncio.create_task(job, name=f"list {watch.upstream.name}")
         return watch.listing
+
+    async def _wait(self, watch: Watched, owner: PinOwner) -> None:
+        """The owner lists; what came of it is in the registry by then."""
+        failed, listed = "its lists cannot be had: the process that lists is gone", False
+        try:
+            failed, listed = await owner.listed(watch.upstream.name)
+        except StoreFailed as error:
+            _log.warning("upstream %s: %s", watch.upstream.name, error)
+        finally:
+            watch.failed, watch.listed, watch.ready, watch.listing = failed, listed, True, None
+            watch.ended = self._clock.monotonic()
 
     async def _list(self, watch: Watched) -> None:
         wait, failed = RETRY_SECONDS, ""

@@ -4,6 +4,9 @@
 2. A stream passes chunk by chunk as it arrives; usage is read beside it, never in its way.
 3. A judged answer passes through its protocol's filter; what the filter cannot read is not shown.
 4. Handles that an answer mints are bound to the caller before a byte of it is released.
+5. A caller who has left is sent nothing more; where its answer is read on, that has an end (left.py).
+6. Under a budget a stream ends where it may not go on, in its protocol's own way, else by being cut (ration.py). What
+   is here in one piece was paid for in one piece: it is not taken back.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, TypeAlias
 
 from gateway.core import records
 from gateway.core.access import ask
+from gateway.core.attempts import lives_at, place
 from gateway.core.exchange import Call, Decision, Exchange, Handle, Header
 from gateway.core.ids import Ids
 from gateway.core.obligations import mark
@@ -29,6 +33,7 @@ from gateway.core.ports import (
 )
 from gateway.core.reasons import LogUnavailable, Malformed, Reason, Refusal, UpstreamFailed, Withheld
 from gateway.wire.origins import shared
+from gateway.wire.ration import Ration, within
 from gateway.wire.streams import Streams
 
 Redact: TypeAlias = (
@@ -40,21 +45,36 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 class Binding:
     """The handles of one exchange: what its answer mints belongs to its caller (ruling 13). `marks`: the answer is
-    redacted, and what it mints is marked as that first."""
+    redacted, and what it mints is marked as that first. `address`: where it lives, of an upstream that has several."""
 
-    __slots__ = ("_handles", "_marks", "_route", "_subject", "_upstream")
+    __slots__ = ("_address", "_handles", "_marks", "_route", "_subject", "_upstream")
 
-    def __init__(self, handles: Handles, route: str, subject: str, upstream: str, marks: bool) -> None:
+    def __init__(
+        self, handles: Handles, route: str, subject: str, upstream: str, marks: bool, address: str = ""
+    ) -> None:
         self._handles = handles
         self._route = route
         self._subject = subject
         self._upstream = upstream
         self._marks = marks
+        self._address = address
 
     async def __call__(self, handle: Handle) -> None:
         if self._marks:
             await self._handles.bind(mark(handle), route=self._route, subject=self._subject, upstream=self._upstream)
         await self._handles.bind(handle, route=self._route, subject=self._subject, upstream=self._upstream)
+        if self._address:
+            await self._settle_down(handle)
+
+    async def _settle_down(self, handle: Handle) -> None:
+        """Whoever names it is sent to this address from now on (attempts.py)."""
+        home, wanted = lives_at(handle), place(self._address, self._subject)
+        known = await self._handles.owner(home, route=self._route, upstream=self._upstream)
+        if known == wanted:
+            return
+        if known is not None:  # where it was before has left the configuration
+            await self._handles.forget(home, route=self._route, upstream=self._upstream)
+        await self._handles.bind(home, route=self._route, subject=wanted, upstream=self._upstream)
 
     async def owner(self, handle: Handle) -> str | None:
         return await self._handles.owner(handle, route=self._route, upstream=self._upstream)
@@ -106,11 +126,12 @@ class Answers:
             if whole is not None:
                 await self._at_once(exchange, answer.status, self.headers(exchange, answer), whole, send)
             else:
-                await self._stream(exchange, answer, self.headers(exchange, answer), send)
+                await self._stream(exchange, answer, None, self.headers(exchange, answer), send)
         elif filtering.whole is True:
             await self._rewritten(exchange, answer, filtering, send)
         else:
-            await self._judged(exchange, answer, filtering, self.headers(exchange, answer), send)
+            headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
+            await self._stream(exchange, answer, filtering, headers, send)
 
     def headers(self, exchange: Exchange, answer: Answered) -> list[Header]:
         """Of any answer to a caller: the upstream's own, ours, what the limits say, what a browser's page may see."""
@@ -125,64 +146,57 @@ class Answers:
         exchange.status = status
         if exchange.reader is not None:
             exchange.reader.feed(body)
+        if exchange.left:
+            return
         exchange.usage.bytes_out = len(body)
         exchange.response_digest = "sha256:" + hashlib.sha256(body).hexdigest()
         await send({"type": "http.response.start", "status": status, "headers": headers, "whole": body})
 
-    async def _stream(self, exchange: Exchange, answer: UpstreamAnswer, headers: list[Header], send: Send) -> None:
-        reader, usage, digest = exchange.reader, exchange.usage, hashlib.sha256()
+    async def _stream(
+        self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter | None, headers: list[Header],
+        send: Send,
+    ) -> None:  # fmt: skip
+        """Piece by piece; a judged one event by event. The head leaves first: a client of a stream waits for it."""
+        reader, usage, digest, drained = exchange.reader, exchange.usage, hashlib.sha256(), 0
+        ration = Ration(exchange, headers) if exchange.charges else None
+        refusal: Refusal | None = None
+        more = True
         exchange.status = answer.status
         with self._streams.watched(exchange):
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             try:
-                while chunk := await answer.chunk():
+                while more and refusal is None:
+                    piece = await answer.chunk()
+                    more = bool(piece)
+                    if exchange.left:
+                        drained += len(piece)
+                        if drained > exchange.upstream.drain_bytes:
+                            return  # 5
                     self._still_alive(exchange)
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    if exchange.first_byte_ms is None:
-                        exchange.first_byte_ms = (self._clock.monotonic() - exchange.started) * 1000
-                    usage.bytes_out += len(chunk)
-                    digest.update(chunk)
-                    if reader is not None:
-                        reader.feed(chunk)
-            except UpstreamFailed as error:
-                exchange.result = "timeout" if error.timeout else "upstream_gone"
-                raise
-            finally:
-                exchange.response_digest = "sha256:" + digest.hexdigest()
-            await send({"type": "http.response.body", "body": b""})
-
-    async def _judged(
-        self, exchange: Exchange, answer: UpstreamAnswer, filtering: AnswerFilter, headers: list[Header], send: Send
-    ) -> None:
-        """Event by event. The head leaves first: a client of a stream waits for it."""
-        exchange.status = answer.status
-        digest = hashlib.sha256()
-        headers = [item for item in headers if item[0] != b"content-length"]
-        with self._streams.watched(exchange):
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            more = True
-            try:
-                while more:
-                    chunk = await answer.chunk()
-                    self._still_alive(exchange)
-                    more = bool(chunk)
-                    shown = await filtering.feed(chunk) if more else await filtering.finish()
-                    if shown:
+                    if filtering is not None:
+                        piece = await filtering.feed(piece) if more else await filtering.finish()
+                    if ration is not None:
+                        piece, refusal = await ration.let(piece, more)  # 6
+                    elif piece:
+                        if reader is not None:
+                            reader.feed(piece)
+                        if not exchange.left:
+                            usage.bytes_out += len(piece)
+                    if piece and not exchange.left:
+                        digest.update(piece)
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
                         if exchange.first_byte_ms is None:
                             exchange.first_byte_ms = (self._clock.monotonic() - exchange.started) * 1000
-                        exchange.usage.bytes_out += len(shown)
-                        digest.update(shown)
-                        if exchange.reader is not None:
-                            exchange.reader.feed(shown)
-                        await send({"type": "http.response.body", "body": shown, "more_body": True})
-                    for message in filtering.outbox():
-                        await self._post(exchange, message)
+                    if filtering is not None:
+                        for message in filtering.outbox():
+                            await self._post(exchange, message)
             except UpstreamFailed as error:
                 exchange.result = "timeout" if error.timeout else "upstream_gone"
                 raise
             finally:
                 exchange.response_digest = "sha256:" + digest.hexdigest()
-            await send({"type": "http.response.body", "body": b""})
+            words = b"" if refusal is None or ration is None else _ended(exchange, refusal, ration)
+            await send({"type": "http.response.body", "body": words})
 
     async def _rewritten(self, exchange: Exchange, answer: UpstreamAnswer, filtering: WholeFilter, send: Send) -> None:
         """In one piece, after all of it was judged: the filter may have changed the head too."""
@@ -193,7 +207,12 @@ class Answers:
             size += len(chunk)
             if size > limit:
                 raise _too_large(exchange, f"a judged answer may have {limit} bytes")
+            if exchange.left and size > exchange.upstream.drain_bytes:
+                return  # 5
             parts.append(chunk)
+            if exchange.charges and (refusal := await within(exchange, size)) is not None:
+                exchange.stopped = "answer"
+                raise Withheld(refusal)
         body = await filtering.rewrite(parts[0] if len(parts) == 1 else b"".join(parts))
         headers = [item for item in self.headers(exchange, answer) if item[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -227,12 +246,21 @@ class Answers:
     def _bind(self, exchange: Exchange) -> Binding:
         if exchange.principal is None:
             raise RuntimeError("an answer belongs to an identified caller")
-        marks = exchange.hides is not None
-        return Binding(self._handles, exchange.route.name, exchange.principal.id, exchange.upstream.name, marks)
+        return Binding(
+            self._handles,
+            exchange.route.name,
+            exchange.principal.id,
+            exchange.upstream.name,
+            exchange.hides is not None,
+            exchange.address,
+        )
 
     async def _forget(self, exchange: Exchange) -> None:
         for handle in exchange.call.handles:
             await self._handles.forget(handle, route=exchange.route.name, upstream=exchange.upstream.name)
+            if exchange.address:
+                home = lives_at(handle)
+                await self._handles.forget(home, route=exchange.route.name, upstream=exchange.upstream.name)
 
     async def _post(self, exchange: Exchange, message: bytes) -> None:
         """Answers the upstream's own request in the caller's session; what it says to that is not for anybody."""
@@ -244,6 +272,17 @@ class Answers:
         headers += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
         answer = await self._targets.client(exchange.upstream).send("POST", self._target(exchange), headers, message)
         await answer.aclose()
+
+
+def _ended(exchange: Exchange, refusal: Refusal, ration: Ration) -> bytes:
+    """The last words of a stream that may not go on. Raises Withheld where it has none: it is cut."""
+    exchange.refusal, exchange.stopped = refusal, "answer"
+    if not exchange.left:
+        exchange.result = "error"
+    words = exchange.protocol.last_words(exchange, refusal) if ration.between_events else b""
+    if not words:
+        raise Withheld(refusal)
+    return words
 
 
 def _too_large(exchange: Exchange, text: str) -> Malformed:

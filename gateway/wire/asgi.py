@@ -20,6 +20,7 @@ from gateway.core.reasons import (
     Malformed,
     Reason,
     Refusal,
+    Spoiled,
     StoreFailed,
     UpstreamFailed,
     Withheld,
@@ -28,8 +29,11 @@ from gateway.core.reasons import (
 )
 from gateway.core.snapshot import Route, Snapshot
 from gateway.wire.answers import Answers
+from gateway.wire.crowd import Crowd
+from gateway.wire.cycle import LEFT
 from gateway.wire.door import GOING_DOWN
 from gateway.wire.front_answer import LEAVING, PROXY
+from gateway.wire.left import Left
 from gateway.wire.origins import preflight, shared
 from gateway.wire.upload import upload
 from gateway.wire.ways import Way, Ways, traced
@@ -67,6 +71,7 @@ class Gateway:
         self._sockets = sockets
         self._ids = ids
         self._clock = clock
+        self._crowd = Crowd(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["extensions"]["tollgate.head"]
@@ -83,11 +88,12 @@ class Gateway:
             await _reply(send, 204, preflight(exchange), b"")  # the gateway's own answer: nothing was asked of anybody
             return
         exchange.fault = "unfinished"
+        shed = self._crowd.enter(way.route)
         try:
             if head.websocket:
-                await self._websocket(exchange, way.refusal, receive, send)
+                await self._websocket(exchange, way.refusal or shed, receive, send)
             else:
-                await self._http(exchange, way, scope, receive, send)
+                await self._http(exchange, way, shed, scope, receive, send)
             if exchange.fault == "unfinished":
                 exchange.fault = ""
         except asyncio.CancelledError as error:
@@ -96,6 +102,8 @@ class Gateway:
             self._pipeline.faulted(exchange, "answer", fault)
             raise  # the front ends the connection; what was sent cannot be taken back
         finally:
+            if shed is None:
+                self._crowd.leave()
             await self._close(exchange)
 
     def _cut(self, exchange: Exchange, by_us: bool) -> None:
@@ -112,9 +120,25 @@ class Gateway:
                 else Refusal(Reason.CLIENT_TIMEOUT, "The caller went away before its request was judged")
             )
 
-    async def _http(self, exchange: Exchange, way: Way, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(
+        self, exchange: Exchange, way: Way, shed: Refusal | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if exchange.upstream.on_client_gone == "drain":
+            with Left(exchange) as left:
+                scope[LEFT] = left.goes_on
+                await self._asked(exchange, way, shed, scope, receive, send)
+            return
+        await self._asked(exchange, way, shed, scope, receive, send)
+
+    async def _asked(
+        self, exchange: Exchange, way: Way, shed: Refusal | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         refusal = way.refusal
         try:
+            if refusal is None and shed is not None:
+                if way.reads is True and way.length is not None and way.length <= UNASKED_BYTES:
+                    await self._read(exchange, way, scope, receive)  # a message is refused under its own id
+                refusal = shed
             if refusal is None:
                 await self._read(exchange, way, scope, receive)
                 refusal = await self._pipeline.admit(exchange)
@@ -129,6 +153,11 @@ class Gateway:
 
     def _failed(self, exchange: Exchange, error: Exception) -> Refusal | None:
         """What the caller is told instead of an answer; None where one has begun: it is cut, the record says why."""
+        if isinstance(error, Withheld) and error.refusal is exchange.refusal and exchange.status:
+            return None  # a stream that had to end, and could not say why in its own words
+        if isinstance(error, Spoiled) and exchange.status:
+            exchange.refusal, exchange.stopped, exchange.result = error.refusal, "answer", "error"
+            return None  # the answer came before the end of a request that may not go on
         if exchange.answer is None or not isinstance(error, Malformed | StoreFailed | UpstreamFailed):
             refusal = self._pipeline.faulted(exchange, "request" if exchange.answer is None else "answer", error)
             return None if exchange.status else refusal

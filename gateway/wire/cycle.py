@@ -3,8 +3,9 @@
 1. What the application says of Transfer-Encoding and of the connection is not passed on; its Content-Length is held to
 the byte, and without one the body is chunked (to HTTP/1.0: ended by closing). 2. No header byte leaves unchecked.
 3. HEAD, 204 and 304 have no body whatever the application sends. 4. `send` waits while the client does not read.
-5. A client that goes away cancels the task. 6. A body that turns out wrong is told through `receive` as a disconnect
-with the refusal beside it; if the application answers nothing, the front does.
+5. A client that goes away cancels the task, unless the application left word in the scope (`LEFT`) that it goes on:
+then what it sends is dropped. 6. A body that turns out wrong is told through `receive` as a disconnect with the refusal
+beside it; if the application answers nothing, the front does.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+LEFT = "tollgate.left"  # in the scope: asked when the client is gone; True: the task goes on
 HIGH_WATER_BYTES = 65536  # of request body that waits for the application before reading pauses
 
 _log = logging.getLogger("tollgate.front")
@@ -155,6 +157,9 @@ class Cycle:
         self.gone = True
         self._wake()
         if self.task is not None and self._begun and not self.answered:
+            goes_on = self.scope.get(LEFT)
+            if goes_on is not None and goes_on():
+                return
             self.task.cancel()  # a task cancelled before its first step would never come to its end in `run`
 
     def _wake(self) -> None:

@@ -86,9 +86,10 @@ def outgoing(exchange: Exchange) -> Outgoing:
         own = _replaced(own, credentials)
     signed = exchange.principal is not None and exchange.principal.proof != ""
     key = (exchange.route.cookies, signed, call.drop_headers, [name for name, _ in own])
-    known: tuple[Upstream, tuple[str, bool, frozenset[bytes], list[bytes]], Fixed] | None = head.facts.get("outgoing")
+    fact = "outgoing " + exchange.address if exchange.address else "outgoing"  # each address has one of its own
+    known: tuple[Upstream, tuple[str, bool, frozenset[bytes], list[bytes]], Fixed] | None = head.facts.get(fact)
     if known is None or known[0] is not upstream or known[1] != key:
-        known = head.facts["outgoing"] = (upstream, key, Fixed(_passed(head, upstream, key)))
+        known = head.facts[fact] = (upstream, key, Fixed(_passed(head, upstream, key)))
     return Outgoing(known[2], own)  # 4
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -83,20 +84,21 @@ class Front:
         clock: Clock,
         tls: ssl.SSLContext | None = None,
         ws_message_bytes: int = WS_MESSAGE_BYTES,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
+        """`sockets` listen already, where another process opened the port (wire/shared.py)."""
+        self._given = sockets
         self.host = host.removeprefix("[").removesuffix("]")
         self._wanted_port = port
         self._server = make_server(app, host=self.host, port=port, tls=tls, ws_message_bytes=ws_message_bytes)
-        self._listener: asyncio.Server | TlsListener | None = None
+        self._listeners: list[asyncio.Server | TlsListener] = []
         self.door = Door(limits, events, clock)  # which all connections of this listener share
 
     @property
     def port(self) -> int:
         """The port that is listened on; with port 0, the one that was given."""
-        if self._listener is None or not self._listener.sockets:
-            return self._wanted_port
-        found: int = self._listener.sockets[0].getsockname()[1]
-        return found
+        sockets = [item for listener in self._listeners for item in listener.sockets]
+        return int(sockets[0].getsockname()[1]) if sockets else self._wanted_port
 
     @property
     def exchanges(self) -> int:
@@ -113,20 +115,24 @@ class Front:
             return made
 
         try:
-            if config.ssl is None:
-                self._listener = await loop.create_server(connect, self.host, self._wanted_port, backlog=BACKLOG)
+            if config.ssl is not None:
+                sockets = list(self._given) or await bound(self.host, self._wanted_port, BACKLOG)
+                self._listeners = [TlsListener(sockets, self.door, config.ssl, connect)]
+            elif self._given:
+                self._listeners = [
+                    await loop.create_server(connect, sock=item, backlog=BACKLOG) for item in self._given
+                ]
             else:
-                sockets = await bound(self.host, self._wanted_port, BACKLOG)
-                self._listener = TlsListener(sockets, self.door, config.ssl, connect)
+                self._listeners = [await loop.create_server(connect, self.host, self._wanted_port, backlog=BACKLOG)]
         except OSError as error:
-            raise CannotListen(_why(self.host, self._wanted_port, error)) from error
+            raise CannotListen(why_not(self.host, self._wanted_port, error)) from error
         self._server.started = True
 
     async def drain(self, grace_seconds: float) -> None:
         """Stops listening, lets what is under way finish for `grace_seconds`, cuts the rest. Idempotent."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
         self.door.closing = True
         for guest in tuple(self.door.inside):
             if isinstance(guest, FrontProtocol):
@@ -184,7 +190,7 @@ def _no_password() -> bytes:
     raise ValueError("the key is encrypted; give a key without a passphrase, readable by the gateway only")
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def why_not(host: str, port: int, error: OSError) -> str:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if error.errno == errno.EADDRINUSE:
         return f"{where} is taken by another process; stop it, or choose another address with `listen`"

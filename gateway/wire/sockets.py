@@ -4,10 +4,13 @@
 2. A judged message is a child exchange with the newest Snapshot. It is recorded before it goes on, and settled whatever
    becomes of it. A denied JSON-RPC request is answered in place; what cannot be answered closes the socket.
 3. The caller's right to the open socket is asked for each message and twice a second (relay.py).
+4. A judged message is charged as a call of its own. All others count as bytes of the opening: where a budget has no
+   room for one, it is not passed on, and the socket is closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -17,6 +20,7 @@ from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Answered, Clock, Messages
 from gateway.core.reasons import Reason, Refusal, UpstreamFailed
 from gateway.core.snapshot import Snapshot
+from gateway.wire.ration import grown
 from gateway.wire.relay import Answer, Close, Forward, Tally, Verdict, WebSockets
 from gateway.wire.streams import Streams
 from gateway.wire.websocket import Declined, UpstreamSocket
@@ -83,7 +87,7 @@ class Sockets:
                 socket,
                 headers=self._answer_headers(exchange, socket),
                 on_client_message=talk.from_client,
-                on_upstream_message=_pass,
+                on_upstream_message=talk.from_upstream if exchange.charges else _pass,
                 barred=lambda: self._streams.ended(exchange),
                 tally=tally,
                 idle_seconds=exchange.upstream.timeouts.stream_idle,
@@ -91,24 +95,23 @@ class Sockets:
         finally:
             talk.close()
             exchange.usage.calls = max(1, tally.to_upstream)
-            exchange.usage.bytes_in, exchange.usage.bytes_out = tally.to_upstream_bytes, tally.to_client_bytes
+            if not exchange.charges:  # else they were counted, without those of judged messages (4)
+                exchange.usage.bytes_in, exchange.usage.bytes_out = tally.to_upstream_bytes, tally.to_client_bytes
         if ended.by == "upstream" and ended.code == 1006:
             exchange.result = "upstream_gone"
         elif ended.by == "client" and ended.code == 1006:
             exchange.result = "client_gone"  # without a close frame
         elif ended.by == "gateway":
             exchange.result = "timeout" if ended.idle else "error"
-            exchange.fault = f"closed by the gateway: {ended.code} {ended.reason}"
+            if exchange.refusal is None:
+                exchange.fault = f"closed by the gateway: {ended.code} {ended.reason}"
 
     def child(self, parent: Exchange, asked: Call | Refusal, body: bytes) -> Exchange:
         """A message as an exchange of its own, by the rules in force now."""
         snapshot, ident = self._current(), self._ids.new()
         route = snapshot.routes.match(parent.head.authority, parent.head.path)
-        if (
-            route is None
-            or route.name != parent.route.name
-            or snapshot.upstreams.get(route.upstream) != parent.upstream
-        ):
+        upstream = snapshot.upstreams.get(route.upstream) if route is not None else None
+        if route is None or route.name != parent.route.name or upstream is None or not upstream.means(parent.upstream):
             asked = Refusal(
                 Reason.ROUTE_UNKNOWN, "This route was taken away, or led elsewhere, while the socket was open"
             )
@@ -129,7 +132,7 @@ class Sockets:
             span_id=ident.replace("-", "")[16:],
             parent_span_id=parent.span_id,
         )
-        child.held = parent.permits
+        child.held = parent.places
         return child
 
     async def admit(self, exchange: Exchange) -> Refusal | None:
@@ -150,23 +153,25 @@ class Sockets:
 class _Talk:
     """The caller's half of one open socket. `_open` is the message that is on its way: at most one (relay, rule 3)."""
 
-    __slots__ = ("_messages", "_open", "_parent", "_sockets")
+    __slots__ = ("_asking", "_messages", "_open", "_parent", "_sockets")
 
     def __init__(self, sockets: Sockets, parent: Exchange, messages: Messages) -> None:
         self._sockets = sockets
         self._parent = parent
         self._messages = messages
         self._open: Exchange | None = None
+        self._asking = asyncio.Lock()  # both directions grow one reservation
 
     async def from_client(self, message: str | bytes) -> Verdict:
         asked = self._messages.classify_message(self._parent, message)
         if asked is None:
-            return Forward()
+            return await self._room(0, _size(message)) if self._parent.charges else Forward()
         body = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
         child = self._open = self._sockets.child(self._parent, asked, body)
         child.result = "client_gone"  # until it is known better
         refusal = await self._sockets.admit(child)
         if refusal is None:
+            child.sent = True
             return Forward(self._sent)
         child.status = refusal.http_status
         text = self._messages.refuse_message(child, refusal)
@@ -175,8 +180,26 @@ class _Talk:
             return Close(self._messages.close_code(refusal), refusal.text)
         return Answer(text)
 
+    async def from_upstream(self, message: str | bytes) -> Verdict:
+        return await self._room(_size(message), 0)
+
+    async def _room(self, out: int, back: int) -> Verdict:
+        """Whether a budget of the opening has room for so many bytes to the caller, or from it (4)."""
+        parent, usage = self._parent, self._parent.usage
+        async with self._asking:
+            usage.bytes_out += out
+            usage.bytes_in += back
+            refusal = await grown(parent)
+            if refusal is None:
+                return Forward()
+            usage.bytes_out -= out
+            usage.bytes_in -= back
+        parent.refusal, parent.stopped = refusal, "answer"
+        return Close(self._messages.close_code(refusal), refusal.text)
+
     def _sent(self, done: bool) -> None:
         if self._open is not None:
+            self._open.sent = done
             self._open.result = "ok" if done else "upstream_gone"
             self._open.status = 101
         self.close()
@@ -191,3 +214,7 @@ class _Talk:
 async def _pass(message: str | bytes) -> Verdict:
     """What the upstream says is counted by the relay; its right was judged when the socket was opened."""
     return Forward()
+
+
+def _size(message: str | bytes) -> int:
+    return len(message) if isinstance(message, bytes) else len(message.encode("utf-8", "surrogatepass"))

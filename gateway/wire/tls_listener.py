@@ -129,8 +129,9 @@ class TlsListener:
             accepted.close()
 
 
-async def bound(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listening sockets, one for each address that the name means. Raises OSError."""
+async def bound(host: str, port: int, backlog: int, *, shared: bool = False) -> list[socket.socket]:
+    """Listening sockets, one for each address that the name means; `shared`: with others who say so too. Raises
+    OSError."""
     means = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -141,6 +142,8 @@ async def bound(host: str, port: int, backlog: int) -> list[socket.socket]:
             found.append(made)
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.bind(address)

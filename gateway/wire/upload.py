@@ -1,7 +1,8 @@
 """A request body that nobody judges, on its way from the front to the upstream: chunk by chunk, as it comes.
 
-Its digest and size are known when it ends, and stand on the exchange then. It never holds more than one chunk. (In a
-file of its own because the compiled build has no asynchronous generators; this one is not compiled.)
+Its digest and size are known when it ends, and stand on the exchange then. It never holds more than one chunk. Under a
+budget each chunk is asked for before it goes on, and the body ends where there is no room. (In a file of its own
+because the compiled build has no asynchronous generators; this one is not compiled.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from gateway.core.exchange import Exchange
-from gateway.core.reasons import Refusal
+from gateway.core.reasons import Refusal, Spoiled
+from gateway.wire.ration import grown
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -33,5 +35,7 @@ async def upload(exchange: Exchange, receive: Receive) -> AsyncIterator[bytes]:
         if chunk:
             digest.update(chunk)
             exchange.usage.bytes_in += len(chunk)
+            if exchange.charges and (refusal := await grown(exchange)) is not None:
+                raise Spoiled(refusal, used=True)
             yield chunk
     exchange.request_digest = "sha256:" + digest.hexdigest()

@@ -1,4 +1,5 @@
-"""The upstreams' clients: one per upstream, shared by all snapshots that mean the same one (`UpstreamTargets`).
+"""The upstreams' clients: one for each address of an upstream, shared by all snapshots that mean the same one
+(`UpstreamTargets`).
 
 The rule it keeps: a pool survives a reload exactly when nothing about its upstream changed. Any other is retired: what
 is under way on it ends as it may, nothing new is kept open. Contexts and certificates are read in `make`, so that a bad
@@ -8,7 +9,7 @@ file refuses the new configuration and touches nothing of the running one.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol as Port
 from typing import TypeAlias
@@ -37,23 +38,25 @@ class _Target:
     tls: ssl.SSLContext | None  # for WebSockets: these speak HTTP/1.1 whatever the route's `http` says
 
 
-Targets: TypeAlias = Mapping[str, _Target]
+_Key: TypeAlias = tuple[str, str]  # the upstream's name, and the authority of one of its addresses
+Targets: TypeAlias = Mapping[_Key, _Target]
 
 
 class Clients:
     def __init__(self, limits: PoolLimits | None = None) -> None:
         self._limits = limits or PoolLimits()
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[_Key, _Target] = {}
         self._retired: list[_Target] = []
 
     def make(self, upstreams: Iterable[Upstream]) -> Targets:
         """Clients for these, the running ones where nothing changed. May run in a thread. Raises OSError or SSLError
         for a TLS file, RuntimeError where an upstream asks for HTTP/2 and the extra is not installed, ValueError for a
         host that is none; nothing has changed, then or otherwise."""
-        targets: dict[str, _Target] = {}
-        for upstream in upstreams:
-            old = self._targets.get(upstream.name)
-            targets[upstream.name] = old if old is not None and old.upstream == upstream else self._made(upstream)
+        targets: dict[_Key, _Target] = {}
+        for upstream in _addresses(upstreams):
+            key = (upstream.name, upstream.authority)
+            old = self._targets.get(key)
+            targets[key] = old if old is not None and old.upstream == upstream else self._made(upstream)
         return targets
 
     def adopt(self, upstreams: Iterable[Upstream], targets: Targets | None = None) -> None:
@@ -65,8 +68,8 @@ class Clients:
             if made.get(name) is not target:
                 target.client.retire()
                 self._retired.append(target)
-        for upstream in upstreams:
-            made[upstream.name].upstream = upstream
+        for upstream in _addresses(upstreams):
+            made[upstream.name, upstream.authority].upstream = upstream
         self._targets = made
 
     def client(self, upstream: Upstream) -> HttpClient:
@@ -77,14 +80,17 @@ class Clients:
 
     def in_flight(self) -> dict[str, int]:
         """Connections in use by upstream, for metrics."""
-        return {name: target.client.in_flight for name, target in self._targets.items()}
+        found: dict[str, int] = {}
+        for (name, _), target in self._targets.items():
+            found[name] = found.get(name, 0) + target.client.in_flight
+        return found
 
     async def aclose(self) -> None:
         for target in (*self._targets.values(), *self._retired):
             await target.client.aclose()
 
     def _target(self, upstream: Upstream) -> _Target:
-        target = self._targets.get(upstream.name)
+        target = self._targets.get((upstream.name, upstream.authority))
         if target is not None and (target.upstream is upstream or target.upstream == upstream):
             return target
         for target in self._retired:  # an exchange that pinned an older snapshot
@@ -104,3 +110,9 @@ class Clients:
         except ImportError:
             raise RuntimeError(f"upstream {upstream.name} asks for HTTP/2: install tollgate[http2]") from None
         return _Target(upstream, Http2Client(upstream, tls_context(upstream, ["h2"]), self._limits), tls)
+
+
+def _addresses(upstreams: Iterable[Upstream]) -> Iterator[Upstream]:
+    """Each at each of its addresses; an upstream that has several is the first of them itself."""
+    for upstream in upstreams:
+        yield from upstream.members or (upstream,)

@@ -106,7 +106,7 @@ class Gate:
         self._to = Upstream("up", "mcp", "http", "127.0.0.1", 9001, "127.0.0.1:9001", "/mcp")
         self._snapshot = Snapshot(
             revision="1", routes=RouteTable((self._route,)), upstreams={"up": self._to}, authenticator=Callers(),
-            engine=EmbeddedEngine(source_of({"policy.rego": policy})), limiter=NOBODY, public_url="https://gw.example",
+            engine=EmbeddedEngine(source_of({"policy.rego": policy})), ledger=NOBODY, prices=NOBODY, public_url="https://gw.example",
             hosts=frozenset(), origins=frozenset(), policy_headers=(), judged_body_bytes=1 << 22, body_bytes=1 << 26,
         )  # fmt: skip
         ids = Ids(Clock().time)
@@ -114,6 +114,7 @@ class Gate:
             targets=self.upstream,
             connect=NOBODY,
             headers=lambda exchange: list(exchange.call.headers),
+            attempts=NOBODY,
             clock=Clock(),
             pseudonym="tollgate",
         )

@@ -21,14 +21,14 @@ from gateway.core.pipeline import CONTINUE
 from gateway.core.query import RecordQuery
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.identity.vaulted_tokens import segment
-from gateway.ledger.limits import Limits, LimitSettings
+from gateway.ledger.limits import LimitSettings
 from gateway.stores.agents import SqliteRegistry
 from gateway.stores.memory import MemoryHandles
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import SqliteHandles
 from gateway.trust.blocks import KillSwitch
 from tests.identity.issuer import Issuer, ask, bearer, caller, known
-from tests.ledger.exchanges import HandClock, exchange
+from tests.ledger.exchanges import HandClock, Limits, exchange
 
 ROW = 58
 STORES = Path(__file__).resolve().parents[2] / "gateway" / "stores"

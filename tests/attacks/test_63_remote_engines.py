@@ -15,9 +15,9 @@ import pytest
 
 from gateway import config
 from gateway.assembly_policy import make_engine
+from gateway.core.breaking import State
 from gateway.core.exchange import Decision
 from gateway.core.reasons import EngineFault
-from gateway.pdp.breaker import State
 from gateway.pdp.remote import RemoteEngine
 from tests.pdp.asking import request, settled
 from tests.pdp.failure_shapes import AUTHZEN, JSON, OPA, SHAPES, YES, Shape, saying

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.identity.bearer import LEEWAY_LIMIT_SECONDS
 from gateway.identity.caller import REMEMBER_SECONDS
-from gateway.ledger.limits import Limits, LimitSettings
+from gateway.ledger.limits import LimitSettings
 from tests.identity.issuer import HandClock, Issuer, ask, bearer, caller, known, refused
-from tests.ledger.exchanges import exchange
+from tests.ledger.exchanges import Limits, exchange
 
 ROW = 74
 HOUR = 3600.0

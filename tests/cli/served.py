@@ -63,9 +63,9 @@ def command(*words: str) -> list[str]:
 
 
 @contextmanager
-def serving(**environ: str) -> Iterator[Served]:
+def serving(*words: str, **environ: str) -> Iterator[Served]:
     process = subprocess.Popen(
-        command("--json"),
+        command("--json", *words),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -20,7 +20,7 @@ def test_a_right_configuration_is_0_and_says_what_it_has(shell: Shell, folder: P
 
 
 def test_every_problem_is_told_with_its_place_and_the_code_is_2(shell: Shell, folder: Path) -> None:
-    Path("bad.yaml").write_text("listen: 8080\nrouts: []\nbudgets: []\n")
+    Path("bad.yaml").write_text("listen: 8080\nrouts: []\nsso: {}\n")
     found = shell("check", "bad.yaml")
     assert (found.code, found.out) == (2, "")
     assert [line.split(": ")[0] for line in found.err.splitlines()] == ["bad.yaml:1", "bad.yaml:2", "bad.yaml:3"]
@@ -29,7 +29,7 @@ def test_every_problem_is_told_with_its_place_and_the_code_is_2(shell: Shell, fo
     assert [(item["line"], item["key"]) for item in document["problems"]] == [
         (1, "listen"),
         (2, "routs"),
-        (3, "budgets"),
+        (3, "sso"),
     ]
 
 
@@ -88,7 +88,7 @@ def test_the_schema_takes_the_example_and_refuses_what_check_refuses(shell: Shel
     judge = validator(schema)
     assert list(judge.iter_errors(yaml.safe_load(shell("check", "--example").out))) == []
     assert list(judge.iter_errors(yaml.safe_load(reference()))) == []
-    for wrong in ({"routs": []}, {"listen": 8080}, {"front": {"body_bytes": "4MB"}}, {"budgets": []}):
+    for wrong in ({"routs": []}, {"listen": 8080}, {"front": {"body_bytes": "4MB"}}, {"sso": {}}):
         assert list(judge.iter_errors(wrong)), wrong
 
 
@@ -97,3 +97,30 @@ def test_a_file_that_is_not_there_says_how_to_get_one(shell: Shell, folder: Path
     assert found.code == 2
     assert "tollgate check --example > nowhere.yaml" in found.err
     assert shell("check").code == 2
+
+
+def test_the_price_list_is_read_and_looked_over(shell: Shell, folder: Path) -> None:
+    Path("gateway.yaml").write_text(Path("gateway.yaml").read_text() + "\nprices: prices.yaml\n")
+    row = "{model: m, input: 1, output: 2, valid_until: 2020-01-01}"
+    Path("prices.yaml").write_text(f"currency: usd\nmodels: [{row}]\n")
+    found = shell("check", "gateway.yaml")
+    assert found.code == 0
+    assert "prices.yaml: models m: no price is in force today" in found.err
+    assert shell("check", "gateway.yaml", "--json").json["prices"] == 1
+    Path("prices.yaml").write_text("currency: usd\nmodels: [{model: m, input: 1}]\n")
+    found = shell("check", "gateway.yaml")
+    assert (found.code, found.err) == (2, "prices.yaml:2: models[0].output: the key is missing\n")
+    Path("prices.yaml").unlink()
+    assert shell("check", "gateway.yaml").code == 2
+    assert shell("check", "--price-schema").json["title"] == "Tollgate price list"
+
+
+def test_a_route_on_which_reasoning_can_go_unsaid_is_told(shell: Shell, folder: Path) -> None:
+    text = Path("gateway.yaml").read_text().replace("protocol: http", "protocol: openai")
+    budget = "budgets: [{name: b, key: [route], unit: usd, amount: 1, period: day}]"
+    Path("prices.yaml").write_text("currency: usd\nmodels: [{model: m, input: 1, output: 2, reasoning: true}]\n")
+    Path("gateway.yaml").write_text(f"{text}\nprices: prices.yaml\n{budget}\n")
+    found = shell("check", "gateway.yaml")
+    assert (found.code, "set include_usage: inject" in found.err) == (0, True)
+    Path("prices.yaml").write_text("currency: usd\nmodels: [{model: m, input: 1, output: 2}]\n")
+    assert "include_usage" not in shell("check", "gateway.yaml").err

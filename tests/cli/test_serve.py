@@ -39,9 +39,9 @@ def test_it_reloads_on_sighup_and_a_bad_file_changes_nothing_and_says_why(folder
         served.process.send_signal(signal.SIGHUP)
         served.said("the configuration is in force")
         assert served.get("/more").status_code == 401
-        Path("gateway.yaml").write_text(text + more + "budgets: []\n")
+        Path("gateway.yaml").write_text(text + more + "sso: {}\n")
         served.process.send_signal(signal.SIGHUP)
-        assert "gateway.yaml:9: budgets" in served.said("not in force")["event"]
+        assert "gateway.yaml:9: sso" in served.said("not in force")["event"]
         assert served.get("/more").status_code == 401
         Path("gateway.yaml").write_text(text.replace("node: gw-1", "node: gw-2"))
         served.process.send_signal(signal.SIGHUP)
@@ -126,12 +126,6 @@ def test_another_node_on_the_same_log_refuses_the_start(folder: Path, vkey: str,
     found = failed(TOLLGATE__node="gw-2")
     assert found.returncode == 2
     assert "gw-1" in found.stderr
-
-
-def test_more_workers_are_refused_in_this_version(shell: Shell, folder: Path) -> None:
-    found = shell("serve", "--config", "gateway.yaml", "--workers", 2)
-    assert found.code == 2
-    assert "not in this version" in found.err
 
 
 def test_a_rotated_log_key_serves_on_the_same_log(folder: Path, shell: Shell) -> None:

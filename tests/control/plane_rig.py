@@ -17,13 +17,17 @@ import orjson
 from gateway import config
 from gateway.assembly_bundles import Commit, Desk, Policies
 from gateway.assembly_keys import Rotation, RunningKeys, log_keys
+from gateway.assembly_planes import telling
 from gateway.assembly_replay_jobs import ChildReplays
+from gateway.assembly_upstreams import RunningUpstreams, Upkeep
+from gateway.assembly_usage import RunningAccounts
 from gateway.assembly_why import PolicyWhys
 from gateway.control.access import Access
 from gateway.control.acts import Acts
 from gateway.control.agents import Agents
 from gateway.control.app import Admin, make_admin
 from gateway.control.asking import Asking
+from gateway.control.budgets import Budgets
 from gateway.control.bundles import Bundles as BundleApi
 from gateway.control.fleet import Fleet
 from gateway.control.guard import App, Door
@@ -32,23 +36,31 @@ from gateway.control.questions import Questions
 from gateway.control.recent import Recent
 from gateway.control.replay import Replays
 from gateway.control.shadow import Shadows
+from gateway.control.upstreams import Upstreams
+from gateway.control.usage import Usage
+from gateway.core.accounts import Budget
 from gateway.core.ids import Ids
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
+from gateway.ledger.counters import MemoryCounters
 from gateway.log.tiles import LogFiles
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.pdp.shadow import Comparisons
 from gateway.pdp.sources import PolicySource
 from gateway.stores.agents import SqliteRegistry
 from gateway.stores.bundles import SqliteBundles
+from gateway.stores.held import HeldBreakers
 from gateway.stores.records import RecordIndex
+from gateway.stores.usage import UsageBook
 from gateway.trust.keys import KeyRing
 from gateway.trust.pins import Pins
 from gateway.trust.tools import Named, Pin
 from gateway.trust.watched import PinSettings
+from tests.ledger.pricing import prices
 
 TOKEN = "t0ken-of-the-tests-4f1c9a0be77d2c55"
 FLEET_TOKEN = "t0ken-of-the-fleet-77d2c554f1c9a0be"
 HOST = "127.0.0.1:8081"
+PRICES = "models: [{model: m*, input: 0.15, output: 2, tiers: [{above: 9, input: 1, output: 4}]}]\nfree: {tools: [a/*]}"
 EXCHANGE = "01990000-0000-7000-8000-00000000000{}"
 
 
@@ -138,6 +150,9 @@ class Rig:
     problems: list[str] = field(default_factory=list)
     rebuilt: list[int] = field(default_factory=list)
     comparisons: Comparisons = field(default_factory=lambda: Comparisons(time.time))
+    counters: MemoryCounters = field(default_factory=lambda: MemoryCounters(RealClock()))
+    accounts: RunningAccounts | None = None
+    book: UsageBook | None = None
 
     async def get(self, target: str, *headers: tuple[str, str], **more: Any) -> Answer:
         own = [("host", HOST), ("authorization", f"Bearer {TOKEN}")]
@@ -155,8 +170,19 @@ class Rig:
         await self.log.sequenced(self.log.submit(record))
 
 
+BUDGETS = (
+    Budget("org-month", ("subject.org",), "usd", 100_000_000, "month", warn_at=(500, 800), carry=100),
+    Budget("calls", ("subject.id", "route"), "calls", 50, "rolling", window=3600),
+)
+
+
+def no_clients() -> Any:
+    raise AssertionError("nothing is asked here")
+
+
 def snapshot() -> Snapshot:
     unused: Any = None
+    ledger: Any = SimpleNamespace(budgets=BUDGETS)
     engine: Any = SimpleNamespace(name="embedded", revision="sha256:" + "a" * 64)
     upstream = Upstream(
         "weather", "mcp", "http", "127.0.0.1", 9001, "127.0.0.1:9001", "/mcp",
@@ -168,7 +194,8 @@ def snapshot() -> Snapshot:
         upstreams={"weather": upstream},
         authenticator=unused,
         engine=engine,
-        limiter=unused,
+        ledger=ledger,
+        prices=prices(PRICES),
         public_url="http://127.0.0.1:8080",
         hosts=frozenset({"127.0.0.1"}),
         origins=frozenset(),
@@ -194,6 +221,7 @@ async def plane(
     ids = Ids(clock.time)
     ring = KeyRing(tmp_path / "keys")
     index = RecordIndex(tmp_path / "records.sqlite", Bundles(tmp_path / "log"), lambda: log.size)
+    book = UsageBook(tmp_path / "usage.sqlite", Bundles(tmp_path / "log"), clock, lambda: log.size + log.unsequenced)
     log = Sequencer(
         tmp_path,
         node="gw-1",
@@ -201,10 +229,11 @@ async def plane(
         clock=clock,
         ids=ids,
         settings=LogSettings(checkpoint_seconds=0.05),
-        listener=index.committed,
+        listener=telling(index.committed, book.committed),
     )
     log.start(asyncio.get_running_loop())
     index.start()
+    book.start()
     access = Access(TOKEN, clock, fleet_token=FLEET_TOKEN)
     problems: list[str] = []
     current = snapshot()
@@ -227,6 +256,12 @@ async def plane(
     desk = Desk(Policies(settings, ring, store, clock), store, log, ids, clock, lambda: "tollgate", swap)
     rotation = Rotation(ring, log, "gw-1", tmp_path / "keys", ids, clock, rebuild)
     acts = Acts(log, ids, clock)
+    limits = (config.Limit(name="per-agent", key=("subject.id",), rate=config.Rate(100, 60), burst=20),)
+    limited = config.Settings(data_dir=tmp_path, limits=limits)
+    counters = MemoryCounters(clock)
+    upkeep = Upkeep(lambda: log, no_clients, ids, clock, lambda: 0.5)
+    upkeep.adopt(current.upstreams.values())
+    accounts = RunningAccounts(lambda: limited, lambda: current, counters, clock)
     app = make_admin(
         Admin(
             door=Door(public_url, frozenset({"127.0.0.1", "localhost", "gw.example"}), metrics_open),
@@ -245,16 +280,25 @@ async def plane(
             asking=Asking(Questions(lambda: current, acts, clock), PolicyWhys(lambda: current), Recent(), public_url),
             bundles=BundleApi(desk),
             fleet=Fleet(desk, acts.record, clock),
+            budgets=Budgets(accounts, book, acts, ids, clock),
+            usage=Usage(book),
+            upstreams=Upstreams(
+                RunningUpstreams(upkeep, HeldBreakers(tmp_path / "breakers.json")), lambda: current, acts
+            ),
             ids=ids,
             clock=clock,
             version="0.1.0",
         )
     )
     try:
-        yield Rig(app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt, comparisons)
+        yield Rig(
+            app, access, log, tmp_path, registry, pins, ring, rotation, problems, rebuilt, comparisons, counters,
+            accounts, book,
+        )  # fmt: skip
     finally:
         await replays.aclose()
         await log.close()
         registry.close()
         store.close()
         index.close()
+        book.close()

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core.access import AccessRequest, access_request
 from gateway.core.exchange import Call, Exchange, Head, Principal
 from gateway.core.snapshot import Route, Upstream
+from tests.unlimited import unlimited
 
 SHIPPED = {
     ("action", "name"), ("context", "arguments", "amount"), ("context", "arguments", "path"), ("context", "direction"),
@@ -78,7 +79,7 @@ def question(rnd: random.Random, among: list[Head]) -> AccessRequest:
         at = rnd.randrange(4)
         head.facts["caller"][at] = rnd.choice((PRINCIPALS, VOUCHED, ROUTES, ALLOWED)[at])
     principal, vouched, route, allowed = head.facts["caller"]
-    snapshot: Any = SimpleNamespace(policy_headers=allowed)
+    snapshot: Any = SimpleNamespace(policy_headers=allowed, ledger=unlimited())
     upstream = Upstream("shop", "mcp", "http", "127.0.0.1", 9, "127.0.0.1:9", "/mcp")
     protocol: Any = SimpleNamespace(name="mcp")
     exchange = Exchange(

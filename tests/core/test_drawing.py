@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import records
+from gateway.core.accounts import Account, Budget, Charge, key_text
 from gateway.core.drawing import KEPT_FRAGMENTS, Drawing, Drawn
 from gateway.core.exchange import Call, Decision, Exchange, Head, Principal
 from gateway.core.reasons import Reason, Refusal
@@ -35,8 +36,17 @@ def opened(**wanted: Any) -> Exchange:
     call = Call("mcp.tools/call", "tool", "shop/pay")
     members = {"asked": call, "principal": ANN, "decision": ALLOW, "body": b"{}", "trace_id": "0af7"} | wanted
     for name, value in members.items():
-        setattr(found, name, value)
+        if name == "charges":
+            found.charges = [charge(*item) for item in value]
+        else:
+            setattr(found.usage if hasattr(found.usage, name) else found, name, value)
     return found
+
+
+def charge(name: str, key: str, period: str, unit: str, reserved: int, settled: int, marks: tuple[int, ...]) -> Charge:
+    made = Charge(Budget(name, ("subject.org",), unit, 10**9, "month"), Account(name, key, period), reserved)
+    made.settled, made.marks = settled, marks
+    return made
 
 
 def whole(drawn: Drawn, seq: int) -> bytes:
@@ -74,6 +84,20 @@ ORDINARY: list[dict[str, Any]] = [
     {"decision": replace(ALLOW, mode="report")},
     {"decision": replace(ALLOW, allow=False, mode="report")},
     {"asked": Call("http.GET", "endpoint", "/ü")},
+    {"charges": [("org-month", '["acme"]', "2026-11-01T00:00:00Z", "usd", 1_500_000, 20_001, ())]},
+    {"charges": [("total", '["\\u00fc,\\"decision\\":", null]', "", "tokens", 17, 0, (500, 800))]},
+    {
+        "charges": [("a", "[]", "", "usd", 1, 2, ()), ("b", '["x"]', "", "calls", 1, 1, (50,))],
+        "limits": [{"name": "l"}],
+    },
+    {"attempts": 3},
+    {"usd": 1},
+    {"usd": 12_345_678, "unpriced": True},
+    {"estimated": True, "usd": 0},
+    {"input_tokens": 4, "cache_write_tokens": 3, "usd": 5},
+    {"reported": 120_000, "usd": 100_000},
+    {"input_tokens": 4, "output_tokens": 9, "cache_write_1h_tokens": 1, "image_output_tokens": 2, "tier": "flex"},
+    {"input_tokens": 4, "audio_tokens": 1, "audio_output_tokens": 2, "reasoning_tokens": 3, "image_tokens": 0},
 ]
 
 
@@ -88,6 +112,14 @@ def test_whatever_a_caller_or_a_policy_puts_there_is_spelled_alike(
 ) -> None:
     wanted = {"asked": Call(action, "tool", name), "decision": replace(ALLOW, reason=reason), "client_id": client}
     both(opened(**wanted, body=b"x" if body else None), Drawing())
+
+
+@given(text, text, st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1), st.sampled_from(["usd", "tokens"]))
+def test_whatever_a_key_has_budgets_are_spelled_alike(
+    action: str, value: str, reserved: int, settled: int, unit: str
+) -> None:
+    charges = [("b", key_text((value, None, action)), "", unit, reserved, settled, ())]
+    both(opened(charges=charges, asked=Call(action, "tool", value)), Drawing())
 
 
 def test_fragments_are_told_apart_by_all_they_say() -> None:

@@ -12,6 +12,7 @@ from gateway.core.access import access_request
 from gateway.core.exchange import Call, Decision, Exchange, Head, Principal
 from gateway.core.recalled import proposals
 from gateway.core.snapshot import Route, Upstream
+from tests.unlimited import unlimited
 
 BEGAN = 1_700_000_000.9
 
@@ -21,7 +22,7 @@ def exchange(call: Call, principal: Principal, **members: Any) -> Exchange:
     route = Route("tools", "/tools", "", "shop", "required", "json")
     upstream = Upstream("shop", "mcp", "http", "127.0.0.1", 9, "127.0.0.1:9", "/base")
     protocol: Any = SimpleNamespace(name="mcp")
-    snapshot: Any = SimpleNamespace(policy_headers=())
+    snapshot: Any = SimpleNamespace(policy_headers=(), ledger=unlimited())
     found = Exchange("exchange-1", BEGAN, 5.0, head, snapshot, route, upstream, protocol, trace_id="0af7")
     found.asked, found.principal = call, principal
     found.decision = Decision(False, "no", "r", "embedded", "sha256:00")

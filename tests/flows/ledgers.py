@@ -7,6 +7,7 @@ knows anything of the gateway's records: that is what makes them worth comparing
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
@@ -51,12 +52,12 @@ class Upstream:
             writer.transport.abort()
 
     async def _answer(self, first: str, writer: asyncio.StreamWriter) -> None:
-        if "/events" not in first:
+        if "/events" not in first and "/endless" not in first:
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_RESULT)
             writer.write(head + _RESULT)
             return
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        for _ in range(EVENTS):
+        for _ in range(EVENTS) if "/events" in first else itertools.count():
             writer.write(b"9\r\ndata: 1\n\n\r\n")
             await writer.drain()
             await asyncio.sleep(0.002)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import websockets.asyncio.server as socket_server
+from rig import Running
 
 from tests.wire.faulty import Peer, Server, answer
 
@@ -170,3 +171,8 @@ async def calling(port: int) -> AsyncIterator[Caller]:
         caller.leave()
         with contextlib.suppress(OSError):
             await caller.writer.wait_closed()
+
+
+def left(gate: Running) -> bool:
+    """The caller's connection is gone, and its exchange is not."""
+    return not gate.app._front.door.inside and gate.app.status()["exchanges"] == 1

@@ -149,7 +149,7 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
             for _ in range(8):
                 assert (await ask(gate)).status_code == 503
             assert questions < 8, "an open breaker asks nothing"
-            assert re.search(r'tollgate_breaker_state\{breaker="policy opa"\} [12]\.0', await exposed(gate))
+            assert re.search(r'tollgate_breaker_state\{breaker="policy opa",upstream=""\} [12]\.0', await exposed(gate))
             rules = {record["decision"]["rule"] for record in await records(gate)}
             assert rules == {"status 500", "breaker_open: status 500"}
             assert len(await records(gate)) == 8
@@ -157,7 +157,7 @@ def test_an_engine_that_comes_back_is_asked_again(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while (await ask(gate)).status_code != 200:
                     pass
-            assert 'tollgate_breaker_state{breaker="policy opa"} 0.0' in await exposed(gate)
+            assert 'tollgate_breaker_state{breaker="policy opa",upstream=""} 0.0' in await exposed(gate)
 
     run(story())
 

@@ -94,7 +94,7 @@ async def answered(gate: Running, path: str = "/files/x") -> int:
             ConfigError,
             "no upstream has that name",
         ),
-        ({"budgets": []}, ConfigError, "budgets"),
+        ({"sso": {}}, ConfigError, "sso"),
         ({"drain": 5}, ConfigError, "drain"),
         ({"node": "another"}, NeedsRestart, "needs a restart"),
         ({"listen": "127.0.0.1:1"}, NeedsRestart, "needs a restart"),

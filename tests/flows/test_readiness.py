@@ -42,6 +42,7 @@ def problems(running: Running) -> list[str]:
     [
         ("handles.sqlite", "handles", "sessions and tasks"),
         ("records.sqlite", "portions", "index of records"),
+        ("usage.sqlite", "position", "book of usage"),
         ("descriptors.sqlite", "descriptors", "descriptors"),
     ],
 )

@@ -37,8 +37,10 @@ def test_a_minted_key_has_the_published_form_and_its_hash_is_of_all_of_it() -> N
 def test_a_known_key_says_who_calls_by_its_id(tmp_path: Path) -> None:
     clock = HandClock()
     entry = {**ENTRY, "subject": "nightly", "type": "service", "org": "acme", "roles": ["reader"], "agent": "jenkins"}
+    entry["team"] = "red"
     found = known(ask(caller(clock=clock, api_keys=api_keys(tmp_path / "k", [entry], clock)), key(KEY)))
     assert (found.id, found.type, found.org, found.agent) == ("key:ci-bot", "service", "acme", "jenkins")
+    assert found.team == "red"
     assert (found.roles, found.routes, found.expires) == (("reader",), None, None)
 
 

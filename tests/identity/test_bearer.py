@@ -154,6 +154,15 @@ def test_an_organisation_the_issuer_may_not_speak_for_is_refused() -> None:
     refused(ask(who, bearer(idp.token())))
 
 
+def test_a_team_counts_only_as_the_issuer_may_say_it() -> None:
+    idp = Issuer()
+    assert known(ask(caller(idp), bearer(idp.token(team="red")))).team is None
+    who = caller(idp, team=Mapped(claim="squad.name", of=frozenset({"red"})))
+    assert known(ask(who, bearer(idp.token(squad={"name": "red"})))).team == "red"
+    assert refused(ask(who, bearer(idp.token(squad={"name": "blue"})))).rule == "token_team"
+    assert known(ask(caller(idp, team=Mapped(const="all")), bearer(idp.token()))).team == "all"
+
+
 def test_without_a_mapping_the_token_says_nothing_about_organisation_and_roles() -> None:
     idp = Issuer()
     found = known(ask(caller(idp, org=None, roles=None), bearer(idp.token(org="acme", roles=["admin"]))))

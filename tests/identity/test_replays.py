@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from gateway.identity.replays import Replays, Use
+from gateway.identity.replays import RemoteReplays, Replays, Use, serve_replays
 from tests.identity.issuer import NOW, HandClock
+from tests.wire.posts import posts
 
 
 def use(found: Replays, clock: HandClock, owner: str, value: str, seconds: float) -> Use:
@@ -78,3 +81,20 @@ def test_what_was_made_before_the_memory_began_may_have_been_used_before() -> No
     found = Replays(clock)
     assert found.use("a", "n", NOW - 1.5, NOW + 58) is Use.EARLY
     assert found.use("a", "n", NOW - 1, NOW + 58) is Use.FRESH
+
+
+def test_what_one_worker_took_counts_for_no_other_and_without_their_owner_nothing_does() -> None:
+    async def main() -> None:
+        clock = HandClock()
+        memory = Replays(clock)
+        async with posts() as (one, at_one), posts() as (two, at_two):
+            serve_replays(memory, at_one)
+            serve_replays(memory, at_two)
+            first, second = RemoteReplays(one), RemoteReplays(two)
+            assert await first.use("a", "n", NOW, NOW + 60) is Use.FRESH
+            assert await second.use("a", "n", NOW, NOW + 60) is Use.AGAIN
+            assert await second.use("a", "old", NOW - 100, NOW + 60) is Use.EARLY
+            at_two.close()
+            assert await second.use("a", "other", NOW, NOW + 60) is Use.FULL
+
+    asyncio.run(main())

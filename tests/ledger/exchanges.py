@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Any, cast
 
 from gateway.core.exchange import Call, Exchange, Head, Principal
+from gateway.core.ports import Clock
+from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, Upstream
+from gateway.ledger.counters import KEYS_LIMIT, MemoryCounters
+from gateway.ledger.ledger import Asking, Memory
+from gateway.ledger.limits import LimitSettings
 
 
 class HandClock:
@@ -22,6 +29,33 @@ class HandClock:
         self.nanoseconds += round(seconds * 1_000_000_000)
 
 
+class Limits:
+    """The ledger of a snapshot that has limits only, and counters in memory."""
+
+    def __init__(self, settings: Sequence[LimitSettings], clock: Clock, keys_limit: int = KEYS_LIMIT) -> None:
+        self.settings, self.clock = settings, clock
+        self.stand_on(MemoryCounters(clock, keys_limit), Memory())
+
+    def stand_on(self, counters: MemoryCounters, memory: Memory) -> None:
+        self.counters, self.memory = counters, memory
+        self.ledger = Asking(self.settings, (), counters, self.clock, memory)
+
+    def carry(self, previous: Limits) -> None:
+        """What a reload does."""
+        self.stand_on(previous.counters, previous.memory)
+
+    def take(self, asked: Exchange) -> Refusal | None:
+        found = self.ledger.take(asked)
+        assert found is None or isinstance(found, Refusal)
+        return found
+
+    def release(self, asked: Exchange) -> None:
+        self.ledger.settle(asked)
+
+
+_idents = count()
+
+
 def exchange(
     subject: str = "agent:idp/a",
     *,
@@ -34,7 +68,7 @@ def exchange(
 ) -> Exchange:
     nothing: Any = None
     return Exchange(
-        id="0",
+        id=str(next(_idents)),
         time=0.0,
         started=0.0,
         head=Head("POST", "/weather", "/weather", "", "gw.example", "https", (), peer),

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.core.exchange import Exchange
 from gateway.core.reasons import Reason, Refusal
-from gateway.ledger.limits import Limits, LimitSettings
-from tests.ledger.exchanges import HandClock, exchange
+from gateway.ledger.limits import LimitSettings, Rate
+from gateway.ledger.rates import Arrivals
+from tests.ledger.exchanges import HandClock, Limits, exchange
 
 PER_SUBJECT = LimitSettings("per-subject", ("subject.id",), rate=60, window=60, burst=3)
 AT_ONCE = LimitSettings("at-once", ("subject.org",), concurrent=2)
@@ -21,6 +22,11 @@ def admitted(limits: Limits, times: int, **who: Any) -> int:
     return sum(take(limits, **who) is None for _ in range(times))
 
 
+def only_rate(limits: Limits) -> Arrivals:
+    [found] = limits.counters._rates.values()
+    return found
+
+
 def headers(asked: Exchange) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in asked.limit_headers}
 
@@ -28,7 +34,7 @@ def headers(asked: Exchange) -> dict[str, str]:
 def test_without_limits_nothing_is_said_and_nothing_is_taken() -> None:
     asked = exchange()
     assert take(Limits([], HandClock()), asked) is None
-    assert (asked.limits, asked.limit_headers, asked.permits) == ([], [], [])
+    assert (asked.limits, asked.limit_headers, asked.places) == ([], [], [])
 
 
 def test_a_burst_from_rest_and_then_the_even_rate() -> None:
@@ -117,8 +123,8 @@ def test_a_refusal_takes_nothing_from_any_limit() -> None:
         refusal = take(limits, third)
         assert refusal is not None
         assert refusal.rule == "at-once"
-        assert third.permits == []
-    first.permits[0].release()
+        assert third.places == []
+    limits.release(first)
     asked = exchange("three")
     assert take(limits, asked) is None
     assert asked.limits[0] == {"name": "wide", "remaining": 97}
@@ -131,16 +137,16 @@ def test_a_permit_counts_until_it_is_released_and_only_once() -> None:
     assert take(limits, one) is None
     assert take(limits, two) is None
     assert take(limits) is not None
-    one.permits[0].release()
-    one.permits[0].release()
+    limits.release(one)
+    limits.release(one)
     three = exchange()
     assert take(limits, three) is None
     refusal = take(limits)
     assert refusal is not None
     assert refusal.retry_after == 1
     for held in (two, three):
-        held.permits[0].release()
-    assert limits._concurrency[0].counts == {}
+        limits.release(held)
+    assert limits.counters.held() == (0, 0)
 
 
 FIELDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -216,7 +222,7 @@ def test_permits_taken_before_a_reload_are_given_back_after_it() -> None:
     after = Limits([LimitSettings("at-once", ("subject.org",), concurrent=1)], clock)
     after.carry(before)
     assert take(after) is not None
-    held.permits[0].release()
+    before.release(held)
     assert take(after) is None
 
 
@@ -232,9 +238,9 @@ def test_a_limit_of_another_key_does_not_inherit() -> None:
 def test_keys_at_rest_are_forgotten() -> None:
     clock = HandClock()
     limits = Limits([LimitSettings("l", ("subject.id",), rate=10, window=1, burst=1)], clock)
-    state = limits._rates[0].state
     for number in range(10_000):
         take(limits, subject=f"agent:idp/{number}")
+        state = only_rate(limits)
         clock.pass_(0.01)
         assert len(state.new) + len(state.old) <= 22  # what two times the 0.1 s to come to rest can hold
 
@@ -284,7 +290,7 @@ def test_a_key_is_remembered_until_it_is_at_rest_whatever_others_do() -> None:
 @pytest.mark.parametrize("rate", [1, 3, 7, 59, 1_000_003, 700_000_000])
 @pytest.mark.parametrize("window", [1, 60, 3600, 86_400])
 def test_the_interval_is_never_shorter_than_the_rate_says(rate: int, window: int) -> None:
-    (limit,) = Limits([LimitSettings("l", ("route",), rate=rate, window=window)], HandClock())._rates
+    limit = Rate(LimitSettings("l", ("route",), rate=rate, window=window), rate)
     assert window * 1_000_000_000 <= limit.interval * rate < window * 1_000_000_000 + rate
 
 
@@ -293,7 +299,7 @@ def test_at_the_cap_the_search_for_room_runs_at_most_once_a_second() -> None:
     limits = Limits([LimitSettings("l", ("subject.id",), rate=60, window=3600, burst=60)], clock, keys_limit=3)
     for number in range(3):
         take(limits, subject=f"s{number}")
-    state = limits._rates[0].state
+    state = only_rate(limits)
     for _ in range(100):
         assert take(limits, subject="stranger") is not None
     assert state.swept == clock.nanoseconds
@@ -349,18 +355,18 @@ def test_what_comes_up_within_an_exchange_needs_no_second_place_of_the_same_limi
     assert take(limits, opened) is None
     for _ in range(2):
         within = exchange()
-        within.held = opened.permits
+        within.held = opened.places
         assert take(limits, within) is None
-        assert within.permits == []
+        assert within.places == []
         assert within.limits[-1] == {"name": "one", "remaining": 0}
     within = exchange()
-    within.held = opened.permits
+    within.held = opened.places
     refused = take(limits, within)
     assert refused is not None
     assert refused.rule == "rate", "rates count each"
     clock.pass_(60)
     assert take(limits) is not None, "another exchange has no place"
-    opened.permits.pop().release()
+    limits.release(opened)
     assert take(limits) is None
 
 
@@ -370,10 +376,10 @@ def test_a_place_held_for_another_key_or_given_back_is_no_place() -> None:
     assert take(limits, opened) is None
     assert take(limits, other) is None
     within = exchange(resource="tool")
-    within.held = opened.permits
+    within.held = opened.places
     assert take(limits, within) is not None
-    given_back = list(opened.permits)
-    given_back[0].release()
+    given_back = opened.places
+    limits.release(opened)
     assert take(limits, exchange(resource="/ws")) is None
     late = exchange(resource="/ws")
     late.held = given_back

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from gateway.core.exchange import Exchange
-from gateway.ledger.limits import Limits, LimitSettings
-from tests.ledger.exchanges import HandClock, exchange
+from gateway.ledger.limits import LimitSettings
+from tests.ledger.exchanges import HandClock, Limits, exchange
 from tests.thorough import examples
 
 SECOND = 1_000_000_000
@@ -85,7 +85,7 @@ class Story(RuleBasedStateMachine):
         assert (refusal is not None) == bool(expected)
         if refusal is not None:
             assert set(refusal.rule.split(", ")) == set(expected)
-            assert asked.permits == []
+            assert asked.places == []
         else:
             for one in SETTINGS:
                 name = key(one, asked)
@@ -98,13 +98,12 @@ class Story(RuleBasedStateMachine):
 
     @rule(ended=consumes(open))
     def a_call_ends(self, ended: Exchange) -> None:
-        if ended.permits:
+        if ended.places:
             for one in SETTINGS:
                 if one.concurrent is not None:
                     self.running[key(one, ended)] -= 1
-        for permit in ended.permits:
-            permit.release()
-            permit.release()
+        for _ in range(2):
+            self.limits.release(ended)
 
     def compare(self, asked: Exchange, now: int) -> None:
         """What the record says is left is what the account says."""
@@ -119,8 +118,8 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def permits_and_calls_agree(self) -> None:
-        counted = sum(sum(limit.counts.values()) for limit in self.limits._concurrency)
-        assert counted == sum(self.running.values())
+        places, _ = self.limits.counters.held()
+        assert places == sum(self.running.values())
 
 
 TestStory = Story.TestCase

@@ -7,8 +7,8 @@ from typing import Any
 from gateway.core.exchange import Decision, Exchange
 from gateway.core.obligations import ExtraRate
 from gateway.core.reasons import Reason
-from gateway.ledger.limits import POLICY_RATES, Limits, LimitSettings
-from tests.ledger.exchanges import HandClock, exchange
+from gateway.ledger.limits import POLICY_RATES, LimitSettings
+from tests.ledger.exchanges import HandClock, Limits, exchange
 
 TWICE = ExtraRate("policy.2-minute", 2, 60)
 

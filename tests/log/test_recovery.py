@@ -14,7 +14,7 @@ from gateway.log import export
 from gateway.log.disk import DataDirLocked
 from gateway.log.journal import JournalDamaged, replay, segment_paths
 from gateway.log.note import LogKeys, VerifierKey
-from gateway.log.recovery import OriginMismatch
+from gateway.log.recovery import OriginMismatch, closing
 from gateway.log.tiles import LogDamaged
 from gateway.log.verify import verify
 from tests.log.log_rig import KEY, NODE, eventually, record, run, sequencer, verified, written
@@ -71,6 +71,19 @@ def test_calls_in_flight_are_closed_as_unknown_and_one_record_says_so(tmp_path: 
         assert (item["route"], item["trace_id"], item["action"]) == ("weather", "c" * 32, "mcp.tools/call")
     assert last["kind"] == "recovery"
     assert last["recovery"] == {"closed": 3, "replayed": before.pending, "torn": False}
+
+
+def test_what_is_closed_as_unknown_is_settled_at_all_that_it_had_reserved() -> None:
+    money = {"key": ["acme"], "name": "month", "period": "2026-11-01T00:00:00Z", "reserved": "0.5", "unit": "usd"}
+    more = {"key": ["acme", "w"], "name": "day", "period": "2026-11-22T00:00:00Z", "reserved": "12.25", "unit": "usd"}
+    calls = {"key": ["acme"], "name": "calls", "reserved": "1", "unit": "calls"}
+    intent = record("intent", "x", budgets=[money, more, calls])
+    found = closing(intent, 7)
+    assert found["budgets"] == [{**money, "settled": "0.5"}, {**more, "settled": "12.25"}, {**calls, "settled": "1"}]
+    assert found["usage"] == {"bytes_in": 0, "bytes_out": 0, "calls": 1, "estimated": True, "usd": "12.25"}
+    assert (found["result"], found["intent"]) == ("unknown", 7)
+    assert not {"budgets", "usage"} & set(closing(record("intent", "y"), 8))
+    assert "usage" not in closing(record("intent", "z", budgets=[calls]), 9)
 
 
 def test_a_second_start_recovers_nothing_more(tmp_path: Path) -> None:

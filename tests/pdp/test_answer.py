@@ -47,8 +47,6 @@ def test_an_obligation_that_cannot_is_a_deny_that_names_it() -> None:
 @pytest.mark.parametrize(
     ("obligation", "words"),
     [
-        ({"type": "charge", "unit": "usd", "amount": "0.50"}, "no budget in usd"),
-        ({"type": "charge", "unit": "tokens", "amount": 5}, "no budget in tokens"),
         ({"type": "require_approval", "approvers": ["ops"], "ttl": "15m"}, "approvals are not in this version"),
         ({"type": "require_approval"}, "approvals are not in this version"),
     ],

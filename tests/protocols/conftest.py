@@ -16,6 +16,7 @@ from gateway.core.exchange import Call, Decision, Exchange, Handle, Head, Header
 from gateway.core.ports import AnswerFilter, Protocol, UsageReader, WholeFilter
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
+from gateway.ledger.prices import PriceTable
 from gateway.trust.card_cache import CardCache, CardSettings
 from gateway.trust.jose import signer
 from gateway.trust.signers import NamedSets, Signers
@@ -25,6 +26,7 @@ settings.load_profile("shared_machine")
 
 EXCHANGE_ID = "0197c000-0000-7000-8000-000000000001"
 PUBLIC_URL = "https://gw.example"
+NO_PRICES = PriceTable()
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Wire:
         host: str = "",
         principal: str = "user:idp/ann",
         reads: str = "json",
+        prices: PriceTable = NO_PRICES,
         **route: Any,
     ) -> Exchange:
         """An exchange before its protocol has looked at it. The route is /r unless told otherwise; a body is JSON
@@ -118,8 +121,8 @@ class Wire:
         nobody: Any = None
         snapshot = Snapshot(
             revision="1", routes=RouteTable((chosen,)), upstreams={"up": upstream}, authenticator=nobody, engine=nobody,
-            limiter=nobody, public_url=PUBLIC_URL, hosts=frozenset(), origins=frozenset(), policy_headers=(),
-            judged_body_bytes=4096, body_bytes=1 << 20, cards={"up": self.cards},
+            ledger=nobody, prices=prices, public_url=PUBLIC_URL, hosts=frozenset(), origins=frozenset(),
+            policy_headers=(), judged_body_bytes=4096, body_bytes=1 << 20, cards={"up": self.cards},
         )  # fmt: skip
         exchange = Exchange(EXCHANGE_ID, 0.0, 0.0, head, snapshot, chosen, upstream, protocol)
         exchange.principal = Principal(principal, "user")

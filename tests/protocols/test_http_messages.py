@@ -132,6 +132,7 @@ def test_a_message_too_large_to_judge_is_refused_and_closes(wire: Any) -> None:
         (Reason.RATE_LIMITED, 1013),
         (Reason.AUDIT_UNAVAILABLE, 1013),
         (Reason.POLICY_UNAVAILABLE, 1013),
+        (Reason.BREAKER_OPEN, 1013),
         (Reason.TOO_LARGE, 1009),
         (Reason.FAULT, 1011),
         (Reason.UPSTREAM_FAILED, 1011),

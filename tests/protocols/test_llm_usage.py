@@ -33,11 +33,11 @@ from tests.thorough import examples
 
 EVENTS = b"text/event-stream; charset=utf-8"
 PLAIN = b"application/json"
-ASKED_BYTES = 400
+ASKED = 100
 
 
-def usage_of(chunks: Iterable[bytes], kind: bytes = EVENTS, coding: str = "") -> Usage:
-    found = reader(kind, coding, ASKED_BYTES)
+def usage_of(chunks: Iterable[bytes], kind: bytes = EVENTS, coding: str = "", api: str = "") -> Usage:
+    found = reader(kind, coding, ASKED, api)
     for chunk in chunks:
         found.feed(chunk)
     usage = Usage()
@@ -150,12 +150,12 @@ def test_cumulative_counts_are_never_added_up() -> None:
 
 def test_a_stream_that_does_not_tell_is_estimated_and_marked() -> None:
     stream = chat_stream(tell=False)
-    assert counts(usage_of([stream])) == (100, -(-len(stream) // 4), None, True)
+    assert counts(usage_of([stream])) == (100, 3 + 14, None, True)  # of 8 and 41 bytes
 
 
 def test_a_stream_cut_before_its_last_word_keeps_what_was_said_and_estimates_the_rest() -> None:
     stream = message_stream(whole=False)
-    assert counts(usage_of([stream])) == (90, -(-len(stream) // 4), 64, True)
+    assert counts(usage_of([stream], api="messages")) == (90, 1, 64, True)
 
 
 def test_a_last_event_without_its_blank_line_still_counts() -> None:
@@ -257,7 +257,7 @@ def test_a_tools_own_input_is_not_taken_for_usage_where_the_vendors_word_follows
     "body", [b"", b"null", b"[]", b'{"usage": 5}', b'{"usage": {"prompt_tokens": -4, "completion_tokens": true}}', b"{"]
 )
 def test_what_says_nothing_is_estimated(body: bytes) -> None:
-    assert counts(usage_of([body], PLAIN)) == (100, -(-len(body) // 4), None, True)
+    assert counts(usage_of([body], PLAIN)) == (100, -(-len(body) // 3), None, True)
 
 
 @pytest.mark.parametrize("count", [10**12 + 1, 2**53, 2**64, 10**30, -1, 1.0, True, "9"])
@@ -269,7 +269,7 @@ def test_a_count_that_cannot_be_one_was_not_said(count: Any) -> None:
 
 
 def test_only_counts_that_are_read_are_kept() -> None:
-    found = reader(EVENTS, "", ASKED_BYTES)
+    found = reader(EVENTS, "", ASKED)
     for number in range(100):
         found.feed(event(json.dumps({"usage": {f"x{number}": 1, "prompt_tokens": 3, "completion_tokens": 2}})))
     assert len(found._tally._counts) == 2  # type: ignore[attr-defined]
@@ -299,7 +299,7 @@ def test_a_packed_stream_is_read_at_every_split(coding: str, pack: Any) -> None:
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "compress"])
 def test_other_codings_are_estimated_from_the_bytes(coding: str) -> None:
-    assert counts(usage_of([b"x" * 41], coding=coding)) == (100, 11, None, True)
+    assert counts(usage_of([b"x" * 41], coding=coding)) == (100, 14, None, True)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
@@ -357,3 +357,20 @@ def test_the_protocol_reads_metered_successes_only(wire: Any, protocol: Llm, pat
     assert wire.reader(exchange, wire.Answer(429, [(b"content-type", PLAIN)])) is None
     counted = wire.classified(protocol, "POST", counting, body)
     assert wire.reader(counted, wire.Answer(200, [(b"content-type", PLAIN)])) is None
+
+
+@pytest.mark.parametrize("kind", [EVENTS, PLAIN])
+def test_what_is_not_said_of_output_that_is_not_seen_counts_as_what_was_reserved(kind: bytes) -> None:
+    """Else nobody would pay for reasoning who leaves early, or asks for no usage."""
+    for chunks, wanted in (([], 4000), ([b"x" * 30], 4000)):
+        found = reader(kind, "", ASKED, "chat.completions", 4000)
+        for chunk in chunks:
+            found.feed(chunk)
+        usage = Usage()
+        found.finish(usage)
+        assert (usage.output_tokens, usage.estimated) == (wanted, True)
+    told = reader(EVENTS, "", ASKED, "chat.completions", 4000)
+    told.feed(chat_stream())
+    usage = Usage()
+    told.finish(usage)
+    assert counts(usage) == (90, 7, 64, False)

@@ -18,6 +18,7 @@ MESSAGE_LEVEL = {
     Reason.POLICY_UNAVAILABLE: -31503,
     Reason.AUDIT_UNAVAILABLE: -31503,
     Reason.OVERLOADED: -31503,
+    Reason.BREAKER_OPEN: -31503,
 }
 TOOL = call("tools/call", {"name": "add", "arguments": {}}, "m1")
 

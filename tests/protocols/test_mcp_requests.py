@@ -134,7 +134,7 @@ def test_only_what_may_be_repeated_is_idempotent_and_only_endless_answers_are_st
     )  # fmt: skip
     assert found.idempotent == repeatable
     assert found.stream == (method in ("tasks/result", "subscriptions/listen"))
-    assert found.metered is False
+    assert found.metered is (method in ("tools/call", "prompts/get", "resources/read"))
     listings = {"resources/templates/list": "templates"}
     wanted = listings.get(method, method.removesuffix("/list") if method.endswith("/list") else "")
     assert found.listing == wanted

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.core.exchange import Call, Exchange, Head, Principal
 from gateway.core.snapshot import Route, Upstream
+from tests.unlimited import unlimited
 
 ANN = Principal(id="user:idp/ann", type="user", issuer="https://idp.test", roles=("reader",))
 
@@ -34,7 +35,7 @@ def exchange(
     head = Head("POST", "/tools?a=1", "/tools", "a=1", "gw.test", "http", (), "192.0.2.7")
     route = Route("tools", "/tools", "", "shop", "required", "json", audit=audit)
     upstream = Upstream("shop", "http", "http", "127.0.0.1", 9, "127.0.0.1:9", "/base")
-    snap: Any = SimpleNamespace(policy_headers=(), **snapshot)
+    snap: Any = SimpleNamespace(**{"policy_headers": (), "ledger": unlimited(), **snapshot})
     protocol: Any = SimpleNamespace(name="http")
     asked = Call("http.POST", "endpoint", "/tools") if asked is None else asked
     return Exchange(

@@ -82,9 +82,9 @@ MODERN = (("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), 
 
 def test_fulfil_stands_right_behind_decide_wherever_somebody_decides() -> None:
     handles: Any = MemoryHandles(Clock())
-    nothing: Any = SimpleNamespace(checks=(), connect=None)
+    nothing: Any = SimpleNamespace(checks=(), connect=None, breakers=None, attempts=lambda handles: None)
     stage: Any = SimpleNamespace(name="capture")
-    whole = build_pipeline(NOBODY, stage, NOBODY, nothing, handles, nothing, NOBODY, NOBODY, NOBODY)
+    whole = build_pipeline(NOBODY, stage, NOBODY, nothing, nothing, handles, nothing, NOBODY, NOBODY, NOBODY)
     message = build_message_pipeline(NOBODY, stage, stage, Fulfil(handles), NOBODY, NOBODY, NOBODY)
     for pipeline in (whole, message):
         kinds = [type(stage) for stage in pipeline.admit_stages]

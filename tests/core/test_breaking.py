@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.pdp.breaker import Breaker, BreakerSettings, End, State
+from gateway.core.breaking import Breaker, BreakerSettings, End, State
 
 
 def opened(failures: int = 3, open_s: float = 2.0, at: float = 100.0) -> Breaker:

@@ -1,0 +1,315 @@
+"""Who counts in one process: rates, places and accounts in memory, exactly, all of an ask or none.
+
+1. Everything is asked before anything is taken. 2. Rates run on monotonic nanoseconds. Accounts run on epoch seconds
+that go on monotonically from when this began: a clock that is set neither gives an account back nor locks it.
+3. Whatever an id took is kept under it until it is closed, once; closing what is not open does nothing. 4. A settlement
+is taken as it is, also above what was reserved. 5. It outlives snapshots: a reload forgets no count. A rate that was
+changed is another one; an account is the same as long as its budget's name, period and key's values are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gateway.core import accounts as core
+from gateway.core.accounts import Account, Adjustment, Balance, Budget, Charge, ChargeAsk, Given, PlaceAsk, RateAsk
+from gateway.core.ports import Clock
+from gateway.ledger.rates import Arrivals, Window, Windows
+from gateway.ledger.standings import BudgetStandings, Standing
+
+KEYS_LIMIT: Final = 100_000  # per limit or budget and period: about 20 MB
+RATES: Final = 256  # different ones, above which those at rest are forgotten
+ADJUSTMENTS: Final = 10_000  # whose ids are remembered
+_SECOND: Final = 1_000_000_000
+
+
+class _Held:
+    """What one id took."""
+
+    __slots__ = ("charges", "places")
+
+    def __init__(self, places: list[PlaceAsk], charges: list[tuple[Account, Standing, int]]) -> None:
+        self.places: Final = places
+        self.charges: Final = charges
+
+
+class MemoryCounters:
+    """The Counters port (core/accounts.py)."""
+
+    __slots__ = (
+        "_adjusted", "_began", "_budgets", "_clock", "_held", "_keys_limit", "_places", "_rates", "_windows",
+    )  # fmt: skip
+
+    def __init__(self, clock: Clock, keys_limit: int = KEYS_LIMIT) -> None:
+        self._clock: Final = clock
+        self._began: float | None = None  # epoch seconds of monotonic zero, as it was when an account was first asked
+        self._keys_limit: Final = keys_limit
+        self._rates: dict[str, Arrivals] = {}
+        self._windows: dict[str, Windows] = {}
+        self._places: dict[str, dict[str, int]] = {}  # bounded by the cap on exchanges
+        self._budgets: dict[str, BudgetStandings] = {}
+        self._held: dict[str, _Held] = {}
+        self._adjusted: dict[str, None] = {}
+
+    def take(self, ask: core.Ask) -> Given:
+        if ask.id in self._held:
+            raise RuntimeError(f"exchange {ask.id} has asked already")
+        now = int(self._clock.monotonic() * _SECOND)
+        exceeded: list[str] = []
+        refused = False
+        ahead: list[int] = []
+        windows: list[Window | None] = []
+        for rate in ask.rates:
+            if rate.interval:
+                found = self._arrivals(rate).ahead(rate, now)
+                ahead.append(found)
+                windows.append(None)
+                over = found > rate.capacity
+            else:
+                window = self._sliding(rate).find(rate.key, now)
+                ahead.append(0)
+                windows.append(window)
+                over = window is None or window.total >= rate.most
+            if over:
+                exceeded.append(rate.name)
+                refused = refused or not rate.shadow
+        for place in ask.places:
+            if not place.held and self._inside(place) >= place.most:
+                exceeded.append(place.name)
+                refused = refused or not place.shadow
+        standings: list[Standing | None] = []
+        if ask.charges:
+            seconds = self._seconds()
+            if not self._asked(ask.charges, standings, exceeded, seconds):
+                refused = True
+        else:
+            seconds = 0
+        if refused:
+            return self._refused(ask, ahead, windows, standings, exceeded, now, seconds)
+        return self._taken(ask, ahead, windows, standings, exceeded, now, seconds)
+
+    def grow(self, id: str, charges: Sequence[ChargeAsk]) -> Given:
+        held = self._held.get(id)
+        if held is None:
+            raise RuntimeError(f"exchange {id} holds nothing")
+        now = self._seconds()
+        standings: list[Standing | None] = []
+        exceeded: list[str] = []
+        if not self._asked(charges, standings, exceeded, now):
+            left = [found.left(now) if found is not None else 0 for found in standings]
+            return Given(False, (), (), left, exceeded)
+        marks: list[tuple[str, int]] = []
+        left = [
+            self._reserve(ask, found, held, marks, now)
+            for ask, found in zip(charges, standings, strict=True)
+            if found is not None
+        ]
+        return Given(True, (), (), left, (), marks)
+
+    def close(self, id: str, charges: Sequence[Charge]) -> None:
+        held = self._held.pop(id, None)
+        if held is None:
+            return  # 3
+        for place in held.places:
+            counts = self._places[place.name]
+            left = counts[place.key] - 1
+            if left:
+                counts[place.key] = left
+            else:
+                del counts[place.key]
+        if not held.charges:
+            return
+        now = self._seconds()
+        for account, standing, amount in held.charges:
+            standing.reserved -= amount
+            known = self._budgets[account.budget]
+            known.reserved -= amount
+            for charge in charges:
+                if charge.account is account or charge.account == account:
+                    if charge.settled:
+                        standing.settle(charge.settled, now)  # 4
+                        known.filled(account, standing)
+                    break
+
+    async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
+        return [self.balance(budget, account) for budget, account in accounts]
+
+    def balance(self, budget: Budget, account: Account) -> Balance:
+        now = self._seconds()
+        known = self._budgets.get(budget.name)
+        found = known.known(account) if known is not None else None
+        most = known.most.get(account.key, budget.amount) if known is not None else budget.amount
+        if found is None:
+            return Balance(account, budget.unit, most, 0, 0, 0)
+        granted = found.left(now) + found.settled + found.reserved - found.most
+        return Balance(account, budget.unit, most, granted, found.reserved, found.settled)
+
+    async def adjust(self, adjustment: Adjustment) -> None:
+        if adjustment.id in self._adjusted:
+            return
+        self._adjusted[adjustment.id] = None
+        if len(self._adjusted) > ADJUSTMENTS:
+            del self._adjusted[next(iter(self._adjusted))]
+        self._standings(adjustment.budget).adjust(adjustment, self._seconds())
+
+    def fill(self, budget: Budget, ends: int, tallies: Iterable[core.Tally], adjusted: Iterable[str] = ()) -> None:
+        """What a log has of one budget, before anything is asked for; `adjusted` are the adjustments in it."""
+        now = self._seconds()
+        for tally in tallies:
+            self._standings(budget).fill(tally, ends, now)
+        for ident in adjusted:
+            self._adjusted[ident] = None
+
+    async def check(self) -> None:
+        return None
+
+    def held(self) -> tuple[int, int]:
+        """How many places are taken, how much of all accounts is reserved: nothing when nothing is open."""
+        places = sum([sum(counts.values()) for counts in self._places.values()])
+        reserved = 0
+        for budget in self._budgets.values():
+            for known in budget.periods.values():
+                reserved += sum([found.reserved for found in known.values()])
+        return places, reserved
+
+    def summary(self) -> list[tuple[str, str, int, float]]:
+        """Of each budget: name, unit, how much is reserved, and which share of the fullest account was settled in the
+        running period. It looks at no account."""
+        return [(name, known.budget.unit, known.reserved, known.fullest) for name, known in self._budgets.items()]
+
+    def _seconds(self) -> int:
+        monotonic = self._clock.monotonic()
+        if self._began is None:
+            self._began = self._clock.time() - monotonic
+        return int(self._began + monotonic)  # 2
+
+    def _arrivals(self, rate: RateAsk) -> Arrivals:
+        found = self._rates.get(rate.counter)
+        if found is None:
+            if len(self._rates) >= RATES:  # reloads and policies brought many: those at rest are like new ones
+                now = int(self._clock.monotonic() * _SECOND)
+                self._rates = {name: known for name, known in self._rates.items() if not known.rests(now)}
+            found = self._rates[rate.counter] = Arrivals(rate.capacity, self._keys_limit)
+        return found
+
+    def _sliding(self, rate: RateAsk) -> Windows:
+        found = self._windows.get(rate.counter)
+        if found is None:
+            if len(self._windows) >= RATES:
+                now = int(self._clock.monotonic() * _SECOND)
+                self._windows = {name: known for name, known in self._windows.items() if not known.rests(now)}
+            found = self._windows[rate.counter] = Windows(rate.window, self._keys_limit)
+        return found
+
+    def _inside(self, place: PlaceAsk) -> int:
+        counts = self._places.get(place.name)
+        return counts.get(place.key, 0) if counts is not None else 0
+
+    def _standings(self, budget: Budget) -> BudgetStandings:
+        found = self._budgets.get(budget.name)
+        if found is None:
+            found = self._budgets[budget.name] = BudgetStandings(budget, self._keys_limit)
+        elif found.budget is not budget and found.budget != budget:
+            found.changed(budget)  # by a reload
+        return found
+
+    def _asked(
+        self, charges: Sequence[ChargeAsk], standings: list[Standing | None], exceeded: list[str], now: int
+    ) -> bool:
+        """Puts the account of each charge on `standings`; whether all fit."""
+        fits = True
+        for ask in charges:
+            known = self._standings(ask.budget)
+            found = known.known(ask.account)
+            if found is None:
+                found = known.begun(ask, now)
+            standings.append(found)
+            if found is None or ask.amount > found.left(now):
+                exceeded.append(ask.budget.name)
+                fits = False
+        return fits
+
+    def _reserve(self, ask: ChargeAsk, found: Standing, held: _Held, marks: list[tuple[str, int]], now: int) -> int:
+        """1: all was asked. What is left behind it."""
+        found.reserved += ask.amount
+        self._budgets[ask.budget.name].reserved += ask.amount
+        left = found.left(now)
+        if ask.budget.warn_at:
+            marks += [(ask.budget.name, mark) for mark in found.passes(ask.budget, left)]
+        for at, (account, standing, amount) in enumerate(held.charges):
+            if standing is found:
+                held.charges[at] = (account, standing, amount + ask.amount)
+                return left
+        self._budgets[ask.budget.name].keep(ask.account, found)
+        held.charges.append((ask.account, found, ask.amount))
+        return left
+
+    def _taken(
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], standings: list[Standing | None],
+        exceeded: list[str], now: int, seconds: int,
+    ) -> Given:  # fmt: skip
+        rates: list[tuple[int, int, int]] = []
+        for at, rate in enumerate(ask.rates):
+            window = windows[at]
+            if rate.interval:
+                if ahead[at] <= rate.capacity:
+                    self._rates[rate.counter].take(rate.key, now + ahead[at])
+                    rates.append(_told(rate, ahead[at]))
+                else:
+                    rates.append(_told(rate, ahead[at] - rate.interval))
+            else:
+                known = self._windows[rate.counter]
+                if window is not None and window.total < rate.most:
+                    known.take(rate.key, window, now)
+                rates.append(_told_window(rate, known, window, now))
+        held = _Held([], [])
+        places: list[int] = []
+        for place in ask.places:
+            inside = self._inside(place)
+            if not place.held and inside < place.most:
+                self._places.setdefault(place.name, {})[place.key] = inside = inside + 1
+                held.places.append(place)
+            places.append(max(0, place.most - inside))  # a reload may have lowered it below what runs
+        marks: list[tuple[str, int]] = []
+        charges: list[int] = []
+        for at, charge in enumerate(ask.charges):
+            found = standings[at]
+            if found is not None:
+                charges.append(self._reserve(charge, found, held, marks, seconds))
+        if held.places or held.charges:
+            self._held[ask.id] = held
+        return Given(True, rates, places, charges, exceeded, marks)
+
+    def _refused(
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], standings: list[Standing | None],
+        exceeded: list[str], now: int, seconds: int,
+    ) -> Given:  # fmt: skip
+        """How things stand before this ask."""
+        rates = [
+            _told(rate, ahead[at] - rate.interval)
+            if rate.interval
+            else _told_window(rate, self._windows[rate.counter], windows[at], now)
+            for at, rate in enumerate(ask.rates)
+        ]
+        places = [max(0, place.most - self._inside(place)) for place in ask.places]
+        charges = [found.left(seconds) if found is not None else 0 for found in standings]
+        return Given(False, rates, places, charges, exceeded)
+
+
+def _told(rate: RateAsk, ahead: int) -> tuple[int, int, int]:
+    """Of a rate whose TAT is so far ahead of now."""
+    return (
+        max(0, (rate.capacity - ahead) // rate.interval),
+        max(0, ahead + rate.interval - rate.capacity),
+        max(0, ahead),
+    )
+
+
+def _told_window(rate: RateAsk, known: Windows, found: Window | None, now: int) -> tuple[int, int, int]:
+    if found is None:
+        return 0, rate.window, rate.window
+    if not found.parts:
+        return rate.most, 0, 0
+    left = rate.most - found.total
+    return left, 0 if left > 0 else known.out(found.parts[0], now), known.out(found.parts[-1], now)

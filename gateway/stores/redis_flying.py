@@ -1,0 +1,140 @@
+"""What is on its way to Redis: an ask that somebody awaits, or the end of an exchange that nobody does.
+
+The rule: whatever may have been carried out without our hearing of it is remembered as unsent or dirty
+(redis_truth.py), so that the next connection puts it right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from typing import Protocol as Port
+
+from gateway.core.accounts import Account, ChargeAsk, Given, PlaceAsk, RateAsk
+from gateway.stores import redis_scripts as scripts
+from gateway.stores.redis_session import named
+from gateway.stores.redis_truth import Truth
+from gateway.stores.redis_wire import Word
+from gateway.stores.redis_words import Names
+
+TAKE: Final = named(scripts.TAKE)
+GROW: Final = named(scripts.GROW)
+
+
+class Counting(Port):
+    """Who hears what became of it (redis_counters.py)."""
+
+    @property
+    def names(self) -> Names: ...
+
+    @property
+    def truth(self) -> Truth: ...
+
+    def told(self, taking: Taking, reply: object) -> None: ...
+
+    def queue(self, taking: Taking) -> None: ...
+
+    def doubt(self, reply: object) -> None: ...
+
+
+class Taking:
+    """A TAKE or GROW on its way. `charges` of a GROW are the steps; then there are no rates and no places."""
+
+    __slots__ = (
+        "again",
+        "argv",
+        "charges",
+        "closed",
+        "counters",
+        "due",
+        "future",
+        "id",
+        "keys",
+        "places",
+        "rates",
+        "sha",
+    )
+
+    def __init__(
+        self,
+        counters: Counting,
+        sha: str,
+        id: str,
+        keys: list[Word],
+        argv: list[Word],
+        rates: Sequence[RateAsk],
+        places: Sequence[PlaceAsk],
+        charges: Sequence[ChargeAsk],
+        due: float,
+        future: asyncio.Future[Given],
+    ) -> None:
+        self.counters: Final = counters
+        self.sha: Final = sha
+        self.id: Final = id
+        self.keys: Final = keys
+        self.argv: Final = argv
+        self.rates: Final = rates
+        self.places: Final = places
+        self.charges: Final = charges
+        self.due: Final = due
+        self.future: Final = future
+        self.closed = False  # its exchange was closed while it was on its way
+        self.again = False  # 3
+
+    @property
+    def place_keys(self) -> list[str]:
+        """Behind `state`, `open`, `most` and the rates (redis_words.py)."""
+        start = 3 + len(self.rates)
+        return [str(key) for key in self.keys[start : start + len(self.places)]]
+
+    def answered(self, reply: object) -> None:
+        self.counters.told(self, reply)
+
+    def lost(self) -> None:
+        if self.sha == TAKE:  # it may have been carried out
+            self.counters.truth.unsent.append((self.id, self.place_keys))
+        self.counters.queue(self)
+
+
+class Turning:
+    """A TURN on its way."""
+
+    __slots__ = ("account", "counters", "id")
+
+    def __init__(self, counters: Counting, id: str, account: Account) -> None:
+        self.counters: Final = counters
+        self.id: Final = id
+        self.account: Final = account
+
+    def answered(self, reply: object) -> None:
+        if reply != 1:
+            self.lost()
+            self.counters.doubt(reply)
+
+    def lost(self) -> None:
+        truth = self.counters.truth
+        truth.dirty.add(self.account)
+        truth.resized.add(self.id)
+
+
+class Closing:
+    """A CLOSE on its way."""
+
+    __slots__ = ("accounts", "counters", "id", "places")
+
+    def __init__(self, counters: Counting, id: str, places: Sequence[str], accounts: Sequence[Account]) -> None:
+        self.counters: Final = counters
+        self.id: Final = id
+        self.places: Final = places
+        self.accounts: Final = accounts
+
+    def answered(self, reply: object) -> None:
+        if reply != 1:
+            self.lost()
+            self.counters.doubt(reply)
+
+    def lost(self) -> None:
+        truth = self.counters.truth
+        truth.dirty.update(self.accounts)
+        truth.unsent.append((self.id, self.places))
