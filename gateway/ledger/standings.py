@@ -170,6 +170,8 @@ class BudgetStandings:
         key = tally.account.key
         if tally.most is not None:
             self.most[key] = tally.most
+        if not tally.begun:
+            return  # 2: it would be taken for one that has something to hand over
         found = self.known(tally.account)
         if found is None:
             found = Standing(self.most.get(key, self.budget.amount), self.budget.window, ends)
