@@ -145,7 +145,8 @@ def test_exchanges_go_on_while_a_large_policy_is_compiled(tmp_path: Path) -> Non
         moments = [moment for moment, _ in answered if began <= moment <= began + took]
         assert {status for _, status in answered} == {200}
         assert len(moments) > 10
-        assert max(later - earlier for earlier, later in pairwise([began, *moments, began + took])) < took / 2
+        # One call into the engine takes up to half of it, and holds the interpreter. On the loop it would be all of it.
+        assert max(later - earlier for earlier, later in pairwise([began, *moments, began + took])) < took * 0.8
 
 
 def test_what_a_refused_policy_leaves_behind_is_let_go_where_it_was_made(tmp_path: Path) -> None:
