@@ -24,6 +24,19 @@ FIRST_BYTES: Final = 16 * 1024  # of an answer, reserved before it is there
 STEP_BYTES: Final = 64 * 1024
 
 
+class Known:
+    """An account of the period `span`, where something may be handed over that of the period before, and what was asked
+    of it last: most calls ask for the same."""
+
+    __slots__ = ("account", "ask", "previous", "span")
+
+    def __init__(self, account: Account, previous: Account | None, span: Span) -> None:
+        self.account: Final = account
+        self.previous: Final = previous
+        self.span: Final = span
+        self.ask: ChargeAsk | None = None
+
+
 class Accounts:
     """The accounts of one budget. Those of the running period are kept: they are the same for the same key."""
 
@@ -34,15 +47,23 @@ class Accounts:
         self._key_of: Final = key_of(budget.key)
         self._periods: Final = periods
         self._span = Span("", 0, 0)
-        self._accounts: dict[Any, tuple[Account, Account | None]] = {}
+        self._accounts: dict[Any, Known] = {}
 
     def ask(self, exchange: Exchange, amount: int, now: float) -> ChargeAsk:
         """`now` is epoch seconds."""
-        account, previous = self.account(exchange, now)
-        return ChargeAsk(self.budget, account, amount, self.budget.amount, self._span.ends, previous)
+        known = self.known(exchange, now)
+        found = known.ask
+        if found is None or found.amount != amount:
+            found = ChargeAsk(self.budget, known.account, amount, self.budget.amount, known.span.ends, known.previous)
+            known.ask = found
+        return found
 
     def account(self, exchange: Exchange, now: float) -> tuple[Account, Account | None]:
         """The account, and where something may be handed over that of the period before."""
+        found = self.known(exchange, now)
+        return found.account, found.previous
+
+    def known(self, exchange: Exchange, now: float) -> Known:
         span = self._periods.at(now)
         if span is not self._span or len(self._accounts) >= KEPT_ASKS:
             self._span = span
@@ -55,7 +76,7 @@ class Accounts:
             if self.budget.carry:
                 earlier = before(self.budget, span)
                 previous = Account(self.budget.name, key, earlier.period) if earlier is not None else None
-            found = self._accounts[values] = (Account(self.budget.name, key, span.period), previous)
+            found = self._accounts[values] = Known(Account(self.budget.name, key, span.period), previous, span)
         return found
 
 

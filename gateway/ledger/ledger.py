@@ -24,7 +24,7 @@ from gateway.core.accounts import (
     shown,
 )
 from gateway.core.canonical import Json
-from gateway.core.exchange import Call, Exchange
+from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
@@ -63,7 +63,18 @@ class Memory:
 class Asking:
     """The Ledger port (core/accounts.py). Raises ValueError for settings that make no sense."""
 
-    __slots__ = ("_accounts", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "budgets")
+    __slots__ = (
+        "_accounts",
+        "_clock",
+        "_counters",
+        "_here",
+        "_memory",
+        "_places",
+        "_policy",
+        "_rates",
+        "_said",
+        "budgets",
+    )
 
     def __init__(
         self,
@@ -89,15 +100,17 @@ class Asking:
         told = [rate.policy for rate in self._rates if not rate.shadow]
         told += [places.policy for places in self._places if not places.shadow]
         self._policy: Final = ", ".join(told)
+        self._said: Final[Header] = (b"ratelimit-policy", self._policy.encode())
 
     def take(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
-        rates, policy = self._rates, self._policy
+        rates, policy = self._rates, self._said
         if exchange.rates:
             more = self._memory.rates.asked_for(exchange.rates, int(self._clock.monotonic() * _SECOND))
             if more is None:
                 return Refusal(Reason.DENIED, _TOO_MANY_RATES, rule="obligation")
             rates = rates + more
-            policy = ", ".join([*([policy] if policy else []), *[rate.policy for rate in more]])
+            told = [*([self._policy] if self._policy else []), *[rate.policy for rate in more]]
+            policy = (b"ratelimit-policy", ", ".join(told).encode())
         elif not rates and not self._places and not self._accounts and not exchange.fees:
             return None  # 5
         charges: list[ChargeAsk] = []
@@ -117,8 +130,8 @@ class Asking:
         except CountersUnavailable as error:
             return _unavailable(error)
         if isinstance(given, Given):
-            return self._told(exchange, ask, given, policy)
-        return self._told_later(exchange, ask, given, policy)
+            return self._told(exchange, ask, given, rates, policy)
+        return self._told_later(exchange, ask, given, rates, policy)
 
     def grow(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         if not exchange.charges:
@@ -170,9 +183,11 @@ class Asking:
             found[one.budget.name] = {"remaining": shown(left, unit), "unit": unit, "as_of": _time(at)}
         return found
 
-    async def _told_later(self, exchange: Exchange, ask: Ask, given: Awaitable[Given], policy: str) -> Refusal | None:
+    async def _told_later(
+        self, exchange: Exchange, ask: Ask, given: Awaitable[Given], rates: list[Rate], policy: Header
+    ) -> Refusal | None:
         try:
-            return self._told(exchange, ask, await given, policy)
+            return self._told(exchange, ask, await given, rates, policy)
         except CountersUnavailable as error:
             return _unavailable(error)
         except asyncio.CancelledError:
@@ -189,24 +204,9 @@ class Asking:
             return _unavailable(error) if growth.exceeded is not None else None
         return _exhausted(growth)
 
-    def _told(self, exchange: Exchange, ask: Ask, given: Given, policy: str) -> Refusal | None:
-        exceeded = given.exceeded
-        said: list[str] = []
-        for at, rate in enumerate(ask.rates):
-            left, _, back = given.rates[at]
-            exchange.limits.append(_fact(rate.name, left, rate.shadow, rate.name in exceeded))
-            if not rate.shadow:
-                said.append(f'"{rate.name}";r={left};t={-(-back // _SECOND)}')
-        for at, place in enumerate(ask.places):
-            left = given.places[at]
-            over = place.name in exceeded
-            exchange.limits.append(_fact(place.name, left, place.shadow, over))
-            if not place.shadow:
-                said.append(f'"{place.name}";r={left}')
-            if given.ok and not place.held and not over:
-                exchange.places.append(place)
-        if said:
-            exchange.limit_headers += ((b"ratelimit-policy", policy.encode()), (b"ratelimit", ", ".join(said).encode()))
+    def _told(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> Refusal | None:
+        if rates or self._places:
+            self._tell(exchange, ask, given, rates, policy)
         if ask.charges and self._here is None:
             self._memory.known.note(ask.charges, given.charges, self._clock.time())
         if not given.ok:
@@ -220,14 +220,41 @@ class Asking:
             make_room(exchange, 0, seen_bytes(exchange))
         return None
 
+    def _tell(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> None:
+        """The caller what its limits are, the record how they stand; and which places the exchange is in."""
+        exceeded = given.exceeded
+        facts, said = "", ""
+        for at, rate in enumerate(rates):
+            left, _, back = given.rates[at]
+            remaining = str(left)
+            over = bool(exceeded) and rate.name in exceeded
+            facts += _fact(rate.fact, remaining, rate.shadow, over)
+            if not rate.shadow:
+                said += f", {rate.said}{remaining};t={-(-back // _SECOND)}"
+            elif over:
+                exchange.shadowed += (rate.name,)
+        for at, limit in enumerate(self._places):
+            remaining, place = str(given.places[at]), ask.places[at]
+            over = bool(exceeded) and limit.name in exceeded
+            facts += _fact(limit.fact, remaining, limit.shadow, over)
+            if not limit.shadow:
+                said += f", {limit.said}{remaining}"
+            elif over:
+                exchange.shadowed += (limit.name,)
+            if given.ok and not place.held and not over:
+                exchange.places.append(place)
+        exchange.limits_said = f"[{facts[1:]}]"
+        if said:
+            exchange.limit_headers.append(policy)
+            exchange.limit_headers.append((b"ratelimit", said[2:].encode()))
 
-def _fact(name: str, left: int, shadow: bool, exceeded: bool) -> dict[str, Json]:
-    fact: dict[str, Json] = {"name": name, "remaining": left}
-    if exceeded:
-        fact["exceeded"] = True
-    if shadow:
-        fact["shadow"] = True
-    return fact
+
+def _fact(before: str, remaining: str, shadow: bool, exceeded: bool) -> str:
+    """As one more of an array, members in the order of their names."""
+    if not exceeded and not shadow:
+        return f",{{{before}{remaining}}}"
+    opened = ',{"exceeded":true,' if exceeded else ",{"
+    return opened + before + remaining + (',"shadow":true}' if shadow else "}")
 
 
 def _budget_refusal(exchange: Exchange, ask: Ask, given: Given) -> Refusal | None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from gateway.core.accounts import KeyValues, PlaceAsk, RateAsk, key_text
 from gateway.core.exchange import Exchange
 from gateway.core.obligations import ExtraRate
@@ -64,7 +66,8 @@ class Rate:
     """One rate limit. Its asks are kept: they say the same for the same key."""
 
     __slots__ = (
-        "_asks", "_key_of", "capacity", "interval", "key", "most", "name", "policy", "said", "shadow", "used", "window",
+        "_asks", "_key_of", "capacity", "fact", "interval", "key", "most", "name", "policy", "said", "shadow", "used",
+        "window",
     )  # fmt: skip
 
     def __init__(self, settings: LimitSettings, rate: int) -> None:
@@ -77,6 +80,7 @@ class Rate:
         self.window: Final = settings.window * _SECOND if settings.sliding else 0
         self.most: Final = rate if settings.sliding else 0
         self.policy: Final = f'"{settings.name}";q={rate};w={settings.window}'
+        self.fact: Final = _fact(settings.name)
         self.said: Final = f'"{settings.name}";r='
         self.used = 0  # monotonic nanoseconds, kept for what policy asks for only
         self._asks: dict[Any, RateAsk] = {}
@@ -97,7 +101,7 @@ class Rate:
 class Places:
     """One limit of calls at the same time."""
 
-    __slots__ = ("_asks", "_key_of", "_names", "most", "name", "policy", "said", "shadow")
+    __slots__ = ("_asks", "_key_of", "_names", "fact", "most", "name", "policy", "said", "shadow")
 
     def __init__(self, settings: LimitSettings, most: int) -> None:
         self.name: Final = settings.name
@@ -106,6 +110,7 @@ class Places:
         self._names: Final = settings.key
         self._key_of: Final = key_of(settings.key)
         self.policy: Final = f'"{settings.name}";q={most};qu="concurrent-requests"'
+        self.fact: Final = _fact(settings.name)
         self.said: Final = f'"{settings.name}";r='
         self._asks: dict[Any, PlaceAsk] = {}
 
@@ -157,6 +162,11 @@ def key_of(names: Sequence[str]) -> KeyOf:
 
 def as_values(found: Any) -> KeyValues:
     return found if isinstance(found, tuple) else (found,)
+
+
+def _fact(name: str) -> str:
+    """What a record says of a limit, up to how many calls are left."""
+    return f'"name":{orjson.dumps(name).decode()},"remaining":'
 
 
 def _limit_key(names: tuple[str, ...], found: Any) -> str:
