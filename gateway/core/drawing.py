@@ -108,15 +108,16 @@ class Drawing:
         return Drawn(
             "intent",
             exchange.id,
-            b'%s%s%s%s%s"id":"%s","kind":"intent",%s'
-            % (
-                found.action,
-                self._charged(exchange.charges, False) if exchange.charges else b"",
-                found.asked,
-                self._described(exchange),
-                found.exchange,
-                ident.encode(),
-                b'"limits":%s,' % exchange.limits_said.encode() if exchange.limits_said else b"",
+            b"".join(
+                [
+                    found.action,
+                    self._charged(exchange.charges, False) if exchange.charges else b"",
+                    found.asked,
+                    self._described(exchange),
+                    found.exchange,
+                    _identified(ident, "intent"),
+                    f'"limits":{exchange.limits_said},'.encode() if exchange.limits_said else b"",
+                ]
             ),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
@@ -150,13 +151,14 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b'%s%s%s%s"id":"%s","kind":"outcome",'
-            % (
-                found.action,
-                self._charged(exchange.charges, True) if exchange.charges else b"",
-                found.before,
-                found.exchange,
-                ident.encode(),
+            b"".join(
+                [
+                    found.action,
+                    self._charged(exchange.charges, True) if exchange.charges else b"",
+                    found.before,
+                    found.exchange,
+                    _identified(ident, "outcome"),
+                ]
             ),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
@@ -247,7 +249,7 @@ class Drawing:
                 if closed
                 else found.opened(charge.reserved)
             )
-        return b',"budgets":[%s]' % b",".join(pieces)
+        return b"".join([b',"budgets":[', b",".join(pieces), b"]"])
 
     def _paid(self, usd: int) -> bytes:
         found = self._usd.get(usd)
@@ -288,6 +290,10 @@ def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
         kept.clear()  # 3
     kept[key] = fragment
     return fragment
+
+
+def _identified(ident: str, kind: str) -> bytes:
+    return f'"id":"{ident}","kind":"{kind}",'.encode()
 
 
 def _subject(head: Head, principal: Principal) -> bytes:

@@ -72,6 +72,8 @@ def settled(exchange: Exchange, charge: Charge) -> int:
 
 def fee(exchange: Exchange, unit: str) -> int:
     """What policy charges in this unit."""
+    if not exchange.fees:
+        return 0
     return sum([found.amount for found in exchange.fees if found.unit == unit])
 
 

@@ -49,9 +49,14 @@ class Accounts:
         self._span = Span("", 0, 0)
         self._accounts: dict[Any, Known] = {}
 
-    def ask(self, exchange: Exchange, amount: int, now: float) -> ChargeAsk:
-        """`now` is epoch seconds."""
-        known = self.known(exchange, now)
+    def ask(self, exchange: Exchange, amount: int, now: float, kept: list[Known], at: int) -> ChargeAsk:
+        """`now` is epoch seconds. `kept`, unless it is empty, has at `at` the account that this caller had last."""
+        if kept:
+            known = kept[at]
+            if known.span is not self._periods.at(now):
+                known = kept[at] = self.known(exchange, now)
+        else:
+            known = self.known(exchange, now)
         found = known.ask
         if found is None or found.amount != amount:
             found = ChargeAsk(self.budget, known.account, amount, self.budget.amount, known.span.ends, known.previous)
@@ -80,33 +85,35 @@ class Accounts:
         return found
 
 
-def asked(accounts: Sequence[Accounts], exchange: Exchange, now: float) -> list[ChargeAsk] | Refusal:
+def asked(accounts: Sequence[Accounts], exchange: Exchange, now: float, kept: list[Known]) -> list[ChargeAsk] | Refusal:
     """What this exchange asks of all budgets."""
     call = exchange.call
     counts = charged(call.action)
     if not counts and not exchange.fees and call.action != OPEN_SOCKET:
         return []
     found: list[ChargeAsk] = []
-    for one in accounts:
+    for at, one in enumerate(accounts):
         unit = one.budget.unit
         more = fee(exchange, unit) if exchange.fees else 0
         if unit == "calls":
             if counts or more:
-                found.append(one.ask(exchange, (1 if counts else 0) + more, now))
+                found.append(one.ask(exchange, (1 if counts else 0) + more, now, kept, at))
         elif unit == "bytes":
             if counts or more or call.action == OPEN_SOCKET:
-                found.append(one.ask(exchange, (0 if more and not counts else first_bytes(exchange)) + more, now))
+                found.append(
+                    one.ask(exchange, (0 if more and not counts else first_bytes(exchange)) + more, now, kept, at)
+                )
         elif unit == "tokens":
             most = _worst(exchange).tokens if counts and call.action.startswith("llm.") else None  # 4
             if most is not None or more:
-                found.append(one.ask(exchange, (most or 0) + more, now))
+                found.append(one.ask(exchange, (most or 0) + more, now, kept, at))
         elif counts or more:
             usd = _worst(exchange).usd if counts else 0
             if usd is None and not more:
                 if one.budget.unpriced == "deny":
                     return _unpriced(one.budget, call.resource_id)
                 exchange.usage.unpriced = True  # 3
-            found.append(one.ask(exchange, (usd or 0) + more, now))
+            found.append(one.ask(exchange, (usd or 0) + more, now, kept, at))
     return _uncovered(exchange, found) or found if exchange.fees else found
 
 

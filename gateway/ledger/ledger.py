@@ -21,6 +21,8 @@ from gateway.core.accounts import (
     Counters,
     CountersUnavailable,
     Given,
+    PlaceAsk,
+    RateAsk,
     shown,
 )
 from gateway.core.canonical import Json
@@ -28,11 +30,11 @@ from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
-from gateway.ledger.budgets import Accounts, asked, check_budget, seen_bytes
+from gateway.ledger.budgets import Accounts, Known, asked, check_budget, seen_bytes
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.growth import Growth, make_room
-from gateway.ledger.known import Known
-from gateway.ledger.limits import POLICY_RATES, LimitSettings, Places, PolicyRates, Rate, check_limit
+from gateway.ledger.known import Known as Heard
+from gateway.ledger.limits import KEPT_ASKS, POLICY_RATES, LimitSettings, Places, PolicyRates, Rate, check_limit, steady
 from gateway.ledger.periods import Periods
 
 CONCURRENT_RETRY_SECONDS: Final = 1  # nobody knows when a place comes back
@@ -50,7 +52,7 @@ class Memory:
     def __init__(self) -> None:
         self.rates: Final = PolicyRates()
         self.periods: Final[dict[tuple[str, str, int], Periods]] = {}  # which never go back
-        self.known: Final = Known()
+        self.known: Final = Heard()
 
     def of(self, budget: Budget) -> Periods:
         when = (budget.period, budget.zone, budget.anchor)
@@ -60,21 +62,27 @@ class Memory:
         return found
 
 
+class _Caller:
+    """What all calls of one principal on one route ask for alike."""
+
+    __slots__ = ("accounts", "places", "principal", "rates", "route", "upstream")
+
+    def __init__(self, exchange: Exchange, rates: list[RateAsk], places: list[PlaceAsk], accounts: list[Known]) -> None:
+        self.principal: Final = exchange.principal
+        self.route: Final = exchange.route
+        self.upstream: Final = exchange.upstream
+        self.rates: Final = rates
+        self.places: Final = places
+        self.accounts: Final = accounts
+
+
 class Asking:
     """The Ledger port (core/accounts.py). Raises ValueError for settings that make no sense."""
 
     __slots__ = (
-        "_accounts",
-        "_clock",
-        "_counters",
-        "_here",
-        "_memory",
-        "_places",
-        "_policy",
-        "_rates",
-        "_said",
-        "budgets",
-    )
+        "_accounts", "_callers", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "_said",
+        "_steady", "budgets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,6 +105,9 @@ class Asking:
         self._rates: Final = [Rate(one, one.rate) for one in limits if one.rate is not None]
         self._places: Final = [Places(one, one.concurrent) for one in limits if one.concurrent is not None]
         self._accounts: Final = [Accounts(budget, memory.of(budget)) for budget in budgets]
+        keys = [one.key for one in limits] + [budget.key for budget in budgets]
+        self._steady: Final = all(map(steady, keys))
+        self._callers: Final[dict[int, _Caller]] = {}  # by what the principal and the route are, which are held
         told = [rate.policy for rate in self._rates if not rate.shadow]
         told += [places.policy for places in self._places if not places.shadow]
         self._policy: Final = ", ".join(told)
@@ -113,18 +124,22 @@ class Asking:
             policy = (b"ratelimit-policy", ", ".join(told).encode())
         elif not rates and not self._places and not self._accounts and not exchange.fees:
             return None  # 5
+        now = self._clock.time() if self._accounts else 0.0
+        plain = self._steady and not exchange.rates and not exchange.held
+        caller = self._caller(exchange, now) if plain else None
         charges: list[ChargeAsk] = []
         if self._accounts or exchange.fees:
-            found = asked(self._accounts, exchange, self._clock.time() if self._accounts else 0.0)
+            found = asked(self._accounts, exchange, now, caller.accounts if caller is not None else [])
             if isinstance(found, Refusal):
                 return found
             charges = found
-        ask = Ask(
-            exchange.id,
-            [rate.ask(exchange) for rate in rates],
-            [places.ask(exchange) for places in self._places],
-            charges,
-        )
+        if caller is not None:
+            ask = Ask(exchange.id, caller.rates, caller.places, charges)
+        else:
+            places = [places.ask(exchange) for places in self._places]
+            ask = Ask(exchange.id, [rate.ask(exchange) for rate in rates], places, charges)
+        if self._here is not None:
+            return self._told(exchange, ask, self._here.take(ask), rates, policy)
         try:
             given = self._counters.take(ask)
         except CountersUnavailable as error:
@@ -163,7 +178,10 @@ class Asking:
                 charge.settled = settled(exchange, charge)
         finally:
             exchange.places.clear()
-            self._counters.close(exchange.id, exchange.charges)
+            if self._here is not None:
+                self._here.close(exchange.id, exchange.charges)
+            else:
+                self._counters.close(exchange.id, exchange.charges)
 
     def remaining(self, exchange: Exchange, call: Call) -> dict[str, Json]:
         found: dict[str, Json] = {}
@@ -181,6 +199,26 @@ class Asking:
                     continue
                 left, at = heard
             found[one.budget.name] = {"remaining": shown(left, unit), "unit": unit, "as_of": _time(at)}
+        return found
+
+    def _caller(self, exchange: Exchange, now: float) -> _Caller:
+        principal, route = exchange.principal, exchange.route
+        which = id(principal) ^ id(route) << 1
+        found = self._callers.get(which)
+        if (
+            found is None
+            or found.principal is not principal
+            or found.route is not route
+            or found.upstream is not exchange.upstream
+        ):
+            if len(self._callers) >= KEPT_ASKS:
+                self._callers.clear()
+            found = self._callers[which] = _Caller(
+                exchange,
+                [rate.ask(exchange) for rate in self._rates],
+                [places.ask(exchange) for places in self._places],
+                [accounts.known(exchange, now) for accounts in self._accounts],
+            )
         return found
 
     async def _told_later(
@@ -211,12 +249,14 @@ class Asking:
             self._memory.known.note(ask.charges, given.charges, self._clock.time())
         if not given.ok:
             return _budget_refusal(exchange, ask, given) or _rate_refusal(ask, given)
+        stepwise = exchange.worst is not None and exchange.worst.stepwise
         for charge in ask.charges:
+            stepwise = stepwise or charge.budget.unit == "bytes"
             held = Charge(charge.budget, charge.account, charge.amount)
             if given.marks:
                 held.marks = tuple([mark for name, mark in given.marks if name == charge.budget.name])
             exchange.charges.append(held)
-        if exchange.charges:
+        if stepwise:  # else it has all the room there is
             make_room(exchange, 0, seen_bytes(exchange))
         return None
 

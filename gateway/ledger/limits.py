@@ -42,6 +42,7 @@ FIELDS: Final = {
 """What keys of limits and budgets may name, and where it stands."""
 _POLICY_FIELDS: Final = {"resource.type": "asked.resource_type", "action": "asked.action", "rule": "decision.rule"}
 _POLICY_KEY: Final = ("subject.id", "route", "rule", "action", "resource.type", "resource.id")
+_STEADY: Final = frozenset({"subject.id", "subject.org", "team", "agent", "route", "upstream"})
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # what fits into a structured-field string unescaped
 
 KeyOf: TypeAlias = "Callable[[Exchange], Any]"
@@ -158,6 +159,11 @@ class PolicyRates:
 def key_of(names: Sequence[str]) -> KeyOf:
     """Rule 2. One field gives its value, several a tuple; a limit's keys are all of the same form."""
     return attrgetter(*(FIELDS.get(name) or _POLICY_FIELDS[name] for name in names))
+
+
+def steady(key: Sequence[str]) -> bool:
+    """Whether the values of the key are the same for all calls of one principal on one route."""
+    return _STEADY.issuperset(key)
 
 
 def as_values(found: Any) -> KeyValues:

@@ -122,8 +122,8 @@ class Row:
     output is seen. `reported`: what the answer itself says it cost counts up to this, None: not at all."""
 
     __slots__ = (
-        "assumed", "begins", "ends", "hidden", "kind", "levels", "pattern", "per_call", "reach", "reported", "services",
-        "upstream",
+        "assumed", "begins", "call", "ends", "hidden", "kind", "levels", "pattern", "per_call", "reach", "reported",
+        "services", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -154,6 +154,7 @@ class Row:
         self.reach: Final = reach or _UNSAID
         self.hidden: Final = hidden
         self.reported: Final = reported
+        self.call: Final = Worst(_micro(max(per_call, reported or 0)), 0)  # of one that costs no tokens
 
     def in_force(self, time: float) -> bool:
         return self.begins <= time and (not self.ends or time < self.ends)
@@ -199,7 +200,7 @@ class PriceTable:
         if not call.action.startswith("llm."):
             if row is None:
                 return _UNPRICED
-            return Worst(_micro(max(row.per_call, row.reported or 0)), 0)
+            return row.call
         body = sent_bytes(exchange)
         before = exchange.worst
         if before is not None:
