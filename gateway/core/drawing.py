@@ -108,16 +108,15 @@ class Drawing:
         return Drawn(
             "intent",
             exchange.id,
-            b"".join(
-                [
-                    found.action,
-                    self._charged(exchange.charges, False) if exchange.charges else b"",
-                    found.asked,
-                    self._described(exchange),
-                    found.exchange,
-                    _identified(ident, "intent"),
-                    f'"limits":{exchange.limits_said},'.encode() if exchange.limits_said else b"",
-                ]
+            b'%s%s%s%s%s"id":"%s","kind":"intent",%s'
+            % (
+                found.action,
+                self._charged(exchange.charges, False) if exchange.charges else b"",
+                found.asked,
+                self._described(exchange),
+                found.exchange,
+                ident.encode(),
+                f'"limits":{exchange.limits_said},'.encode() if exchange.limits_said else b"",
             ),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
@@ -139,8 +138,9 @@ class Drawing:
             return None
         usage = exchange.usage
         if usage.plain:
-            used = b'{"bytes_in":%d,"bytes_out":%d,"calls":%d%s%s%s}' % (
-                usage.bytes_in, usage.bytes_out, usage.calls, b',"estimated":true' if usage.estimated else b"",
+            used = b"%s%s%s%s}" % (
+                f'{{"bytes_in":{usage.bytes_in},"bytes_out":{usage.bytes_out},"calls":{usage.calls}'.encode(),
+                b',"estimated":true' if usage.estimated else b"",
                 b',"unpriced":true' if usage.unpriced else b"",
                 self._paid(usage.usd) if usage.usd is not None else b"",
             )  # fmt: skip
@@ -151,14 +151,13 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b"".join(
-                [
-                    found.action,
-                    self._charged(exchange.charges, True) if exchange.charges else b"",
-                    found.before,
-                    found.exchange,
-                    _identified(ident, "outcome"),
-                ]
+            b'%s%s%s%s"id":"%s","kind":"outcome",'
+            % (
+                found.action,
+                self._charged(exchange.charges, True) if exchange.charges else b"",
+                found.before,
+                found.exchange,
+                ident.encode(),
             ),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
@@ -236,7 +235,7 @@ class Drawing:
         return found
 
     def _charged(self, charges: list[Charge], closed: bool) -> bytes:
-        pieces: list[bytes] = []
+        pieces = b""
         for charge in charges:
             account = charge.account
             found = self._charges.get(id(account))
@@ -244,12 +243,12 @@ class Drawing:
                 if len(self._charges) >= KEPT_ACCOUNTS:
                     self._charges.clear()  # 3
                 found = self._charges[id(account)] = _Charged(charge.budget, account)
-            pieces.append(
-                found.closed(charge.reserved, charge.settled or 0, charge.marks)
-                if closed
-                else found.opened(charge.reserved)
-            )
-        return b"".join([b',"budgets":[', b",".join(pieces), b"]"])
+            if closed:
+                piece = found.closed(charge.reserved, charge.settled or 0, charge.marks)
+            else:
+                piece = found.opened(charge.reserved)
+            pieces = b"%s,%s" % (pieces, piece) if pieces else piece
+        return b',"budgets":[%s]' % pieces
 
     def _paid(self, usd: int) -> bytes:
         found = self._usd.get(usd)
@@ -290,10 +289,6 @@ def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
         kept.clear()  # 3
     kept[key] = fragment
     return fragment
-
-
-def _identified(ident: str, kind: str) -> bytes:
-    return f'"id":"{ident}","kind":"{kind}",'.encode()
 
 
 def _subject(head: Head, principal: Principal) -> bytes:

@@ -76,7 +76,14 @@ class MemoryCounters:
             raise RuntimeError(f"exchange {ask.id} has asked already")
         monotonic = self._clock.monotonic()
         now = int(monotonic * _SECOND)
+        seconds = self._seconds(monotonic) if ask.charges else 0
         exceeded: list[str] = []
+        parts: list[_Part] = []
+        if self._free(ask, now):
+            if self._asked(ask.charges, parts, exceeded, seconds):
+                return self._all_taken(ask, parts, now, seconds)
+            exceeded.clear()
+            parts.clear()
         refused = False
         ahead: list[int] = []
         windows: list[Window | None] = []
@@ -98,12 +105,8 @@ class MemoryCounters:
             if not place.held and self._inside(place) >= place.most:
                 exceeded.append(place.name)
                 refused = refused or not place.shadow
-        parts: list[_Part] = []
-        seconds = 0
-        if ask.charges:
-            seconds = self._seconds(monotonic)
-            if not self._asked(ask.charges, parts, exceeded, seconds):
-                refused = True
+        if not self._asked(ask.charges, parts, exceeded, seconds):
+            refused = True
         if refused:
             return self._refused(ask, ahead, windows, parts, exceeded, now, seconds)
         return self._taken(ask, ahead, windows, parts, exceeded, now, seconds)
@@ -135,15 +138,16 @@ class MemoryCounters:
         if not held.charges:
             return
         now = self._seconds(self._clock.monotonic())
+        closing = charges if isinstance(charges, list) else list(charges)
         for at, part in enumerate(held.charges):
             standing = part.standing
             if standing is None:
                 continue
             standing.reserved -= part.amount
             part.known.reserved -= part.amount
-            charge = charges[at] if at < len(charges) else None
+            charge = closing[at] if at < len(closing) else None
             if charge is None or charge.account is not part.account:
-                charge = _charge_of(part.account, charges)
+                charge = _charge_of(part.account, closing)
             if charge is not None and charge.settled:
                 standing.settle(charge.settled, now)  # 4
                 part.known.filled(part.account, standing)
@@ -232,7 +236,7 @@ class MemoryCounters:
     def _asked(self, charges: Sequence[ChargeAsk], parts: list[_Part], exceeded: list[str], now: int) -> bool:
         """Puts the account of each charge on `parts`; whether all fit."""
         fits = True
-        for ask in charges:
+        for ask in charges if isinstance(charges, list) else list(charges):
             known = self._standings(ask.budget)
             found = known.known(ask.account)
             new = found is None
@@ -243,6 +247,38 @@ class MemoryCounters:
                 exceeded.append(ask.budget.name)
                 fits = False
         return fits
+
+    def _free(self, ask: core.Ask, now: int) -> bool:
+        """Whether it is the ordinary: no sliding window, a place to be taken of each, and nothing exceeded."""
+        free = True
+        for rate in ask.rates:
+            free = free and rate.interval > 0 and self._arrivals(rate).ahead(rate, now) <= rate.capacity
+        for place in ask.places:
+            free = free and not place.held and self._inside(place) < place.most
+        return free
+
+    def _all_taken(self, ask: core.Ask, parts: list[_Part], now: int, seconds: int) -> Given:
+        """As `_taken`, of the ordinary."""
+        rates: list[tuple[int, int, int]] = []
+        for rate in ask.rates:
+            arrivals = self._arrivals(rate)
+            ahead = arrivals.ahead(rate, now)
+            arrivals.take(rate.key, now + ahead)
+            rates.append(_told(rate, ahead))
+        places: list[int] = []
+        for place in ask.places:
+            counts = self._places.get(place.name)
+            if counts is None:
+                counts = self._places[place.name] = {}
+            inside = counts.get(place.key, 0) + 1
+            counts[place.key] = inside
+            places.append(place.most - inside)
+        held = _Held(ask.places, [])
+        marks: list[tuple[str, int]] = []
+        charges = [_reserve(part, held, marks, seconds) for part in parts]
+        if ask.places or parts:
+            self._held[ask.id] = held
+        return Given(True, rates, places, charges, (), marks)
 
     def _taken(
         self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[_Part],
@@ -313,7 +349,7 @@ def _reserve(part: _Part, held: _Held, marks: list[tuple[str, int]], now: int) -
     return left
 
 
-def _charge_of(account: Account, charges: Sequence[Charge]) -> Charge | None:
+def _charge_of(account: Account, charges: list[Charge]) -> Charge | None:
     for charge in charges:
         if charge.account is account or charge.account == account:
             return charge

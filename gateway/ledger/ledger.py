@@ -266,19 +266,24 @@ class Asking:
         facts, said = "", ""
         for at, rate in enumerate(rates):
             left, _, back = given.rates[at]
-            remaining = str(left)
             over = bool(exceeded) and rate.name in exceeded
-            facts += _fact(rate.fact, remaining, rate.shadow, over)
+            if over or rate.shadow:
+                facts += _fact(rate.fact, left, rate.shadow, over)
+            else:
+                facts = f"{facts}{rate.fact}{left}}}"
             if not rate.shadow:
-                said += f", {rate.said}{remaining};t={-(-back // _SECOND)}"
+                said = f"{said}{rate.said}{left};t={-(-back // _SECOND)}"
             elif over:
                 exchange.shadowed += (rate.name,)
         for at, limit in enumerate(self._places):
-            remaining, place = str(given.places[at]), ask.places[at]
+            left, place = given.places[at], ask.places[at]
             over = bool(exceeded) and limit.name in exceeded
-            facts += _fact(limit.fact, remaining, limit.shadow, over)
+            if over or limit.shadow:
+                facts += _fact(limit.fact, left, limit.shadow, over)
+            else:
+                facts = f"{facts}{limit.fact}{left}}}"
             if not limit.shadow:
-                said += f", {limit.said}{remaining}"
+                said = f"{said}{limit.said}{left}"
             elif over:
                 exchange.shadowed += (limit.name,)
             if given.ok and not place.held and not over:
@@ -289,12 +294,10 @@ class Asking:
             exchange.limit_headers.append((b"ratelimit", said[2:].encode()))
 
 
-def _fact(before: str, remaining: str, shadow: bool, exceeded: bool) -> str:
-    """As one more of an array, members in the order of their names."""
-    if not exceeded and not shadow:
-        return f",{{{before}{remaining}}}"
-    opened = ',{"exceeded":true,' if exceeded else ",{"
-    return opened + before + remaining + (',"shadow":true}' if shadow else "}")
+def _fact(before: str, left: int, shadow: bool, exceeded: bool) -> str:
+    """Members in the order of their names."""
+    opened = f',{{"exceeded":true,{before[2:]}' if exceeded else before
+    return f'{opened}{left},"shadow":true}}' if shadow else f"{opened}{left}}}"
 
 
 def _budget_refusal(exchange: Exchange, ask: Ask, given: Given) -> Refusal | None:
