@@ -265,38 +265,37 @@ class Asking:
         exceeded = given.exceeded
         facts, said = "", ""
         for at, rate in enumerate(rates):
-            left, _, back = given.rates[at]
+            count, _, back = given.rates[at]
+            left = str(count)
             over = bool(exceeded) and rate.name in exceeded
-            if over or rate.shadow:
-                facts += _fact(rate.fact, left, rate.shadow, over)
-            else:
-                facts = f"{facts}{rate.fact}{left}}}"
+            fact = _fact(rate.fact, left, rate.shadow, over) if over or rate.shadow else f"{rate.fact}{left}}}"
+            facts = f"{facts},{fact}" if facts else fact
             if not rate.shadow:
-                said = f"{said}{rate.said}{left};t={-(-back // _SECOND)}"
+                member = f"{rate.said}{left};t={-(-back // _SECOND)}"
+                said = f"{said}, {member}" if said else member
             elif over:
                 exchange.shadowed += (rate.name,)
         for at, limit in enumerate(self._places):
-            left, place = given.places[at], ask.places[at]
+            left, place = str(given.places[at]), ask.places[at]
             over = bool(exceeded) and limit.name in exceeded
-            if over or limit.shadow:
-                facts += _fact(limit.fact, left, limit.shadow, over)
-            else:
-                facts = f"{facts}{limit.fact}{left}}}"
+            fact = _fact(limit.fact, left, limit.shadow, over) if over or limit.shadow else f"{limit.fact}{left}}}"
+            facts = f"{facts},{fact}" if facts else fact
             if not limit.shadow:
-                said = f"{said}{limit.said}{left}"
+                member = f"{limit.said}{left}"
+                said = f"{said}, {member}" if said else member
             elif over:
                 exchange.shadowed += (limit.name,)
             if given.ok and not place.held and not over:
                 exchange.places.append(place)
-        exchange.limits_said = f"[{facts[1:]}]"
+        exchange.limits_said = f"[{facts}]"
         if said:
             exchange.limit_headers.append(policy)
-            exchange.limit_headers.append((b"ratelimit", said[2:].encode()))
+            exchange.limit_headers.append((b"ratelimit", said.encode()))
 
 
-def _fact(before: str, left: int, shadow: bool, exceeded: bool) -> str:
+def _fact(before: str, left: str, shadow: bool, exceeded: bool) -> str:
     """Members in the order of their names."""
-    opened = f',{{"exceeded":true,{before[2:]}' if exceeded else before
+    opened = f'{{"exceeded":true,{before[1:]}' if exceeded else before
     return f'{opened}{left},"shadow":true}}' if shadow else f"{opened}{left}}}"
 
 

@@ -82,7 +82,7 @@ class Rate:
         self.most: Final = rate if settings.sliding else 0
         self.policy: Final = f'"{settings.name}";q={rate};w={settings.window}'
         self.fact: Final = _fact(settings.name)
-        self.said: Final = f', "{settings.name}";r='
+        self.said: Final = f'"{settings.name}";r='
         self.used = 0  # monotonic nanoseconds, kept for what policy asks for only
         self._asks: dict[Any, RateAsk] = {}
 
@@ -112,7 +112,7 @@ class Places:
         self._key_of: Final = key_of(settings.key)
         self.policy: Final = f'"{settings.name}";q={most};qu="concurrent-requests"'
         self.fact: Final = _fact(settings.name)
-        self.said: Final = f', "{settings.name}";r='
+        self.said: Final = f'"{settings.name}";r='
         self._asks: dict[Any, PlaceAsk] = {}
 
     def ask(self, exchange: Exchange) -> PlaceAsk:
@@ -171,8 +171,8 @@ def as_values(found: Any) -> KeyValues:
 
 
 def _fact(name: str) -> str:
-    """What a record says of a limit as one more of several, up to how many calls are left."""
-    return f',{{"name":{orjson.dumps(name).decode()},"remaining":'
+    """What a record says of a limit, up to how many calls are left."""
+    return f'{{"name":{orjson.dumps(name).decode()},"remaining":'
 
 
 def _limit_key(names: tuple[str, ...], found: Any) -> str:

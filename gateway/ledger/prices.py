@@ -177,17 +177,29 @@ class Row:
 _UNSAID: Final = Reach()
 
 
+class _Looked:
+    """Which rows are for the calls of a resource, as they were made last."""
+
+    __slots__ = ("action", "rows", "upstream")
+
+    def __init__(self, action: str, upstream: str, rows: Sequence[Row]) -> None:
+        self.action: Final = action
+        self.upstream: Final = upstream
+        self.rows: Final = list(rows)
+
+
 class PriceTable:
     """The price list in force; implements core.accounts.Pricing. Without rows nothing has a price, and tokens are
     estimated as ever. `revision` names what it was read from."""
 
-    __slots__ = ("_known", "listed", "revision", "rows")
+    __slots__ = ("_known", "_last", "listed", "revision", "rows")
 
     def __init__(self, rows: Sequence[Row] = (), revision: str = "") -> None:
         self.rows: Final = tuple(rows)
         self.listed: Final = bool(revision)
         self.revision: Final = revision
         self._known: dict[tuple[str, str, str], Sequence[Row]] = {}
+        self._last: dict[str, _Looked] = {}  # by the resource's id
 
     def listing(self) -> list[Json]:
         return [document(row) for row in self.rows]
@@ -244,7 +256,13 @@ class PriceTable:
         """The row in force for this call (2)."""
         if not self.rows:
             return None
-        for found in self._best(_kind(call.action), exchange.upstream.name, call.resource_id):
+        upstream, last = exchange.upstream.name, self._last.get(call.resource_id)
+        if last is None or last.action != call.action or last.upstream != upstream:
+            rows = self._best(_kind(call.action), upstream, call.resource_id)
+            if len(self._last) >= KNOWN_NAMES:
+                self._last.clear()
+            last = self._last[call.resource_id] = _Looked(call.action, upstream, rows)
+        for found in last.rows:
             if found.in_force(exchange.time):
                 return found
         return None
