@@ -6,9 +6,7 @@
    of (`unreadable`). 5. Most outcomes differ from others in numbers only: those whose deciding bytes are the same are
    read once and counted often. Members are sorted, so those from `response` on are the last of their names whatever
    callers or policy put in before, and a quote inside a string is never a bare one. Where they lie is tried first where
-   the last entry had them. What is not found so is parsed. 6. An intent counts as nothing. It is one if all before its
-   `exchange`, but for the budgets, is what was an object before: so the `kind` behind it is its own. (Where there are
-   budgets there is a decision.)
+   the last entry had them. What is not found so is parsed. 6. An intent counts as nothing (intents.py).
 A sum never passes SUM_MOST: an upstream that says absurd numbers cannot break the book of all others.
 """
 
@@ -23,6 +21,7 @@ import orjson
 from gateway.core.accounts import amount, key_text
 from gateway.core.canonical import Json
 from gateway.core.usage import COUNTS
+from gateway.stores.intents import Intents
 
 SUM_MOST: Final = 2**62 - 1  # two of them still fit into SQLite's whole numbers
 SLICE_SECONDS: Final = 60  # of accounts without a period of their own: what rolling ones are made of
@@ -32,14 +31,10 @@ _UNKNOWN: Final = COUNTS.index("unknown")
 _COUNTS: Final = len(COUNTS)
 _KNOWN_MOST: Final = 4096
 _VARIED: Final = 256  # outcomes that were not like others, before their likes are no longer sought
-_LEARNT_MOST: Final = 16  # beginnings of intents that a batch parses
 _OTHER: Final = b"\0"  # like nothing
 _ACTION: Final = b'{"action":"'
 _BUDGETS: Final = b',"budgets":['
 _DECISION: Final = b'],"decision":{'
-_EXCHANGE: Final = b'"exchange":"'
-_ID: Final = b'","id":"'
-_INTENT: Final = b'","kind":"intent",'
 _RESOURCE: Final = b',"resource":{'
 _RESPONSE: Final = b',"response":{'
 _SEQ: Final = b'"seq":'
@@ -79,14 +74,11 @@ class Sums:
 
     __slots__ = (
         "_acted",
-        "_at",
-        "_before",
-        "_behind",
         "_charges",
         "_counts",
         "_hits",
+        "_intents",
         "_keys",
-        "_learnt",
         "_minute",
         "_moment",
         "_name",
@@ -122,10 +114,7 @@ class Sums:
         self._varied = False
         self._minute = ""
         self._moment = 0
-        # Of the last intent: what was before its budgets and behind them, and where the value of its `exchange` began.
-        self._before = self._behind = _OTHER
-        self._at = 0
-        self._learnt = 0
+        self._intents = Intents()
         # Of the last outcome: how long its parts were.
         self._acted = self._result = _OTHER
         self._name = self._resource = self._response = self._subject = self._usage = 0
@@ -136,7 +125,7 @@ class Sums:
 
     def add(self, seq: int, entry: bytes) -> None:
         try:
-            if self._begins(entry, self._at) or self._drawn(entry) or self._intent(entry):
+            if self._intents.alike(entry) or self._drawn(entry) or self._intents.is_one(entry):
                 return
             self._record(seq, orjson.loads(entry))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
@@ -147,46 +136,6 @@ class Sums:
         for same in self._same.values():
             self._apply(same.row, same.counts, same.settled, same.time, same.times)
         self._same.clear()
-
-    def _begins(self, entry: bytes, at: int) -> bool:
-        """6: whether it is an intent that begins like the last one, with the value of `exchange` at `at`."""
-        before, behind = self._before, self._behind
-        return (
-            entry[at + 80 : at + 98] == _INTENT
-            and entry[at + 36 : at + 44] == _ID
-            and at >= len(before) + len(behind)
-            and entry[at - len(behind) : at] == behind
-            and entry[: len(before)] == before
-            and (behind == _EXCHANGE or entry.find(_DECISION, len(before)) == at - len(behind))
-        )
-
-    def _intent(self, entry: bytes) -> bool:
-        """6, of one that does not begin like the last one in the same length."""
-        at = entry.find(_DECISION, len(self._before)) + len(self._behind)
-        if self._begins(entry, at):
-            self._at = at
-            return True
-        at = entry.find(b'"kind":"')
-        if not entry.startswith(b'intent"', at + 8) or entry.find(b'"kind":"', at + 8) >= 0:
-            return False  # not the only member of that name: it may be another's
-        if self._learnt < _LEARNT_MOST:
-            self._learnt += 1
-            self._learn(entry, entry.find(_EXCHANGE))
-        return True
-
-    def _learn(self, entry: bytes, end: int) -> None:
-        before, budgets, rest = entry[:end].partition(_BUDGETS)
-        _, decision, behind = rest.partition(_DECISION)
-        if budgets and not decision:
-            return
-        whole = before + b',"decision":{' + behind if budgets else before
-        try:
-            orjson.loads(whole[:-1] + b"}")
-        except orjson.JSONDecodeError:
-            return
-        self._before = before + budgets
-        self._behind = decision + behind + _EXCHANGE
-        self._at = end + len(_EXCHANGE)
 
     def _record(self, seq: int, record: dict[str, Any]) -> None:
         kind = record["kind"]

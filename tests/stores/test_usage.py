@@ -635,7 +635,7 @@ def test_an_intent_is_known_by_its_beginning_only_where_that_was_an_object_befor
     for before in ({}, {"budgets": [{**budget, "key": ["x" * 300]}]}):
         log, sums = Log(), Sums()
         sums.take([log.append("intent", **{**ids, **before, "action": "llm.chat" + "x" * 60}) for _ in range(3)])
-        at = sums._at
+        at = sums._intents.at
         assert at
         tried = 0
         for inner in (nested, whole):
