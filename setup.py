@@ -20,15 +20,15 @@ wire/headers wire/http1 wire/http1_answer wire/http1_chunked wire/http1_connecti
 wire/outgoing wire/ration wire/streams wire/target wire/upstream wire/ways
 log/clerk log/committer log/entry log/integrator log/journal log/remote log/tiles log/tlog log/writer
 ledger/addresses ledger/breakers ledger/budgets ledger/counters ledger/estimates ledger/growth ledger/known
-ledger/ledger ledger/limits ledger/prices ledger/rates ledger/retrying ledger/standings
+ledger/ledger ledger/limits ledger/periods ledger/prices ledger/rates ledger/retrying ledger/standings
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller
 control/recent
 pdp/answer pdp/compiled pdp/embedded pdp/reads
 trust/blocks trust/callers trust/card_check trust/pins
-stores/facets stores/portions stores/records stores/redis_counters stores/redis_durably stores/redis_flying
-stores/redis_leases stores/redis_truth stores/redis_wire stores/redis_words stores/settlements
+stores/facets stores/intents stores/portions stores/records stores/redis_counters stores/redis_durably
+stores/redis_flying stores/redis_leases stores/redis_truth stores/redis_wire stores/redis_words stores/settlements
 """
 
 

@@ -173,9 +173,9 @@ class Ask:
         self, id: str, rates: Sequence[RateAsk], places: Sequence[PlaceAsk], charges: Sequence[ChargeAsk]
     ) -> None:
         self.id: Final = id
-        self.rates: Final = rates
-        self.places: Final = places
-        self.charges: Final = charges
+        self.rates: Final[list[RateAsk]] = rates if isinstance(rates, list) else list(rates)
+        self.places: Final[list[PlaceAsk]] = places if isinstance(places, list) else list(places)
+        self.charges: Final[list[ChargeAsk]] = charges if isinstance(charges, list) else list(charges)
 
 
 class Given:
@@ -200,9 +200,9 @@ class Given:
         marks: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.ok: Final = ok
-        self.rates: Final = rates
-        self.places: Final = places
-        self.charges: Final = charges
+        self.rates: Final[list[tuple[int, int, int]]] = rates if isinstance(rates, list) else list(rates)
+        self.places: Final[list[int]] = places if isinstance(places, list) else list(places)
+        self.charges: Final[list[int]] = charges if isinstance(charges, list) else list(charges)
         self.exceeded: Final = exceeded
         self.marks: Final = marks
 

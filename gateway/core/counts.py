@@ -101,7 +101,7 @@ class Counts:
             first = seconds if exchange.first_byte_ms is None else exchange.first_byte_ms / 1000
             waited = exchange.upstream_ms
             series.overhead.observe(first if waited is None else max(0.0, first - waited / 1000))
-        if exchange.charges or exchange.limits:
+        if exchange.charges or exchange.shadowed:
             self._ledger(exchange)
         if decision is not None:
             engine = self.decisions.get(decision.engine)
@@ -124,10 +124,8 @@ class Counts:
             if charge.settled is not None and charge.settled > charge.reserved:
                 name = charge.budget.name
                 self.overdrawn[name] = self.overdrawn.get(name, 0) + 1
-        for fact in exchange.limits:
-            if "shadow" in fact and "exceeded" in fact:
-                limit = str(fact["name"])
-                self.shadowed[limit] = self.shadowed.get(limit, 0) + 1
+        for limit in exchange.shadowed:
+            self.shadowed[limit] = self.shadowed.get(limit, 0) + 1
 
     def _by_name(self) -> tuple[tuple[str, dict[str, int]], ...]:
         return (

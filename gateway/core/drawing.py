@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.accounts import Charge, shown
+from gateway.core.accounts import Account, Budget, Charge, shown
 from gateway.core.canonical import Json, digest
 from gateway.core.exchange import Call, Decision, Exchange, Fragments, Head, Principal
 from gateway.core.records import decision_of, second, subject_of
 
 KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
+KEPT_ACCOUNTS: Final = 4096  # whose pieces are kept, about a kilobyte each
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _GAP: Final = orjson.Fragment(b"\0")  # no piece of JSON has a NUL in it
 
@@ -44,14 +45,56 @@ class Drawn:
         return found
 
 
+class _Charged:
+    """What records say of one account, and what it came to last: most calls of an account come to the same."""
+
+    __slots__ = ("_after", "_before", "_closed", "_opened", "_reserved", "_settled", "_then", "account", "unit")
+
+    def __init__(self, budget: Budget, account: Account) -> None:
+        self.account: Final = account
+        self.unit: Final = budget.unit
+        self._before: Final = b'{"key":%s' % orjson.dumps(orjson.loads(account.key))
+        period = b',"period":"%s"' % account.period.encode() if account.period else b""
+        self._after: Final = b',"name":"%s"%s,"reserved":"' % (account.budget.encode(), period)
+        self._opened, self._reserved = b"", -1  # as `records.reserved_of`
+        self._closed, self._settled, self._then = b"", -1, -1  # as `records.settled_of`
+
+    def opened(self, reserved: int) -> bytes:
+        if reserved != self._reserved:
+            said = shown(reserved, self.unit).encode()
+            self._opened = b'%s%s%s","unit":"%s"}' % (self._before, self._after, said, self.unit.encode())
+            self._reserved = reserved
+        return self._opened
+
+    def closed(self, reserved: int, settled: int, marks: tuple[int, ...]) -> bytes:
+        if marks:
+            return self._made(reserved, settled, b',"marks":%s' % orjson.dumps(marks))
+        if settled != self._settled or reserved != self._then:
+            self._closed = self._made(reserved, settled, b"")
+            self._then, self._settled = reserved, settled
+        return self._closed
+
+    def _made(self, reserved: int, settled: int, marks: bytes) -> bytes:
+        unit = self.unit
+        return b'%s%s%s%s","settled":"%s","unit":"%s"}' % (
+            self._before,
+            marks,
+            self._after,
+            shown(reserved, unit).encode(),
+            shown(settled, unit).encode(),
+            unit.encode(),
+        )
+
+
 class Drawing:
     """Draws the records of all exchanges of one gateway. One thread's own."""
 
     def __init__(self) -> None:
-        self._decisions: dict[tuple[str, bool, str, str, str, str, str], tuple[bytes, bytes, bytes]] = {}
+        self._decisions: dict[tuple[str, bool, str, str, str, str, str], tuple[bytes, bytes, bytes, bytes]] = {}
         self._resources: dict[tuple[str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
-        self._keys: dict[str, bytes] = {}  # of accounts
+        self._charges: dict[int, _Charged] = {}  # by what the account is, which is held likewise
+        self._usd: dict[int, bytes] = {}  # amounts as usage has them
         self._second = -1  # what many records share of their time, and what it looks like
         self._seconds = ""
         self._descriptors: dict[int, tuple[Json, str, bytes]] = {}
@@ -65,13 +108,15 @@ class Drawing:
         return Drawn(
             "intent",
             exchange.id,
-            b'%s%s%s"id":"%s","kind":"intent",%s'
+            b'%s%s%s%s%s"id":"%s","kind":"intent",%s'
             % (
-                self._charged(exchange, found.asked, False),
+                found.action,
+                self._charged(exchange.charges, False) if exchange.charges else b"",
+                found.asked,
                 self._described(exchange),
                 found.exchange,
                 ident.encode(),
-                _limits(exchange),
+                f'"limits":{exchange.limits_said},'.encode() if exchange.limits_said else b"",
             ),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
@@ -93,10 +138,11 @@ class Drawing:
             return None
         usage = exchange.usage
         if usage.plain:
-            used = b'{"bytes_in":%d,"bytes_out":%d,"calls":%d%s%s%s}' % (
-                usage.bytes_in, usage.bytes_out, usage.calls, b',"estimated":true' if usage.estimated else b"",
+            used = b"%s%s%s%s}" % (
+                f'{{"bytes_in":{usage.bytes_in},"bytes_out":{usage.bytes_out},"calls":{usage.calls}'.encode(),
+                b',"estimated":true' if usage.estimated else b"",
                 b',"unpriced":true' if usage.unpriced else b"",
-                b',"usd":"%s"' % shown(usage.usd, "usd").encode() if usage.usd is not None else b"",
+                self._paid(usage.usd) if usage.usd is not None else b"",
             )  # fmt: skip
         else:
             used = orjson.dumps(usage.record(), option=_SORTED)
@@ -105,8 +151,14 @@ class Drawing:
         return Drawn(
             "outcome",
             exchange.id,
-            b'%s%s"id":"%s","kind":"outcome",'
-            % (self._charged(exchange, found.before, True), found.exchange, ident.encode()),
+            b'%s%s%s%s"id":"%s","kind":"outcome",'
+            % (
+                found.action,
+                self._charged(exchange.charges, True) if exchange.charges else b"",
+                found.before,
+                found.exchange,
+                ident.encode(),
+            ),
             b'%s"response":{"bytes":%d%s,"status":%d},"result":%s,%s'
             % (found.request, usage.bytes_out, answered, exchange.status, self._string(exchange.result), found.route),
             b'%s%s%s"upstream":{%s%s"name":%s},"us":%d,"usage":%s,"v":1}'
@@ -140,7 +192,7 @@ class Drawing:
             or not exchange.route.name
         ):
             return None
-        plain, before, behind = self._decided(call.action, decision)
+        action, plain, before, behind = self._decided(call.action, decision)
         item = (call.resource_type, call.resource_id)
         resource = self._resources.get(item)
         if resource is None:
@@ -156,6 +208,7 @@ class Drawing:
             hashed = b'"digest":"%s",' % exchange.request_digest.encode()
         client, said = _request(exchange.head, exchange.client_id)
         return Fragments(
+            action,
             b'%s"input":"%s",%s' % (before, decision.input.encode(), behind) if decision.input else plain,
             plain,
             b'"exchange":"%s",' % exchange.id.encode(),
@@ -165,9 +218,9 @@ class Drawing:
             b'","trace_id":"%s",' % exchange.trace_id.encode() if exchange.trace_id else b'",',
         )
 
-    def _decided(self, action: str, decision: Decision) -> tuple[bytes, bytes, bytes]:
-        """`action` and `decision` of an object that is going on; and in two pieces, between which the input's digest
-        goes."""
+    def _decided(self, action: str, decision: Decision) -> tuple[bytes, bytes, bytes, bytes]:
+        """`action` and `decision` of an object that is going on, between which `budgets` go; the latter also in two
+        pieces, between which the input's digest goes."""
         key = (
             action, decision.allow, decision.reason, decision.rule, decision.engine, decision.revision, decision.mode,
         )  # fmt: skip
@@ -176,36 +229,30 @@ class Drawing:
             said: dict[str, Any] = {**decision_of(decision), "input": _GAP}
             if len(self._decisions) >= KEPT_FRAGMENTS:
                 self._decisions.clear()  # 3
-            before, _, behind = _opened({"action": action, "decision": said}).partition(b'"input":\0,')
-            found = self._decisions[key] = (before + behind, before, behind)
+            opened = b'{"action":%s' % orjson.dumps(action)
+            before, _, behind = (b',"decision":%s,' % orjson.dumps(said, option=_SORTED)).partition(b'"input":\0,')
+            found = self._decisions[key] = (opened, before + behind, before, behind)
         return found
 
-    def _charged(self, exchange: Exchange, asked: bytes, closed: bool) -> bytes:
-        """`budgets` go between `action` and `decision`. The two cannot be mistaken: a quote in a name is escaped."""
-        if not exchange.charges:
-            return asked
-        action, _, rest = asked.partition(b',"decision":')
-        said = b",".join([self._charge(charge, closed) for charge in exchange.charges])
-        return b'%s,"budgets":[%s],"decision":%s' % (action, said, rest)
+    def _charged(self, charges: list[Charge], closed: bool) -> bytes:
+        pieces = b""
+        for charge in charges:
+            account = charge.account
+            found = self._charges.get(id(account))
+            if found is None or found.account is not account or found.unit != charge.budget.unit:
+                if len(self._charges) >= KEPT_ACCOUNTS:
+                    self._charges.clear()  # 3
+                found = self._charges[id(account)] = _Charged(charge.budget, account)
+            if closed:
+                piece = found.closed(charge.reserved, charge.settled or 0, charge.marks)
+            else:
+                piece = found.opened(charge.reserved)
+            pieces = b"%s,%s" % (pieces, piece) if pieces else piece
+        return b',"budgets":[%s]' % pieces
 
-    def _charge(self, charge: Charge, closed: bool) -> bytes:
-        """As `records.reserved_of` and `settled_of`."""
-        account, unit = charge.account, charge.budget.unit
-        key = self._keys.get(account.key)
-        if key is None:
-            key = _keep(self._keys, account.key, orjson.dumps(orjson.loads(account.key)))
-        settled = b""
-        if closed:
-            settled = b',"settled":"%s"' % shown(charge.settled or 0, unit).encode()
-        return b'{"key":%s%s,"name":"%s"%s,"reserved":"%s"%s,"unit":"%s"}' % (
-            key,
-            b',"marks":%s' % orjson.dumps(charge.marks) if closed and charge.marks else b"",
-            account.budget.encode(),
-            b',"period":"%s"' % account.period.encode() if account.period else b"",
-            shown(charge.reserved, unit).encode(),
-            settled,
-            unit.encode(),
-        )
+    def _paid(self, usd: int) -> bytes:
+        found = self._usd.get(usd)
+        return _keep(self._usd, usd, b',"usd":"%s"' % shown(usd, "usd").encode()) if found is None else found
 
     def _described(self, exchange: Exchange) -> bytes:
         """What counted is the same object as long as it counts, and never changed: so it is found by what it is, and
@@ -242,15 +289,6 @@ def _keep(kept: dict[Any, bytes], key: Any, fragment: bytes) -> bytes:
         kept.clear()  # 3
     kept[key] = fragment
     return fragment
-
-
-def _opened(members: dict[str, Any]) -> bytes:
-    """An object that is going on."""
-    return orjson.dumps(members, option=_SORTED)[:-1] + b","
-
-
-def _limits(exchange: Exchange) -> bytes:
-    return b'"limits":%s,' % orjson.dumps(exchange.limits, option=_SORTED) if exchange.limits else b""
 
 
 def _subject(head: Head, principal: Principal) -> bytes:

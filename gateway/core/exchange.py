@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import orjson
+
 from gateway.core.accounts import MOST, shown
 from gateway.core.canonical import Json
 from gateway.core.reasons import Refusal
@@ -290,12 +292,21 @@ class Usage:
 class Fragments:
     """What an exchange's intent and outcome have in common, as the bytes of both (drawing.py)."""
 
-    __slots__ = ("asked", "before", "exchange", "request", "route", "subject", "trace")
+    __slots__ = ("action", "asked", "before", "exchange", "request", "route", "subject", "trace")
 
     def __init__(
-        self, asked: bytes, before: bytes, exchange: bytes, request: bytes, route: bytes, subject: bytes, trace: bytes
+        self,
+        action: bytes,
+        asked: bytes,
+        before: bytes,
+        exchange: bytes,
+        request: bytes,
+        route: bytes,
+        subject: bytes,
+        trace: bytes,
     ) -> None:
-        self.asked: Final = asked  # `action`, `decision`: the intent's, with the digest of the input
+        self.action: Final = action  # an object that is going on, with its first member
+        self.asked: Final = asked  # `decision`: the intent's, with the digest of the input
         self.before: Final = before  # the same without it
         self.exchange: Final = exchange
         self.request: Final = request  # `request`, `resource`
@@ -325,6 +336,8 @@ class Exchange:
     attempts: int = 1  # how often it was sent, or tried to
     revoked: bool = False  # the caller's credential ended while the answer was still flowing
     left: bool = False  # the caller has gone, and its answer is read on for what it says of its usage
+    limits_said: str = ""  # what the record says of limits that applied, as it says it: a JSON array
+    shadowed: tuple[str, ...] = ()  # the limits in shadow that would have refused it
 
     def __init__(
         self,
@@ -369,7 +382,6 @@ class Exchange:
         self.places: list[PlaceAsk] = []  # it runs in, until it is settled
         self.held: list[PlaceAsk] = []  # those of the exchange within which this one came up: it runs in them
         self.charges: list[Charge] = []  # what it holds of budgets, and once it is settled what that came to
-        self.limits: list[dict[str, Json]] = []  # what the record says of limits that applied
         self.limit_headers: list[Header] = []  # RateLimit members, also on an allowed answer
         self.intent_seq: int | None = None
         self.intent: dict[str, Json] | None = None  # the record of it, once it was made
@@ -385,6 +397,16 @@ class Exchange:
         self.failed_open, self.would_deny = 0, 0  # items and upstream's requests that passed a fault, or a reported no
         self.upstream_ms: float | None = None
         self.first_byte_ms: float | None = None
+
+    @property
+    def limits(self) -> list[dict[str, Json]]:
+        """What the record says of limits that applied."""
+        found: list[dict[str, Json]] = orjson.loads(self.limits_said) if self.limits_said else []
+        return found
+
+    @limits.setter
+    def limits(self, found: list[dict[str, Json]]) -> None:
+        self.limits_said = orjson.dumps(found, option=orjson.OPT_SORT_KEYS).decode() if found else ""
 
     @property
     def call(self) -> Call:

@@ -58,20 +58,22 @@ def settled(exchange: Exchange, charge: Charge) -> int:
     if _silent(exchange):
         exchange.usage.estimated = True
         return charge.reserved  # 2
-    unit, usage, failed = charge.budget.unit, exchange.usage, _failed(exchange)
+    unit, usage = charge.budget.unit, exchange.usage
     if unit == "usd":
         return usage.usd or 0
-    came = 0 if failed else fee(exchange, unit)  # 5
+    came = fee(exchange, unit) if exchange.fees and not _failed(exchange) else 0  # 5
     action = exchange.call.action
     if unit == "bytes":
         return came + (usage.bytes_in + usage.bytes_out if charged(action) or action == OPEN_SOCKET else 0)
     if unit == "calls":
         return came + (1 if charged(action) else 0)
-    return came + (_tokens(exchange) if charged(action) and not failed else 0)
+    return came + (_tokens(exchange) if charged(action) and not _failed(exchange) else 0)
 
 
 def fee(exchange: Exchange, unit: str) -> int:
     """What policy charges in this unit."""
+    if not exchange.fees:
+        return 0
     return sum([found.amount for found in exchange.fees if found.unit == unit])
 
 

@@ -24,6 +24,19 @@ FIRST_BYTES: Final = 16 * 1024  # of an answer, reserved before it is there
 STEP_BYTES: Final = 64 * 1024
 
 
+class Known:
+    """An account of the period `span`, where something may be handed over that of the period before, and what was asked
+    of it last: most calls ask for the same."""
+
+    __slots__ = ("account", "ask", "previous", "span")
+
+    def __init__(self, account: Account, previous: Account | None, span: Span) -> None:
+        self.account: Final = account
+        self.previous: Final = previous
+        self.span: Final = span
+        self.ask: ChargeAsk | None = None
+
+
 class Accounts:
     """The accounts of one budget. Those of the running period are kept: they are the same for the same key."""
 
@@ -34,15 +47,28 @@ class Accounts:
         self._key_of: Final = key_of(budget.key)
         self._periods: Final = periods
         self._span = Span("", 0, 0)
-        self._accounts: dict[Any, tuple[Account, Account | None]] = {}
+        self._accounts: dict[Any, Known] = {}
 
-    def ask(self, exchange: Exchange, amount: int, now: float) -> ChargeAsk:
-        """`now` is epoch seconds."""
-        account, previous = self.account(exchange, now)
-        return ChargeAsk(self.budget, account, amount, self.budget.amount, self._span.ends, previous)
+    def ask(self, exchange: Exchange, amount: int, now: float, kept: list[Known], at: int) -> ChargeAsk:
+        """`now` is epoch seconds. `kept`, unless it is empty, has at `at` the account that this caller had last."""
+        if kept:
+            known = kept[at]
+            if known.span is not self._periods.at(now):
+                known = kept[at] = self.known(exchange, now)
+        else:
+            known = self.known(exchange, now)
+        found = known.ask
+        if found is None or found.amount != amount:
+            found = ChargeAsk(self.budget, known.account, amount, self.budget.amount, known.span.ends, known.previous)
+            known.ask = found
+        return found
 
     def account(self, exchange: Exchange, now: float) -> tuple[Account, Account | None]:
         """The account, and where something may be handed over that of the period before."""
+        found = self.known(exchange, now)
+        return found.account, found.previous
+
+    def known(self, exchange: Exchange, now: float) -> Known:
         span = self._periods.at(now)
         if span is not self._span or len(self._accounts) >= KEPT_ASKS:
             self._span = span
@@ -55,37 +81,39 @@ class Accounts:
             if self.budget.carry:
                 earlier = before(self.budget, span)
                 previous = Account(self.budget.name, key, earlier.period) if earlier is not None else None
-            found = self._accounts[values] = (Account(self.budget.name, key, span.period), previous)
+            found = self._accounts[values] = Known(Account(self.budget.name, key, span.period), previous, span)
         return found
 
 
-def asked(accounts: Sequence[Accounts], exchange: Exchange, now: float) -> list[ChargeAsk] | Refusal:
+def asked(accounts: Sequence[Accounts], exchange: Exchange, now: float, kept: list[Known]) -> list[ChargeAsk] | Refusal:
     """What this exchange asks of all budgets."""
     call = exchange.call
     counts = charged(call.action)
     if not counts and not exchange.fees and call.action != OPEN_SOCKET:
         return []
     found: list[ChargeAsk] = []
-    for one in accounts:
+    for at, one in enumerate(accounts):
         unit = one.budget.unit
         more = fee(exchange, unit) if exchange.fees else 0
         if unit == "calls":
             if counts or more:
-                found.append(one.ask(exchange, (1 if counts else 0) + more, now))
+                found.append(one.ask(exchange, (1 if counts else 0) + more, now, kept, at))
         elif unit == "bytes":
             if counts or more or call.action == OPEN_SOCKET:
-                found.append(one.ask(exchange, (0 if more and not counts else first_bytes(exchange)) + more, now))
+                found.append(
+                    one.ask(exchange, (0 if more and not counts else first_bytes(exchange)) + more, now, kept, at)
+                )
         elif unit == "tokens":
             most = _worst(exchange).tokens if counts and call.action.startswith("llm.") else None  # 4
             if most is not None or more:
-                found.append(one.ask(exchange, (most or 0) + more, now))
+                found.append(one.ask(exchange, (most or 0) + more, now, kept, at))
         elif counts or more:
             usd = _worst(exchange).usd if counts else 0
             if usd is None and not more:
                 if one.budget.unpriced == "deny":
                     return _unpriced(one.budget, call.resource_id)
                 exchange.usage.unpriced = True  # 3
-            found.append(one.ask(exchange, (usd or 0) + more, now))
+            found.append(one.ask(exchange, (usd or 0) + more, now, kept, at))
     return _uncovered(exchange, found) or found if exchange.fees else found
 
 

@@ -24,12 +24,31 @@ ADJUSTMENTS: Final = 10_000  # whose ids are remembered
 _SECOND: Final = 1_000_000_000
 
 
+class _Part:
+    """What is held of one account, or asked for; `standing` None: there is no room for it. A `new` one is not kept
+    before something is reserved of it."""
+
+    __slots__ = ("account", "amount", "known", "new", "standing")
+
+    def __init__(
+        self, account: Account, known: BudgetStandings, standing: Standing | None, amount: int, new: bool
+    ) -> None:
+        self.account: Final = account
+        self.known: Final = known
+        self.standing: Final = standing
+        self.amount = amount
+        self.new: Final = new
+
+    def left(self, now: int) -> int:
+        return self.standing.left(now) if self.standing is not None else 0
+
+
 class _Held:
     """What one id took."""
 
     __slots__ = ("charges", "places")
 
-    def __init__(self, places: list[PlaceAsk], charges: list[tuple[Account, Standing, int]]) -> None:
+    def __init__(self, places: list[PlaceAsk], charges: list[_Part]) -> None:
         self.places: Final = places
         self.charges: Final = charges
 
@@ -55,8 +74,16 @@ class MemoryCounters:
     def take(self, ask: core.Ask) -> Given:
         if ask.id in self._held:
             raise RuntimeError(f"exchange {ask.id} has asked already")
-        now = int(self._clock.monotonic() * _SECOND)
+        monotonic = self._clock.monotonic()
+        now = int(monotonic * _SECOND)
+        seconds = self._seconds(monotonic) if ask.charges else 0
         exceeded: list[str] = []
+        parts: list[_Part] = []
+        if self._free(ask, now):
+            if self._asked(ask.charges, parts, exceeded, seconds):
+                return self._all_taken(ask, parts, now, seconds)
+            exceeded.clear()
+            parts.clear()
         refused = False
         ahead: list[int] = []
         windows: list[Window | None] = []
@@ -78,33 +105,23 @@ class MemoryCounters:
             if not place.held and self._inside(place) >= place.most:
                 exceeded.append(place.name)
                 refused = refused or not place.shadow
-        standings: list[Standing | None] = []
-        if ask.charges:
-            seconds = self._seconds()
-            if not self._asked(ask.charges, standings, exceeded, seconds):
-                refused = True
-        else:
-            seconds = 0
+        if not self._asked(ask.charges, parts, exceeded, seconds):
+            refused = True
         if refused:
-            return self._refused(ask, ahead, windows, standings, exceeded, now, seconds)
-        return self._taken(ask, ahead, windows, standings, exceeded, now, seconds)
+            return self._refused(ask, ahead, windows, parts, exceeded, now, seconds)
+        return self._taken(ask, ahead, windows, parts, exceeded, now, seconds)
 
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> Given:
         held = self._held.get(id)
         if held is None:
             raise RuntimeError(f"exchange {id} holds nothing")
-        now = self._seconds()
-        standings: list[Standing | None] = []
+        now = self._seconds(self._clock.monotonic())
+        parts: list[_Part] = []
         exceeded: list[str] = []
-        if not self._asked(charges, standings, exceeded, now):
-            left = [found.left(now) if found is not None else 0 for found in standings]
-            return Given(False, (), (), left, exceeded)
+        if not self._asked(charges, parts, exceeded, now):
+            return Given(False, (), (), [part.left(now) for part in parts], exceeded)
         marks: list[tuple[str, int]] = []
-        left = [
-            self._reserve(ask, found, held, marks, now)
-            for ask, found in zip(charges, standings, strict=True)
-            if found is not None
-        ]
+        left = [_reserve(part, held, marks, now) for part in parts]
         return Given(True, (), (), left, (), marks)
 
     def close(self, id: str, charges: Sequence[Charge]) -> None:
@@ -120,23 +137,26 @@ class MemoryCounters:
                 del counts[place.key]
         if not held.charges:
             return
-        now = self._seconds()
-        for account, standing, amount in held.charges:
-            standing.reserved -= amount
-            known = self._budgets[account.budget]
-            known.reserved -= amount
-            for charge in charges:
-                if charge.account is account or charge.account == account:
-                    if charge.settled:
-                        standing.settle(charge.settled, now)  # 4
-                        known.filled(account, standing)
-                    break
+        now = self._seconds(self._clock.monotonic())
+        closing = charges if isinstance(charges, list) else list(charges)
+        for at, part in enumerate(held.charges):
+            standing = part.standing
+            if standing is None:
+                continue
+            standing.reserved -= part.amount
+            part.known.reserved -= part.amount
+            charge = closing[at] if at < len(closing) else None
+            if charge is None or charge.account is not part.account:
+                charge = _charge_of(part.account, closing)
+            if charge is not None and charge.settled:
+                standing.settle(charge.settled, now)  # 4
+                part.known.filled(part.account, standing)
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
         return [self.balance(budget, account) for budget, account in accounts]
 
     def balance(self, budget: Budget, account: Account) -> Balance:
-        now = self._seconds()
+        now = self._seconds(self._clock.monotonic())
         known = self._budgets.get(budget.name)
         found = known.known(account) if known is not None else None
         most = known.most.get(account.key, budget.amount) if known is not None else budget.amount
@@ -151,11 +171,11 @@ class MemoryCounters:
         self._adjusted[adjustment.id] = None
         if len(self._adjusted) > ADJUSTMENTS:
             del self._adjusted[next(iter(self._adjusted))]
-        self._standings(adjustment.budget).adjust(adjustment, self._seconds())
+        self._standings(adjustment.budget).adjust(adjustment, self._seconds(self._clock.monotonic()))
 
     def fill(self, budget: Budget, ends: int, tallies: Iterable[core.Tally], adjusted: Iterable[str] = ()) -> None:
         """What a log has of one budget, before anything is asked for; `adjusted` are the adjustments in it."""
-        now = self._seconds()
+        now = self._seconds(self._clock.monotonic())
         for tally in tallies:
             self._standings(budget).fill(tally, ends, now)
         for ident in adjusted:
@@ -178,8 +198,7 @@ class MemoryCounters:
         running period. It looks at no account."""
         return [(name, known.budget.unit, known.reserved, known.fullest) for name, known in self._budgets.items()]
 
-    def _seconds(self) -> int:
-        monotonic = self._clock.monotonic()
+    def _seconds(self, monotonic: float) -> int:
         if self._began is None:
             self._began = self._clock.time() - monotonic
         return int(self._began + monotonic)  # 2
@@ -214,39 +233,55 @@ class MemoryCounters:
             found.changed(budget)  # by a reload
         return found
 
-    def _asked(
-        self, charges: Sequence[ChargeAsk], standings: list[Standing | None], exceeded: list[str], now: int
-    ) -> bool:
-        """Puts the account of each charge on `standings`; whether all fit."""
+    def _asked(self, charges: Sequence[ChargeAsk], parts: list[_Part], exceeded: list[str], now: int) -> bool:
+        """Puts the account of each charge on `parts`; whether all fit."""
         fits = True
-        for ask in charges:
+        for ask in charges if isinstance(charges, list) else list(charges):
             known = self._standings(ask.budget)
             found = known.known(ask.account)
+            new = found is None
             if found is None:
                 found = known.begun(ask, now)
-            standings.append(found)
+            parts.append(_Part(ask.account, known, found, ask.amount, new))
             if found is None or ask.amount > found.left(now):
                 exceeded.append(ask.budget.name)
                 fits = False
         return fits
 
-    def _reserve(self, ask: ChargeAsk, found: Standing, held: _Held, marks: list[tuple[str, int]], now: int) -> int:
-        """1: all was asked. What is left behind it."""
-        found.reserved += ask.amount
-        self._budgets[ask.budget.name].reserved += ask.amount
-        left = found.left(now)
-        if ask.budget.warn_at:
-            marks += [(ask.budget.name, mark) for mark in found.passes(ask.budget, left)]
-        for at, (account, standing, amount) in enumerate(held.charges):
-            if standing is found:
-                held.charges[at] = (account, standing, amount + ask.amount)
-                return left
-        self._budgets[ask.budget.name].keep(ask.account, found)
-        held.charges.append((ask.account, found, ask.amount))
-        return left
+    def _free(self, ask: core.Ask, now: int) -> bool:
+        """Whether it is the ordinary: no sliding window, a place to be taken of each, and nothing exceeded."""
+        free = True
+        for rate in ask.rates:
+            free = free and rate.interval > 0 and self._arrivals(rate).ahead(rate, now) <= rate.capacity
+        for place in ask.places:
+            free = free and not place.held and self._inside(place) < place.most
+        return free
+
+    def _all_taken(self, ask: core.Ask, parts: list[_Part], now: int, seconds: int) -> Given:
+        """As `_taken`, of the ordinary."""
+        rates: list[tuple[int, int, int]] = []
+        for rate in ask.rates:
+            arrivals = self._arrivals(rate)
+            ahead = arrivals.ahead(rate, now)
+            arrivals.take(rate.key, now + ahead)
+            rates.append(_told(rate, ahead))
+        places: list[int] = []
+        for place in ask.places:
+            counts = self._places.get(place.name)
+            if counts is None:
+                counts = self._places[place.name] = {}
+            inside = counts.get(place.key, 0) + 1
+            counts[place.key] = inside
+            places.append(place.most - inside)
+        held = _Held(ask.places, [])
+        marks: list[tuple[str, int]] = []
+        charges = [_reserve(part, held, marks, seconds) for part in parts]
+        if ask.places or parts:
+            self._held[ask.id] = held
+        return Given(True, rates, places, charges, (), marks)
 
     def _taken(
-        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], standings: list[Standing | None],
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[_Part],
         exceeded: list[str], now: int, seconds: int,
     ) -> Given:  # fmt: skip
         rates: list[tuple[int, int, int]] = []
@@ -254,7 +289,7 @@ class MemoryCounters:
             window = windows[at]
             if rate.interval:
                 if ahead[at] <= rate.capacity:
-                    self._rates[rate.counter].take(rate.key, now + ahead[at])
+                    self._arrivals(rate).take(rate.key, now + ahead[at])
                     rates.append(_told(rate, ahead[at]))
                 else:
                     rates.append(_told(rate, ahead[at] - rate.interval))
@@ -272,17 +307,13 @@ class MemoryCounters:
                 held.places.append(place)
             places.append(max(0, place.most - inside))  # a reload may have lowered it below what runs
         marks: list[tuple[str, int]] = []
-        charges: list[int] = []
-        for at, charge in enumerate(ask.charges):
-            found = standings[at]
-            if found is not None:
-                charges.append(self._reserve(charge, found, held, marks, seconds))
+        charges = [_reserve(part, held, marks, seconds) for part in parts]
         if held.places or held.charges:
             self._held[ask.id] = held
         return Given(True, rates, places, charges, exceeded, marks)
 
     def _refused(
-        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], standings: list[Standing | None],
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[_Part],
         exceeded: list[str], now: int, seconds: int,
     ) -> Given:  # fmt: skip
         """How things stand before this ask."""
@@ -293,8 +324,36 @@ class MemoryCounters:
             for at, rate in enumerate(ask.rates)
         ]
         places = [max(0, place.most - self._inside(place)) for place in ask.places]
-        charges = [found.left(seconds) if found is not None else 0 for found in standings]
+        charges = [part.left(seconds) for part in parts]
         return Given(False, rates, places, charges, exceeded)
+
+
+def _reserve(part: _Part, held: _Held, marks: list[tuple[str, int]], now: int) -> int:
+    """1: all was asked. What is left behind it."""
+    found, known, amount = part.standing, part.known, part.amount
+    if found is None:
+        return 0
+    found.reserved += amount
+    known.reserved += amount
+    left = found.left(now)
+    if known.budget.warn_at:
+        for mark in found.passes(known.budget, left):
+            marks.append((part.account.budget, mark))
+    for other in held.charges:
+        if other.standing is found:
+            other.amount += amount
+            return left
+    if part.new:
+        known.keep(part.account, found)
+    held.charges.append(part)
+    return left
+
+
+def _charge_of(account: Account, charges: list[Charge]) -> Charge | None:
+    for charge in charges:
+        if charge.account is account or charge.account == account:
+            return charge
+    return None
 
 
 def _told(rate: RateAsk, ahead: int) -> tuple[int, int, int]:

@@ -21,18 +21,20 @@ from gateway.core.accounts import (
     Counters,
     CountersUnavailable,
     Given,
+    PlaceAsk,
+    RateAsk,
     shown,
 )
 from gateway.core.canonical import Json
-from gateway.core.exchange import Call, Exchange
+from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
-from gateway.ledger.budgets import Accounts, asked, check_budget, seen_bytes
+from gateway.ledger.budgets import Accounts, Known, asked, check_budget, seen_bytes
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.growth import Growth, make_room
-from gateway.ledger.known import Known
-from gateway.ledger.limits import POLICY_RATES, LimitSettings, Places, PolicyRates, Rate, check_limit
+from gateway.ledger.known import Known as Heard
+from gateway.ledger.limits import KEPT_ASKS, POLICY_RATES, LimitSettings, Places, PolicyRates, Rate, check_limit, steady
 from gateway.ledger.periods import Periods
 
 CONCURRENT_RETRY_SECONDS: Final = 1  # nobody knows when a place comes back
@@ -50,7 +52,7 @@ class Memory:
     def __init__(self) -> None:
         self.rates: Final = PolicyRates()
         self.periods: Final[dict[tuple[str, str, int], Periods]] = {}  # which never go back
-        self.known: Final = Known()
+        self.known: Final = Heard()
 
     def of(self, budget: Budget) -> Periods:
         when = (budget.period, budget.zone, budget.anchor)
@@ -60,10 +62,27 @@ class Memory:
         return found
 
 
+class _Caller:
+    """What all calls of one principal on one route ask for alike."""
+
+    __slots__ = ("accounts", "places", "principal", "rates", "route", "upstream")
+
+    def __init__(self, exchange: Exchange, rates: list[RateAsk], places: list[PlaceAsk], accounts: list[Known]) -> None:
+        self.principal: Final = exchange.principal
+        self.route: Final = exchange.route
+        self.upstream: Final = exchange.upstream
+        self.rates: Final = rates
+        self.places: Final = places
+        self.accounts: Final = accounts
+
+
 class Asking:
     """The Ledger port (core/accounts.py). Raises ValueError for settings that make no sense."""
 
-    __slots__ = ("_accounts", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "budgets")
+    __slots__ = (
+        "_accounts", "_callers", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "_said",
+        "_steady", "budgets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -86,39 +105,48 @@ class Asking:
         self._rates: Final = [Rate(one, one.rate) for one in limits if one.rate is not None]
         self._places: Final = [Places(one, one.concurrent) for one in limits if one.concurrent is not None]
         self._accounts: Final = [Accounts(budget, memory.of(budget)) for budget in budgets]
+        keys = [one.key for one in limits] + [budget.key for budget in budgets]
+        self._steady: Final = all(map(steady, keys))
+        self._callers: Final[dict[int, _Caller]] = {}  # by what the principal and the route are, which are held
         told = [rate.policy for rate in self._rates if not rate.shadow]
         told += [places.policy for places in self._places if not places.shadow]
         self._policy: Final = ", ".join(told)
+        self._said: Final[Header] = (b"ratelimit-policy", self._policy.encode())
 
     def take(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
-        rates, policy = self._rates, self._policy
+        rates, policy = self._rates, self._said
         if exchange.rates:
             more = self._memory.rates.asked_for(exchange.rates, int(self._clock.monotonic() * _SECOND))
             if more is None:
                 return Refusal(Reason.DENIED, _TOO_MANY_RATES, rule="obligation")
             rates = rates + more
-            policy = ", ".join([*([policy] if policy else []), *[rate.policy for rate in more]])
+            told = [*([self._policy] if self._policy else []), *[rate.policy for rate in more]]
+            policy = (b"ratelimit-policy", ", ".join(told).encode())
         elif not rates and not self._places and not self._accounts and not exchange.fees:
             return None  # 5
+        now = self._clock.time() if self._accounts else 0.0
+        plain = self._steady and not exchange.rates and not exchange.held
+        caller = self._caller(exchange, now) if plain else None
         charges: list[ChargeAsk] = []
         if self._accounts or exchange.fees:
-            found = asked(self._accounts, exchange, self._clock.time() if self._accounts else 0.0)
+            found = asked(self._accounts, exchange, now, caller.accounts if caller is not None else [])
             if isinstance(found, Refusal):
                 return found
             charges = found
-        ask = Ask(
-            exchange.id,
-            [rate.ask(exchange) for rate in rates],
-            [places.ask(exchange) for places in self._places],
-            charges,
-        )
+        if caller is not None:
+            ask = Ask(exchange.id, caller.rates, caller.places, charges)
+        else:
+            places = [places.ask(exchange) for places in self._places]
+            ask = Ask(exchange.id, [rate.ask(exchange) for rate in rates], places, charges)
+        if self._here is not None:
+            return self._told(exchange, ask, self._here.take(ask), rates, policy)
         try:
             given = self._counters.take(ask)
         except CountersUnavailable as error:
             return _unavailable(error)
         if isinstance(given, Given):
-            return self._told(exchange, ask, given, policy)
-        return self._told_later(exchange, ask, given, policy)
+            return self._told(exchange, ask, given, rates, policy)
+        return self._told_later(exchange, ask, given, rates, policy)
 
     def grow(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         if not exchange.charges:
@@ -150,7 +178,10 @@ class Asking:
                 charge.settled = settled(exchange, charge)
         finally:
             exchange.places.clear()
-            self._counters.close(exchange.id, exchange.charges)
+            if self._here is not None:
+                self._here.close(exchange.id, exchange.charges)
+            else:
+                self._counters.close(exchange.id, exchange.charges)
 
     def remaining(self, exchange: Exchange, call: Call) -> dict[str, Json]:
         found: dict[str, Json] = {}
@@ -170,9 +201,31 @@ class Asking:
             found[one.budget.name] = {"remaining": shown(left, unit), "unit": unit, "as_of": _time(at)}
         return found
 
-    async def _told_later(self, exchange: Exchange, ask: Ask, given: Awaitable[Given], policy: str) -> Refusal | None:
+    def _caller(self, exchange: Exchange, now: float) -> _Caller:
+        principal, route = exchange.principal, exchange.route
+        which = id(principal) ^ id(route) << 1
+        found = self._callers.get(which)
+        if (
+            found is None
+            or found.principal is not principal
+            or found.route is not route
+            or found.upstream is not exchange.upstream
+        ):
+            if len(self._callers) >= KEPT_ASKS:
+                self._callers.clear()
+            found = self._callers[which] = _Caller(
+                exchange,
+                [rate.ask(exchange) for rate in self._rates],
+                [places.ask(exchange) for places in self._places],
+                [accounts.known(exchange, now) for accounts in self._accounts],
+            )
+        return found
+
+    async def _told_later(
+        self, exchange: Exchange, ask: Ask, given: Awaitable[Given], rates: list[Rate], policy: Header
+    ) -> Refusal | None:
         try:
-            return self._told(exchange, ask, await given, policy)
+            return self._told(exchange, ask, await given, rates, policy)
         except CountersUnavailable as error:
             return _unavailable(error)
         except asyncio.CancelledError:
@@ -189,45 +242,61 @@ class Asking:
             return _unavailable(error) if growth.exceeded is not None else None
         return _exhausted(growth)
 
-    def _told(self, exchange: Exchange, ask: Ask, given: Given, policy: str) -> Refusal | None:
-        exceeded = given.exceeded
-        said: list[str] = []
-        for at, rate in enumerate(ask.rates):
-            left, _, back = given.rates[at]
-            exchange.limits.append(_fact(rate.name, left, rate.shadow, rate.name in exceeded))
-            if not rate.shadow:
-                said.append(f'"{rate.name}";r={left};t={-(-back // _SECOND)}')
-        for at, place in enumerate(ask.places):
-            left = given.places[at]
-            over = place.name in exceeded
-            exchange.limits.append(_fact(place.name, left, place.shadow, over))
-            if not place.shadow:
-                said.append(f'"{place.name}";r={left}')
-            if given.ok and not place.held and not over:
-                exchange.places.append(place)
-        if said:
-            exchange.limit_headers += ((b"ratelimit-policy", policy.encode()), (b"ratelimit", ", ".join(said).encode()))
+    def _told(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> Refusal | None:
+        if rates or self._places:
+            self._tell(exchange, ask, given, rates, policy)
         if ask.charges and self._here is None:
             self._memory.known.note(ask.charges, given.charges, self._clock.time())
         if not given.ok:
             return _budget_refusal(exchange, ask, given) or _rate_refusal(ask, given)
+        stepwise = exchange.worst is not None and exchange.worst.stepwise
         for charge in ask.charges:
+            stepwise = stepwise or charge.budget.unit == "bytes"
             held = Charge(charge.budget, charge.account, charge.amount)
             if given.marks:
                 held.marks = tuple([mark for name, mark in given.marks if name == charge.budget.name])
             exchange.charges.append(held)
-        if exchange.charges:
+        if stepwise:  # else it has all the room there is
             make_room(exchange, 0, seen_bytes(exchange))
         return None
 
+    def _tell(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> None:
+        """The caller what its limits are, the record how they stand; and which places the exchange is in."""
+        exceeded = given.exceeded
+        facts, said = "", ""
+        for at, rate in enumerate(rates):
+            count, _, back = given.rates[at]
+            left = str(count)
+            over = bool(exceeded) and rate.name in exceeded
+            fact = _fact(rate.fact, left, rate.shadow, over) if over or rate.shadow else f"{rate.fact}{left}}}"
+            facts = f"{facts},{fact}" if facts else fact
+            if not rate.shadow:
+                member = f"{rate.said}{left};t={-(-back // _SECOND)}"
+                said = f"{said}, {member}" if said else member
+            elif over:
+                exchange.shadowed += (rate.name,)
+        for at, limit in enumerate(self._places):
+            left, place = str(given.places[at]), ask.places[at]
+            over = bool(exceeded) and limit.name in exceeded
+            fact = _fact(limit.fact, left, limit.shadow, over) if over or limit.shadow else f"{limit.fact}{left}}}"
+            facts = f"{facts},{fact}" if facts else fact
+            if not limit.shadow:
+                member = f"{limit.said}{left}"
+                said = f"{said}, {member}" if said else member
+            elif over:
+                exchange.shadowed += (limit.name,)
+            if given.ok and not place.held and not over:
+                exchange.places.append(place)
+        exchange.limits_said = f"[{facts}]"
+        if said:
+            exchange.limit_headers.append(policy)
+            exchange.limit_headers.append((b"ratelimit", said.encode()))
 
-def _fact(name: str, left: int, shadow: bool, exceeded: bool) -> dict[str, Json]:
-    fact: dict[str, Json] = {"name": name, "remaining": left}
-    if exceeded:
-        fact["exceeded"] = True
-    if shadow:
-        fact["shadow"] = True
-    return fact
+
+def _fact(before: str, left: str, shadow: bool, exceeded: bool) -> str:
+    """Members in the order of their names."""
+    opened = f'{{"exceeded":true,{before[1:]}' if exceeded else before
+    return f'{opened}{left},"shadow":true}}' if shadow else f"{opened}{left}}}"
 
 
 def _budget_refusal(exchange: Exchange, ask: Ask, given: Given) -> Refusal | None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from gateway.core.accounts import KeyValues, PlaceAsk, RateAsk, key_text
 from gateway.core.exchange import Exchange
 from gateway.core.obligations import ExtraRate
@@ -40,6 +42,7 @@ FIELDS: Final = {
 """What keys of limits and budgets may name, and where it stands."""
 _POLICY_FIELDS: Final = {"resource.type": "asked.resource_type", "action": "asked.action", "rule": "decision.rule"}
 _POLICY_KEY: Final = ("subject.id", "route", "rule", "action", "resource.type", "resource.id")
+_STEADY: Final = frozenset({"subject.id", "subject.org", "team", "agent", "route", "upstream"})
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # what fits into a structured-field string unescaped
 
 KeyOf: TypeAlias = "Callable[[Exchange], Any]"
@@ -64,7 +67,8 @@ class Rate:
     """One rate limit. Its asks are kept: they say the same for the same key."""
 
     __slots__ = (
-        "_asks", "_key_of", "capacity", "interval", "key", "most", "name", "policy", "said", "shadow", "used", "window",
+        "_asks", "_key_of", "capacity", "fact", "interval", "key", "most", "name", "policy", "said", "shadow", "used",
+        "window",
     )  # fmt: skip
 
     def __init__(self, settings: LimitSettings, rate: int) -> None:
@@ -77,6 +81,7 @@ class Rate:
         self.window: Final = settings.window * _SECOND if settings.sliding else 0
         self.most: Final = rate if settings.sliding else 0
         self.policy: Final = f'"{settings.name}";q={rate};w={settings.window}'
+        self.fact: Final = _fact(settings.name)
         self.said: Final = f'"{settings.name}";r='
         self.used = 0  # monotonic nanoseconds, kept for what policy asks for only
         self._asks: dict[Any, RateAsk] = {}
@@ -97,7 +102,7 @@ class Rate:
 class Places:
     """One limit of calls at the same time."""
 
-    __slots__ = ("_asks", "_key_of", "_names", "most", "name", "policy", "said", "shadow")
+    __slots__ = ("_asks", "_key_of", "_names", "fact", "most", "name", "policy", "said", "shadow")
 
     def __init__(self, settings: LimitSettings, most: int) -> None:
         self.name: Final = settings.name
@@ -106,6 +111,7 @@ class Places:
         self._names: Final = settings.key
         self._key_of: Final = key_of(settings.key)
         self.policy: Final = f'"{settings.name}";q={most};qu="concurrent-requests"'
+        self.fact: Final = _fact(settings.name)
         self.said: Final = f'"{settings.name}";r='
         self._asks: dict[Any, PlaceAsk] = {}
 
@@ -155,8 +161,18 @@ def key_of(names: Sequence[str]) -> KeyOf:
     return attrgetter(*(FIELDS.get(name) or _POLICY_FIELDS[name] for name in names))
 
 
+def steady(key: Sequence[str]) -> bool:
+    """Whether the values of the key are the same for all calls of one principal on one route."""
+    return _STEADY.issuperset(key)
+
+
 def as_values(found: Any) -> KeyValues:
     return found if isinstance(found, tuple) else (found,)
+
+
+def _fact(name: str) -> str:
+    """What a record says of a limit, up to how many calls are left."""
+    return f'{{"name":{orjson.dumps(name).decode()},"remaining":'
 
 
 def _limit_key(names: tuple[str, ...], found: Any) -> str:

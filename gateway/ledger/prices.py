@@ -122,8 +122,8 @@ class Row:
     output is seen. `reported`: what the answer itself says it cost counts up to this, None: not at all."""
 
     __slots__ = (
-        "assumed", "begins", "ends", "hidden", "kind", "levels", "pattern", "per_call", "reach", "reported", "services",
-        "upstream",
+        "assumed", "begins", "call", "ends", "hidden", "kind", "levels", "pattern", "per_call", "reach", "reported",
+        "services", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -154,6 +154,7 @@ class Row:
         self.reach: Final = reach or _UNSAID
         self.hidden: Final = hidden
         self.reported: Final = reported
+        self.call: Final = Worst(_micro(max(per_call, reported or 0)), 0)  # of one that costs no tokens
 
     def in_force(self, time: float) -> bool:
         return self.begins <= time and (not self.ends or time < self.ends)
@@ -176,17 +177,29 @@ class Row:
 _UNSAID: Final = Reach()
 
 
+class _Looked:
+    """Which rows are for the calls of a resource, as they were made last."""
+
+    __slots__ = ("action", "rows", "upstream")
+
+    def __init__(self, action: str, upstream: str, rows: Sequence[Row]) -> None:
+        self.action: Final = action
+        self.upstream: Final = upstream
+        self.rows: Final = list(rows)
+
+
 class PriceTable:
     """The price list in force; implements core.accounts.Pricing. Without rows nothing has a price, and tokens are
     estimated as ever. `revision` names what it was read from."""
 
-    __slots__ = ("_known", "listed", "revision", "rows")
+    __slots__ = ("_known", "_last", "listed", "revision", "rows")
 
     def __init__(self, rows: Sequence[Row] = (), revision: str = "") -> None:
         self.rows: Final = tuple(rows)
         self.listed: Final = bool(revision)
         self.revision: Final = revision
         self._known: dict[tuple[str, str, str], Sequence[Row]] = {}
+        self._last: dict[str, _Looked] = {}  # by the resource's id
 
     def listing(self) -> list[Json]:
         return [document(row) for row in self.rows]
@@ -199,7 +212,7 @@ class PriceTable:
         if not call.action.startswith("llm."):
             if row is None:
                 return _UNPRICED
-            return Worst(_micro(max(row.per_call, row.reported or 0)), 0)
+            return row.call
         body = sent_bytes(exchange)
         before = exchange.worst
         if before is not None:
@@ -243,7 +256,13 @@ class PriceTable:
         """The row in force for this call (2)."""
         if not self.rows:
             return None
-        for found in self._best(_kind(call.action), exchange.upstream.name, call.resource_id):
+        upstream, last = exchange.upstream.name, self._last.get(call.resource_id)
+        if last is None or last.action != call.action or last.upstream != upstream:
+            rows = self._best(_kind(call.action), upstream, call.resource_id)
+            if len(self._last) >= KNOWN_NAMES:
+                self._last.clear()
+            last = self._last[call.resource_id] = _Looked(call.action, upstream, rows)
+        for found in last.rows:
             if found.in_force(exchange.time):
                 return found
         return None

@@ -66,6 +66,8 @@ class Standing:
         """The soft marks that are passed now and were not told."""
         used = self.settled + self.reserved
         total = used + left
+        if not self.marked and budget.warn_at and used * 1000 < budget.warn_at[0] * total:
+            return []
         if self.window and self.marked and used * 10_000 < self.marked * total * 9:
             self.marked = 0  # 3
         found = [mark for mark in budget.warn_at if mark > self.marked and used * 1000 >= mark * total]

@@ -44,16 +44,27 @@ def included(call: Call, route: Route) -> bool:
 class Swallowed:
     """Rule 3."""
 
-    __slots__ = ("_exchange", "_scanner")
+    __slots__ = ("_exchange", "_halved", "_scanner")
 
     whole: Literal[False] = False
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._scanner = Scanner()
+        self._halved = False  # what was taken out last ended with a CR whose LF may be still to come
 
     async def feed(self, chunk: bytes) -> bytes:
-        return b"".join([event.raw for event in self._scanner.feed(chunk) if not self._takes(event)])
+        if self._halved and chunk:
+            self._halved = False
+            chunk = chunk.removeprefix(b"\n")
+        shown: list[bytes] = []
+        for event in self._scanner.feed(chunk):
+            if self._takes(event):
+                self._halved = event.raw.endswith(b"\r") and not self._scanner.rest
+            else:
+                self._halved = False
+                shown.append(event.raw)
+        return b"".join(shown)
 
     async def finish(self) -> bytes:
         """What is no whole event is shown as it is, unless some reader could take it for the one that is taken out."""

@@ -8,7 +8,8 @@ parsed. Where a caller's text may stand, only what no string can contain is trus
 1. The bytes before `exchange`, closed by a brace, are an object: so this `exchange` is the entry's own. Names are
    sorted, so `action` and `decision` lie in those bytes. Its value has 36 bytes, none of them a quote or a backslash,
    and a quote ends it. The first `id` behind it, as long, and `kind` follow; only `fault` and `filtered` may stand
-   between, which have no member of that name.
+   between, which have no member of that name. `budgets` differ often and say nothing here: they are left out of those
+   bytes, up to `decision`, which is always behind them.
 2. An intent has no refusal. In an outcome it would be an object right before `request`, where else a string ends.
 3. `time` has 27 bytes, and its `Z` is the last: behind it are only `trace_id`, `upstream`, `us`, `usage` and `v`, with
    lower case in them; if not, no `time` begins where it must. Right before it ends `subject`, before that stands `seq`,
@@ -37,6 +38,9 @@ _CODE_BYTES: Final = 4  # of an id, the last: 16 random bits
 _KNOWN_MOST = 4096  # fragments remembered, of each kind
 _KNOWN_BYTES = 1024  # of one; longer ones are parsed each time
 _NEAR: Final = 448  # bytes from `kind` in which `request` is sought, and from the end in which `time` is
+_OTHER: Final = b"-"  # no entry is like that
+_BUDGETS: Final = b',"budgets":['
+_DECISION: Final = b'],"decision":{'
 _EXCHANGE: Final = b'"exchange":"'
 _REMAINING: Final = b'"remaining":'
 _REQUEST: Final = b',"request":{'
@@ -86,7 +90,8 @@ class PortionReader:
         self._subjects: dict[bytes, str | None] = {}
         self._routes: dict[bytes, str] = {}
         # The fragments of the entry before, most often those of the next, and what they say:
-        self._before = self._last = self._route = self._subject = b"-"
+        self._before = self._last = self._route = self._subject = _OTHER
+        self._charged = self._behind = _OTHER  # where there are budgets: what is around them
         self._outcome: list[bytes] = [b"-"]  # from `kind` on up to `request`, without the numbers in `limits`
         self._tail = 0  # bytes from the "Z" of `time` on, in an intent that ends with `_last`
         self._action: str | None = None
@@ -198,7 +203,22 @@ class PortionReader:
 
     def _find_before(self, entry: bytes) -> int:
         """Where the value of `exchange` begins, -1 if that is not known."""
+        length = len(self._charged)
+        if entry[:length] == self._charged:
+            start = entry.find(_DECISION, length)
+            end = start + len(self._behind)
+            if start >= 0 and entry[start:end] == self._behind:
+                return end
         opened, _, _ = entry.partition(_EXCHANGE)
+        at = len(opened) + len(_EXCHANGE)
+        charged = behind = _OTHER
+        acted, budgets, rest = opened.partition(_BUDGETS)
+        if budgets:
+            _, decided, rest = rest.partition(_DECISION)
+            if not decided:
+                return -1
+            charged, behind = acted + budgets, decided + rest + _EXCHANGE
+            opened = acted + b"," + decided[2:] + rest
         found = self._befores.get(opened)
         if found is None:
             whole = _object(opened.removesuffix(b",") + b"}")
@@ -209,9 +229,10 @@ class PortionReader:
             if _room(self._befores, opened):
                 self._befores[opened] = found
         self._before = opened + _EXCHANGE
+        self._charged, self._behind = charged, behind
         self._action, self._effect = found
         self._intent_seen = self._outcome_seen = False
-        return len(self._before)
+        return at
 
     def _find_outcome(self, entry: bytes, start: int) -> bool:
         """Whether `kind` is an outcome's and no object ends before `request`; `start` is where `kind` begins."""

@@ -3,9 +3,10 @@
 1. An outcome counts its usage on its day, and `settled` of each of its budgets. One without usage was closed by
    recovery: one call, of which nothing is known. 2. A refusal counts as one. 3. An adjustment of an `admin` record is
    kept as it is. 4. What has another shape than the gateway writes is not guessed at: it counts as nothing and is told
-   of (`unreadable`). 5. Most outcomes differ from others in numbers only, so the row that they count in is found by the
-   bytes that decide it. Members are sorted, so those from `response` on are the last of their names whatever callers or
-   policy put in before, and a quote inside a string is never a bare one. What is not found so is parsed.
+   of (`unreadable`). 5. Most outcomes differ from others in numbers only: those whose deciding bytes are the same are
+   read once and counted often. Members are sorted, so those from `response` on are the last of their names whatever
+   callers or policy put in before, and a quote inside a string is never a bare one. Where they lie is tried first where
+   the last entry had them. What is not found so is parsed. 6. An intent counts as nothing (intents.py).
 A sum never passes SUM_MOST: an upstream that says absurd numbers cannot break the book of all others.
 """
 
@@ -20,6 +21,7 @@ import orjson
 from gateway.core.accounts import amount, key_text
 from gateway.core.canonical import Json
 from gateway.core.usage import COUNTS
+from gateway.stores.intents import Intents
 
 SUM_MOST: Final = 2**62 - 1  # two of them still fit into SQLite's whole numbers
 SLICE_SECONDS: Final = 60  # of accounts without a period of their own: what rolling ones are made of
@@ -28,6 +30,20 @@ _MARKS: Final = frozenset({"estimated", "unpriced"})
 _UNKNOWN: Final = COUNTS.index("unknown")
 _COUNTS: Final = len(COUNTS)
 _KNOWN_MOST: Final = 4096
+_VARIED: Final = 256  # outcomes that were not like others, before their likes are no longer sought
+_OTHER: Final = b"\0"  # like nothing
+_ACTION: Final = b'{"action":"'
+_BUDGETS: Final = b',"budgets":['
+_DECISION: Final = b'],"decision":{'
+_RESOURCE: Final = b',"resource":{'
+_RESPONSE: Final = b',"response":{'
+_SEQ: Final = b'"seq":'
+_SUBJECT: Final = b',"subject":{'
+_TIME: Final = b',"time":"'
+_NAME: Final = b'"name":"'
+_US: Final = b',"us":'
+_USAGE: Final = b',"usage":{'
+_END: Final = b'},"v":1}'
 
 Dims: TypeAlias = "tuple[str, str, str, str, str, str, str, str, str]"
 """day, org, team, agent, subject, upstream, type, resource, action."""
@@ -40,14 +56,40 @@ Counts: TypeAlias = "list[tuple[int, int]]"
 Settled: TypeAlias = "Sequence[tuple[AccountOf, int]]"
 
 
+class Same:
+    """Outcomes of which all that counts is the same."""
+
+    __slots__ = ("counts", "row", "settled", "time", "times")
+
+    def __init__(self, row: list[int], counts: Counts, settled: Settled, time: str) -> None:
+        self.row: Final = row
+        self.counts: Final = counts
+        self.settled: Final = settled
+        self.time: Final = time
+        self.times = 1
+
+
 class Sums:
-    """One batch. `add` its entries in order."""
+    """One batch. `take` its entries in order, then `finish`."""
 
     __slots__ = (
+        "_acted",
         "_charges",
         "_counts",
+        "_hits",
+        "_intents",
         "_keys",
+        "_minute",
+        "_moment",
+        "_name",
+        "_resource",
+        "_response",
+        "_result",
         "_rows",
+        "_same",
+        "_subject",
+        "_usage",
+        "_varied",
         "adjustments",
         "newest",
         "settled",
@@ -62,30 +104,45 @@ class Sums:
         self.slices: dict[Slice, int] = {}
         self.adjustments: list[tuple[int, dict[str, Any]]] = []
         self.unreadable: list[int] = []
-        self.newest = 0  # the newest moment that anything was settled at
+        self.newest = 0  # the newest minute in which anything was settled
         self._keys: dict[tuple[str | None, ...], str] = {}
         self._rows: dict[bytes, list[int]] = {}  # 5
         self._counts: dict[bytes, Counts] = {}
         self._charges: dict[bytes, Settled] = {}
+        self._same: dict[bytes, Same] = {}
+        self._hits = 0
+        self._varied = False
+        self._minute = ""
+        self._moment = 0
+        self._intents = Intents()
+        # Of the last outcome: how long its parts were.
+        self._acted = self._result = _OTHER
+        self._name = self._resource = self._response = self._subject = self._usage = 0
+
+    def take(self, entries: list[tuple[int, bytes]]) -> None:
+        for seq, entry in entries:
+            self.add(seq, entry)
 
     def add(self, seq: int, entry: bytes) -> None:
         try:
-            at = entry.find(b'"kind":"')
-            if entry.find(b'"kind":"', at + 8) < 0:  # the only member of that name, so it is the record's
-                if entry.startswith(b'intent"', at + 8):
-                    return
-                if entry.startswith(b'outcome"', at + 8) and self._drawn(entry):
-                    return
+            if self._intents.alike(entry) or self._drawn(entry) or self._intents.is_one(entry):
+                return
             self._record(seq, orjson.loads(entry))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             self.unreadable.append(seq)  # 4
+
+    def finish(self) -> None:
+        """What was the same is counted."""
+        for same in self._same.values():
+            self._apply(same.row, same.counts, same.settled, same.time, same.times)
+        self._same.clear()
 
     def _record(self, seq: int, record: dict[str, Any]) -> None:
         kind = record["kind"]
         if kind == "outcome":
             counts, settled = _counts(record.get("usage")), self._settled(record.get("budgets", ()))
             row = self._row(record)
-            self._apply(row, counts, settled, record["time"])
+            self._apply(row, counts, settled, record["time"], 1)
             if record.get("result") == "unknown":
                 row[_UNKNOWN] += 1
         elif kind == "refusal":
@@ -97,30 +154,98 @@ class Sums:
 
     def _drawn(self, entry: bytes) -> bool:
         """5: whether the entry was counted."""
-        end = entry.rfind(b',"response":{')
-        resource = entry.rfind(b',"resource":{', 0, end)
-        subject = entry.rfind(b',"subject":{')
-        time = entry.rfind(b',"time":"')
-        used = entry.rfind(b',"usage":{')
-        upstream = entry.rfind(b'"name":"', time, used)
-        acted = entry.find(b'",', 11)
-        if end < 0 or used < 0 or resource < 0 or subject < end or time < subject or upstream < 0 or acted < 0:
-            return False
-        if entry.find(b'"result":"unknown"', end, subject) >= 0 or not entry.startswith(b'{"action":"'):
-            return False
-        budgets = b""
-        if entry.startswith(b'"budgets":[', acted + 2):
-            budgets = entry[acted + 12 : entry.find(b'],"decision":{', acted) + 1]
-            if not budgets:
+        time = entry.rfind(b"Z") - 35  # the last one is its end, unless a vendor's word has one
+        if time < 0 or entry[time : time + 9] != _TIME:
+            time = entry.rfind(_TIME)
+            if time < 0:
                 return False
-        name = entry[upstream : entry.find(b"}", upstream)]
-        decides = entry[:acted] + entry[resource:end] + entry[subject : time + 19] + name
-        counts = self._counted(entry[used + 9 : entry.rfind(b'},"v":1') + 1])
+        usage = len(entry) - self._usage
+        if usage < time or entry[usage : usage + 10] != _USAGE:
+            usage = entry.find(_USAGE, time)
+            if usage < 0:
+                return False
+            self._usage = len(entry) - usage
+        us = _number(entry, usage) - 6
+        if us < time or entry[us : us + 6] != _US:
+            return False
+        name = us - self._name
+        if name < time or entry[name : name + 8] != _NAME:
+            name = entry.rfind(_NAME, time, us)
+            if name < 0:
+                return False
+            self._name = us - name
+        subject = time - self._subject
+        if subject < 0 or entry[subject : subject + 12] != _SUBJECT:
+            subject = entry.rfind(_SUBJECT, 0, time)
+            if subject < 0:
+                return False
+            self._subject = time - subject
+        return self._called(entry, subject, time, name, us, usage)
+
+    def _called(self, entry: bytes, subject: int, time: int, name: int, us: int, usage: int) -> bool:
+        """What lies before the subject, in front of which `seq` is."""
+        seq = _number(entry, subject)
+        if seq < 6 or entry[seq - 6 : seq] != _SEQ:
+            return False
+        response = subject - self._response
+        if response < 0 or entry[response : response + 13] != _RESPONSE:
+            response = entry.rfind(_RESPONSE, 0, subject)
+            self._response = subject - response
+        resource = response - self._resource
+        flat = resource >= 0 and entry[resource : resource + 13] == _RESOURCE
+        if not flat or entry.count(b"{", resource + 1, subject) != 2:
+            response = entry.rfind(_RESPONSE, 0, subject)
+            resource = entry.rfind(_RESOURCE, 0, max(0, response))
+            if resource < 0:
+                return False
+            self._resource = response - resource
+        result = self._result
+        if entry[seq - len(result) : seq] != result:
+            if entry.find(b'"result":"unknown"', response, subject) >= 0:
+                return False
+            known = entry.rfind(b'},"result":"', response, seq)
+            self._result = entry[known:seq] if known >= 0 else _OTHER
+        acted = len(self._acted)
+        if entry[:acted] != self._acted:
+            acted = entry.find(b'",', len(_ACTION)) + 1
+            if not acted or not entry.startswith(_ACTION):
+                return False
+            self._acted = entry[:acted]
+        row = self._acted + entry[resource:response] + entry[name:us] + entry[subject : time + 19]
+        if entry[acted : acted + 12] != _BUDGETS:
+            return self._again(entry, row, b"", b"", time, usage)
+        end = entry.find(_DECISION, acted)
+        if end < 0:
+            return False
+        return self._again(entry, row, entry[time + 19 : time + 25], entry[acted + 11 : end + 1], time, usage)
+
+    def _again(self, entry: bytes, row: bytes, minute: bytes, budgets: bytes, time: int, usage: int) -> bool:
+        """Counts the entry by its deciding bytes: `row` are those of the row, `minute` those behind its day."""
+        key = b""
+        if not self._varied:
+            key = row + minute + entry[usage:] + budgets
+            same = self._same.get(key)
+            if same is not None:
+                same.times += 1
+                self._hits += 1
+                return True
+        end = len(entry) - 7 if entry.endswith(_END) else entry.rfind(_END[:-1]) + 1
+        counts = self._counted(entry[usage + 9 : end])
         settled = self._charged(budgets) if budgets else ()
-        row = self._rows.get(decides)
-        if row is None:
-            row = self._rows[decides] = self._row(orjson.loads(entry))
-        self._apply(row, counts, settled, entry[time + 9 : time + 36].decode() if settled else "")
+        found = self._rows.get(row)
+        if found is None:
+            found = self._rows[row] = self._row(orjson.loads(entry))
+        said = entry[time + 9 : time + 36].decode() if settled else ""
+        if self._varied:
+            self._apply(found, counts, settled, said, 1)
+            return True
+        if settled:
+            self._minute_of(said)  # is it one?
+        self._same[key] = Same(found, counts, settled, said)
+        if len(self._same) >= _KNOWN_MOST:
+            self.finish()
+        elif len(self._same) > _VARIED:
+            self._varied = self._hits < 2 * len(self._same)
         return True
 
     def _counted(self, usage: bytes) -> Counts:
@@ -140,19 +265,25 @@ class Sums:
             found = self._charges[budgets] = self._settled(orjson.loads(budgets))
         return found
 
-    def _apply(self, row: list[int], counts: Counts, settled: Settled, time: str) -> None:
+    def _apply(self, row: list[int], counts: Counts, settled: Settled, time: str, times: int) -> None:
         """Behind everything that may find a record unreadable: it counts whole or not at all."""
-        moment = 0
         for account, came in settled:
-            self.settled[account] = _sum(self.settled.get(account, 0), came)
+            self.settled[account] = _sum(self.settled.get(account, 0), came * times)
             name, unit, period, key = account
             if not period:
-                moment = moment or int(datetime.fromisoformat(time).timestamp())
-                part = (name, unit, key, moment - moment % SLICE_SECONDS + SLICE_SECONDS)
-                self.slices[part] = _sum(self.slices.get(part, 0), came)
+                moment = self._minute_of(time)
+                part = (name, unit, key, moment + SLICE_SECONDS)
+                self.slices[part] = _sum(self.slices.get(part, 0), came * times)
                 self.newest = max(self.newest, moment)
         for at, count in counts:
-            row[at] = _sum(row[at], count)
+            row[at] = _sum(row[at], count * times)
+
+    def _minute_of(self, time: str) -> int:
+        minute = time[:16]
+        if minute != self._minute:
+            moment = int(datetime.fromisoformat(time).timestamp())
+            self._minute, self._moment = minute, moment - moment % SLICE_SECONDS
+        return self._moment
 
     def _settled(self, budgets: Sequence[dict[str, Any]]) -> Settled:
         return [
@@ -228,6 +359,21 @@ def _counts(usage: dict[str, Any] | None) -> Counts:
         else:
             raise ValueError(f"{name} is {said!r}")
     return found
+
+
+def size_of(entries: list[tuple[int, bytes]]) -> int:
+    """Their bytes."""
+    size = 0
+    for _, entry in entries:
+        size += len(entry)
+    return size
+
+
+def _number(entry: bytes, end: int) -> int:
+    """Where the digits begin that end there."""
+    while end > 0 and 0x30 <= entry[end - 1] <= 0x39:
+        end -= 1
+    return end
 
 
 def _sum(one: int, other: int) -> int:

@@ -24,7 +24,7 @@ from gateway.core.accounts import Budget, Standing, Tally
 from gateway.core.ports import Clock
 from gateway.core.query import Entries, QueryFailed
 from gateway.core.usage import Adjusted, UsagePage, UsageQuery
-from gateway.stores.settlements import Sums
+from gateway.stores.settlements import Sums, size_of
 from gateway.stores.sqlite import StoreFailed, answers, connect
 from gateway.stores.usage_questions import Questions
 from gateway.stores.usage_sums import LAYOUT, POSITION, SCHEMA, SumsWriter
@@ -36,7 +36,7 @@ PENDING = 4096  # entries; more are taken before their time
 PENDING_BYTES = 64 * 1024 * 1024  # more is let go and read again from the log: the disk is stuck
 BATCH = 32_768  # entries added up in one transaction
 BATCH_BYTES = 32 * 1024 * 1024  # or fewer
-CHUNK = 128  # entries between which the event loop is let in
+CHUNK = 512  # entries between which the event loop is let in
 ASK_SECONDS = 5.0  # how long a question may wait for the book
 FILL_SECONDS = 900.0  # how long counters that are to be filled may wait for it: a long log is read first
 _PAUSE_SECONDS = 0.001
@@ -93,7 +93,7 @@ class UsageBook:
                 self._pending, self._pending_from, self._pending_bytes = [], first, 0
             if head - first == len(entries):
                 self._pending += entries
-                self._pending_bytes += sum([len(entry) for _, entry in entries])
+                self._pending_bytes += size_of(entries)
             else:  # a hole: all of them are read from the log
                 self._pending, self._pending_from, self._pending_bytes = [], head, 0
             if self._due():
@@ -196,10 +196,10 @@ class UsageBook:
             return
         sums = Sums()
         for at in range(0, len(entries), CHUNK):
-            for seq, entry in entries[at : at + CHUNK]:
-                sums.add(seq, entry)
+            sums.take(entries[at : at + CHUNK])
             if self._wanted <= self._next:  # nobody waits
                 time.sleep(_PAUSE_SECONDS)
+        sums.finish()
         self._writes.add(sums, *entries[-1])
         if sums.unreadable:
             self.unreadable += len(sums.unreadable)

@@ -131,6 +131,18 @@ def test_fragments_are_told_apart_by_all_they_say() -> None:
         both(opened(head=head, principal=principal), drawing)
 
 
+def test_what_is_kept_of_an_account_says_what_each_charge_of_it_came_to() -> None:
+    drawing, account = Drawing(), Account("b", '["acme"]', "")
+    for unit, reserved, settled, marks in (
+        ("usd", 5, 3, ()), ("usd", 5, 3, ()), ("usd", 6, 3, ()), ("usd", 6, 4, ()), ("usd", 6, 4, (500,)),
+        ("usd", 6, 4, ()), ("tokens", 6, 4, ()), ("usd", 0, 0, ()),
+    ):  # fmt: skip
+        exchange = opened()
+        exchange.charges = [Charge(Budget("b", ("subject.org",), unit, 10**9, "total"), account, reserved)]
+        exchange.charges[0].settled, exchange.charges[0].marks = settled, marks
+        both(exchange, drawing)
+
+
 def test_what_counted_of_descriptors_is_drawn_as_it_is_now() -> None:
     drawing = Drawing()
     tool, other = {"digest": "sha256:01"}, {"digest": "sha256:02"}

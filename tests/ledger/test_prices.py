@@ -44,6 +44,13 @@ def test_a_call_is_summed_up_exactly_and_rounded_up_once() -> None:
     assert used(found, input_tokens=0, cached_tokens=0, output_tokens=0) == 1
 
 
+def test_two_kinds_of_calls_of_one_name_have_each_their_price() -> None:
+    listed = prices("tools: [{tool: x, per_call: 0.01}]\nagents: [{agent: x, per_call: 0.02}]")
+    for action, usd in (("mcp.tools/call", 10_000), ("a2a.SendMessage", 20_000)) * 2:
+        found = exchange(Http(), "/x", b"{}", listed=listed, asked=Call(action, "tool", "x"))
+        assert (worst(found).usd, used(found)) == (usd, usd)
+
+
 @settings(deadline=None)
 @given(
     rates=st.lists(st.integers(0, 10**9), min_size=4, max_size=4),

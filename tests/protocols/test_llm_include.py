@@ -91,6 +91,13 @@ def test_the_chunk_with_usage_alone_is_taken_out_and_read(wire: Any) -> None:
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (9, 4, False)
 
 
+@pytest.mark.parametrize("behind", [b"", KEPT[-1], b"\n" + KEPT[-1]])
+def test_a_line_end_that_is_cut_in_two_goes_with_what_is_taken_out(wire: Any, behind: bytes) -> None:
+    last = LAST.replace(b"\n", b"\r\n")
+    found, _ = shown(wire, streamed(wire), [KEPT[0], last[:-1], b"", last[-1:] + behind])
+    assert found == KEPT[0] + behind
+
+
 @given(
     order=st.lists(st.sampled_from([*KEPT, LAST, LAST.replace(b"\n", b"\r\n")]), max_size=10),
     cuts=st.lists(st.integers(0, 2000), max_size=8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import orjson
@@ -40,6 +41,10 @@ NASTY: list[Any] = [
 TEXTS = ["a", "b", *(item for item in NASTY if isinstance(item, str))]
 
 
+def budgets(key: Any, reserved: int) -> list[Any]:
+    return [{"key": [key, "acme"], "name": "few", "reserved": str(reserved), "unit": "calls"}]
+
+
 def entry(seq: int, **members: Any) -> bytes:
     whole = {"exchange": EXCHANGE, "id": IDENT, "kind": "intent", "node": "n", "time": TIME, "v": 1} | members
     return orjson.dumps(whole | {"seq": seq}, option=orjson.OPT_SORT_KEYS)
@@ -62,7 +67,8 @@ def anything(source: random.Random, seq: int) -> bytes:
     members: dict[str, Any] = {"kind": source.choice(["intent", "outcome"] * 3 + ["refusal", "admin", "recovery"])}
     parts: dict[str, Any] = {
         "action": source.choice(TEXTS),
-        "decision": {"effect": source.choice(["allow", "deny"]), "reason": source.choice(TEXTS)},
+        "budgets": budgets(source.choice([*TEXTS, ']},"decision":{"effect":"deny"}', '],"decision":{']), seq),
+        "decision": {"effect": source.choice(["allow", "deny", "warn"]), "reason": source.choice(TEXTS)},
         "exchange": source.choice([EXCHANGE, EXCHANGE[::-1], "x", 'y","id":"' + "z" * 29, "\\" * 18, "é" * 18]),
         "fault": source.choice(TEXTS),
         "filtered": {"hidden": 1, "shown": source.randrange(200)},
@@ -86,9 +92,11 @@ def anything(source: random.Random, seq: int) -> bytes:
     }
     odd = source.random()
     for name, value in parts.items():
-        usual = name not in ("fault", "filtered", "intent", "limits", "parent", "refusal", "shortened")
+        usual = name not in ("budgets", "fault", "filtered", "intent", "limits", "parent", "refusal", "shortened")
         if source.random() < (0.97 if usual else 0.2 * odd):
             members[name] = value
+    if "decision" not in members:
+        members.pop("budgets", None)  # nothing is reserved for what nobody decided
     if members["kind"] == "intent":
         members.pop("refusal", None)  # what is forwarded was not refused
     usual_exchange = {} if source.random() < odd else {"exchange": EXCHANGE}
@@ -97,7 +105,8 @@ def anything(source: random.Random, seq: int) -> bytes:
 
 def usual(source: random.Random, seq: int) -> bytes:
     more: dict[str, Any] = {
-        "action": source.choice("ab"), "decision": {"effect": source.choice(["allow", "deny"])},
+        "action": source.choice("ab"), "budgets": budgets(source.choice(["a", "b", "]}", "longer"]), seq),
+        "decision": {"effect": source.choice(["allow", "deny", "warn"])},
         "exchange": source.choice([EXCHANGE, EXCHANGE[::-1]]), "kind": source.choice(["intent", "outcome"]),
         "limits": [{"name": "few", "remaining": source.randrange(2000)}], "parent": IDENT, "route": source.choice("vw"),
         "subject": {"id": source.choice("ab")}, "time": source.choice([TIME, TIME.replace("29.", "30.")]),
@@ -148,9 +157,11 @@ def test_intents_and_outcomes_are_not_parsed_again(monkeypatch: pytest.MonkeyPat
         {"kind": "outcome", "filtered": {"hidden": 2, "shown": 13}},
         {"kind": "outcome", "fault": "closed by the gateway"},
     ]
+    charged = ({"budgets": budgets("x" * seq, seq)} if seq % 3 else {} for seq in count())
     reader = PortionReader()
     reader.read([(seq, common(seq, **shape)) for seq, shape in enumerate(shapes)])
-    later = [(seq, common(seq, **shapes[seq % len(shapes)])) for seq in range(990, 1090)]
+    reader.read([(seq, common(seq, **shape, **next(charged))) for seq, shape in enumerate(shapes)])
+    later = [(seq, common(seq, **shapes[seq % len(shapes)], **next(charged))) for seq in range(990, 1090)]
     expected = parsed(later)
     refused = [(6, common(6, kind="outcome", refusal={"reason": "denied"}))]
 
@@ -160,6 +171,7 @@ def test_intents_and_outcomes_are_not_parsed_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(facets, "facet_of", no)
     assert reader.read(later) == expected
     assert len(reader._routes) == 1, "whatever the seq"
+    assert len(reader._befores) == 1, "whatever the budgets"
     with pytest.raises(AssertionError, match="parsed"):
         reader.read(refused)  # its reason is in no known shape
 

@@ -517,11 +517,144 @@ def test_what_is_found_by_its_bytes_is_what_a_parse_says() -> None:
         by_bytes.add(seq, entry)
         parsed._record(seq, orjson.loads(entry))
         found += entry.count(b'"kind":"') == 1 and b'"kind":"outcome"' in entry
+    by_bytes.finish()
     assert by_bytes.used == parsed.used, f"seed {seed}"
     assert (by_bytes.settled, by_bytes.slices) == (parsed.settled, parsed.slices), f"seed {seed}"
     assert not by_bytes.unreadable
     assert found > examples(5000) / 10
     assert len(by_bytes._rows) > 10
+
+
+def alike(source: random.Random, log: Log, entry: bytes) -> tuple[int, bytes]:
+    """The record again, with another seq and other ids, moments and numbers of the sort that differ each time."""
+    record = json.loads(entry)
+    members = {name: record[name] for name in record if name not in ("v", "seq", "node", "kind", "id", "exchange")}
+    members["time"] = f"{record['time'][:14]}{source.randrange(3):02d}:{source.randrange(60):02d}.000001Z"
+    members["id"], members["exchange"] = (f"{source.randrange(16**36):036x}" for _ in range(2))
+    if "us" in record:
+        members["us"] = source.randrange(10**6)
+    return log.append(record["kind"], **members)
+
+
+def test_what_repeats_itself_is_counted_as_often_as_it_comes() -> None:
+    seed = random.randrange(2**32)
+    source = random.Random(seed)
+    hits = 0
+    for _ in range(examples(20)):
+        log = Log()
+        few = [anything(source, log)[1] for _ in range(source.randrange(1, 40))]
+        by_bytes, parsed = Sums(), Sums()
+        begun = len(log.entries)
+        for _ in range(source.randrange(600)):
+            alike(source, log, source.choice(few))
+        entries = list(enumerate(log.entries))[begun:]
+        for at in range(0, len(entries), 100):
+            by_bytes.take(entries[at : at + 100])
+            if source.random() < 0.2:
+                by_bytes.finish()
+        by_bytes.finish()
+        hits += by_bytes._hits
+        for seq, entry in entries:
+            parsed._record(seq, orjson.loads(entry))
+        assert by_bytes.used == parsed.used, f"seed {seed}"
+        assert (by_bytes.settled, by_bytes.slices) == (parsed.settled, parsed.slices), f"seed {seed}"
+        assert (by_bytes.newest, by_bytes.unreadable) == (parsed.newest, []), f"seed {seed}"
+    assert hits > examples(20) * 10
+
+
+def test_what_never_repeats_itself_is_no_longer_compared() -> None:
+    log, by_bytes, parsed = Log(), Sums(), Sums()
+    entries = [log.outcome(str(n), f"0.{n:06d}") for n in range(600)] + [log.outcome(str(n)) for n in range(9)]
+    by_bytes.take(entries)
+    assert by_bytes._varied
+    by_bytes.finish()
+    for seq, entry in entries:
+        parsed._record(seq, orjson.loads(entry))
+    assert (by_bytes.used, by_bytes.settled) == (parsed.used, parsed.settled)
+
+
+def test_what_differs_in_one_member_counts_apart() -> None:
+    log, by_bytes, parsed = Log(), Sums(), Sums()
+    budget = {"key": ["acme"], "name": "ever", "reserved": "2", "settled": "1", "unit": "usd"}
+    usage_of = {"bytes_in": 5, "calls": 1}
+    members: list[dict[str, Any]] = [
+        {}, {"action": "llm.answer/chat"}, {"subject": {"org": "acne"}}, {"resource": {"id": "w/y", "type": "tool"}},
+        {"upstream": {"name": "v"}}, {"budgets": [{**budget, "settled": "3"}]}, {"usage": {**usage_of, "calls": 2}},
+        {"time": "2026-11-23T11:59:30.000000Z"}, {"time": "2026-11-22T11:58:30.000000Z"}, {"would_deny": 1},
+        {"resource": {"id": "a{b}/{c}", "type": "tool"}}, {"resource": {"id": "a{b}/{d}", "type": "tool"}},
+    ]  # fmt: skip
+    plain = {"budgets": [budget], "usage": usage_of, "subject": {"org": "acme"}}
+    entries = [log.outcome(str(n), **(plain | other)) for n in range(4) for other in members]
+    by_bytes.take(entries)
+    by_bytes.finish()
+    for seq, entry in entries:
+        parsed._record(seq, orjson.loads(entry))
+    assert by_bytes._hits == 3 * len(members)
+    assert (by_bytes.used, by_bytes.settled, by_bytes.slices) == (parsed.used, parsed.settled, parsed.slices)
+
+
+def test_where_the_last_outcome_had_its_parts_another_may_have_a_callers() -> None:
+    """The same distances, but what lies there is inside another object."""
+    inner = {"a": 1, "resource": {"id": "w/x", "type": "tool"}, "response": {"b": 1}, "subject": {"org": "p"}}
+    for width in range(300):
+        log, by_bytes, parsed = Log(), Sums(), Sums()
+        pad = "x" * width
+        entries = [
+            log.outcome("1", subject={"org": "acme", "roles": [pad]}, result="unknown"),
+            log.outcome("2", org="o", result="unknown", response={"capture": inner}),
+            log.outcome("3", route=pad),
+            log.outcome("4", request={"capture": inner}),
+            log.outcome("5", request={"capture": inner}, resource={"id": "w/y", "type": "tool"}),
+            log.outcome("6", resource={"id": pad, "type": "tool"}, response={"resource": {"id": "p"}}),
+            log.outcome("7", resource={"id": "w", "type": "tool"}, response={"resource": {"id": "p"}, "x": pad}),
+        ]
+        by_bytes.take(entries)
+        by_bytes.finish()
+        for seq, entry in entries:
+            parsed._record(seq, orjson.loads(entry))
+        assert by_bytes.used == parsed.used, width
+
+
+def test_what_cannot_be_read_is_told_of_each_time() -> None:
+    log, sums = Log(), Sums()
+    rolling = {"key": ["acme"], "name": "ever", "reserved": "2", "settled": "1", "unit": "usd"}
+    sums.take([log.outcome(str(n), budgets=[rolling], time="2026-11-22T11:99:30.000000Z") for n in range(3)])
+    sums.take([log.outcome(str(n), usage={"calls": 1, "usd": "-1"}) for n in range(3)])
+    sums.finish()
+    assert sums.unreadable == list(range(6))
+    assert not sums.settled
+
+
+def test_an_intent_is_known_by_its_beginning_only_where_that_was_an_object_before() -> None:
+    ids = {"exchange": "a" * 36, "id": "b" * 36, "action": "llm.chat", "decision": {"effect": "allow"}}
+    budget = {"key": ["acme"], "name": "calls", "reserved": "1", "settled": "1", "unit": "calls"}
+    nested = {"exchange": "a" * 36, "id": "b" * 36, "kind": "intent", "z": 1}
+    whole = {**nested, "budgets": [budget], "decision": {"effect": "allow"}}
+    said = {"kind": "intent", "z": 1}
+    usage_of = {"response": {"status": 200}, "usage": {"calls": 1}, "exchange": "c" * 36, "id": "d" * 36}
+    for before in ({}, {"budgets": [{**budget, "key": ["x" * 300]}]}):
+        log, sums = Log(), Sums()
+        sums.take([log.append("intent", **{**ids, **before, "action": "llm.chat" + "x" * 60}) for _ in range(3)])
+        at = sums._intents.at
+        assert at
+        tried = 0
+        for inner in (nested, whole):
+            for width in range(340):
+                long, wide = "llm.chat" + "x" * 60, {"t": "x" * width, "z": inner}
+                for members in (
+                    {"action": "llm.chat", "descriptor": {"tool": inner, "to": "x" * width}},
+                    {"action": "llm.chat", "descriptor": wide},
+                    {"action": long, "budgets": [budget], "decision": {"effect": "deny"}, "descriptor": wide},
+                    {"action": "llm.chat" + "x" * width, "decision": ids["decision"], "descriptor": {"z": inner}},
+                    {"action": long, "budgets": [budget], "decision": {"x" * width: inner}},
+                    {"action": long, "decision": ids["decision"], "exchange": "c", "fault": {"a": wide["t"], **said}},
+                ):
+                    seq, entry = log.append("outcome", **(usage_of | members))
+                    tried += entry[at + 80 : at + 98] == b'","kind":"intent",'
+                    sums.add(seq, entry)
+        sums.finish()
+        assert tried
+        assert sum(row[0] for row in sums.used.values()) == 2 * 340 * 6
 
 
 @pytest.mark.parametrize(
