@@ -19,6 +19,7 @@ from gateway.core.snapshot import Route, RouteTable, Snapshot, Upstream
 from gateway.pdp.embedded import EmbeddedEngine
 from gateway.pdp.sources import source_of
 from gateway.protocols.mcp import Mcp
+from gateway.stages.attempts import Attempts
 from gateway.stages.decide import Decide
 from gateway.stages.forward import Forward
 from gateway.stages.identify import Identify
@@ -114,7 +115,7 @@ class Gate:
             targets=self.upstream,
             connect=NOBODY,
             headers=lambda exchange: list(exchange.call.headers),
-            attempts=NOBODY,
+            attempts=Attempts(NOBODY, NOBODY, self.handles, Clock()),
             clock=Clock(),
             pseudonym="tollgate",
         )
