@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway import config
 from gateway.core.capture import Capture
 from gateway.core.masking import Masker, Masking, parse_paths
-from gateway.trust.keys import KeyRingError
+from gateway.trust.keyfiles import KeyRingError, locked, replace_file
 
 KEY_BYTES = 32
 
@@ -25,13 +25,10 @@ def make_capture(settings: config.Settings) -> Capture:
 
 
 def _secret(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(os.urandom(KEY_BYTES))
+    if not path.exists():
+        with locked(path.parent):  # workers that begin at once come by here one after the other, and all have one secret
+            if not path.exists():
+                replace_file(path, os.urandom(KEY_BYTES))
     if path.stat().st_mode & 0o077:
         raise KeyRingError(f"{path} can be read by others: chmod 600 {path}")
     found = path.read_bytes()
