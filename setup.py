@@ -19,15 +19,16 @@ wire/answers wire/asgi wire/connection wire/crowd wire/cycle wire/door wire/fiel
 wire/headers wire/http1 wire/http1_answer wire/http1_chunked wire/http1_connection wire/http1_head wire/lines
 wire/outgoing wire/ration wire/streams wire/target wire/upstream wire/ways
 log/clerk log/committer log/entry log/integrator log/journal log/remote log/tiles log/tlog log/writer
-ledger/addresses ledger/breakers ledger/budgets ledger/counters ledger/estimates ledger/growth ledger/known
-ledger/ledger ledger/limits ledger/periods ledger/prices ledger/rates ledger/retrying ledger/standings
+ledger/addresses ledger/breakers ledger/budgets ledger/callers ledger/counters ledger/estimates ledger/growth
+ledger/held ledger/known ledger/ledger ledger/limits ledger/ordinary ledger/periods ledger/prices ledger/rates
+ledger/retrying ledger/standings
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller
 control/recent
 pdp/answer pdp/compiled pdp/embedded pdp/reads
 trust/blocks trust/callers trust/card_check trust/pins
-stores/facets stores/intents stores/portions stores/records stores/redis_counters stores/redis_durably
+stores/facets stores/openings stores/portions stores/records stores/redis_counters stores/redis_durably
 stores/redis_flying stores/redis_leases stores/redis_truth stores/redis_wire stores/redis_words stores/settlements
 """
 

@@ -404,9 +404,9 @@ class Worst:
     whose output is all seen: its reservation covers the input and the next step, and grows. `assumed`: the bound on its
     output is the price list's, not the caller's. `input` is the tokens of it alone, `output` the bound on the call's
     output; 0 where a stepwise one has none. `hidden`: not all of its output is seen, what the vendor does not say of it
-    is unknown."""
+    is unknown. `fixed`: whatever it is answered, it costs `usd`."""
 
-    __slots__ = ("assumed", "hidden", "input", "output", "stepwise", "tokens", "usd")
+    __slots__ = ("assumed", "fixed", "hidden", "input", "output", "stepwise", "tokens", "usd")
 
     def __init__(
         self,
@@ -417,9 +417,11 @@ class Worst:
         input: int = 0,
         output: int = 0,
         hidden: bool = False,
+        fixed: bool = False,
     ) -> None:
         self.usd: Final = usd
         self.tokens: Final = tokens
+        self.fixed: Final = fixed
         self.stepwise: Final = stepwise
         self.assumed: Final = assumed
         self.input: Final = input

@@ -6,7 +6,6 @@ The rule: a few additions each time and nothing that grows with traffic; whoever
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,17 +24,25 @@ APPEND_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 
 
 class Histogram:
-    """Counts below upper bounds (seconds). `observe` costs a binary search in a tuple."""
+    """Counts below upper bounds (seconds). `observe` costs a binary search, of native numbers once it is compiled."""
 
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds: Final = bounds
+        self.bounds: Final = list(bounds)
         self.counts: Final = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        bounds = self.bounds
+        low, high = 0, len(bounds)
+        while low < high:
+            middle = (low + high) >> 1
+            if bounds[middle] < seconds:
+                low = middle + 1
+            else:
+                high = middle
+        self.counts[low] += 1
         self.total += seconds
 
     def said(self) -> list[float]:

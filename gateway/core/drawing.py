@@ -22,6 +22,7 @@ from gateway.core.records import decision_of, second, subject_of
 KEPT_FRAGMENTS: Final = 1024  # of each sort, some hundred bytes each
 KEPT_ACCOUNTS: Final = 4096  # whose pieces are kept, about a kilobyte each
 _SORTED: Final = orjson.OPT_SORT_KEYS
+_THREE: Final[list[bytes]] = [b"%03d" % number for number in range(1000)]
 _GAP: Final = orjson.Fragment(b"\0")  # no piece of JSON has a NUL in it
 
 
@@ -86,6 +87,62 @@ class _Charged:
         )
 
 
+class _Charges:
+    """What records say of the accounts that are charged together, in this order, and what they came to last."""
+
+    __slots__ = ("_closed", "_opened", "_reserved", "_settled", "_then", "accounts")
+
+    def __init__(self, accounts: list[_Charged]) -> None:
+        self.accounts: Final = accounts
+        self._opened, self._closed = b"", b""
+        self._reserved: Final = [-1] * len(accounts)
+        self._then: Final = [-1] * len(accounts)
+        self._settled: Final = [-1] * len(accounts)
+
+    def are(self, charges: list[Charge]) -> bool:
+        if len(charges) != len(self.accounts):
+            return False
+        same = True
+        for at, charge in enumerate(charges):
+            known = self.accounts[at]
+            same = same and known.account is charge.account and known.unit == charge.budget.unit
+        return same
+
+    def opened(self, charges: list[Charge]) -> bytes:
+        """The member `budgets` of an intent, between two others."""
+        same = True
+        for at, charge in enumerate(charges):
+            if charge.reserved != self._reserved[at]:
+                self._reserved[at] = charge.reserved
+                same = False
+        if not same:
+            said = [self.accounts[at].opened(charge.reserved) for at, charge in enumerate(charges)]
+            self._opened = b',"budgets":[' + b",".join(said) + b"]"
+        return self._opened
+
+    def closed(self, charges: list[Charge]) -> bytes:
+        """That of an outcome."""
+        same, marked = True, False
+        for at, charge in enumerate(charges):
+            settled = charge.settled or 0
+            if settled != self._settled[at] or charge.reserved != self._then[at]:
+                self._settled[at], self._then[at] = settled, charge.reserved
+                same = False
+            marked = marked or bool(charge.marks)
+        if same and not marked:
+            return self._closed
+        said = [
+            self.accounts[at].closed(charge.reserved, charge.settled or 0, charge.marks)
+            for at, charge in enumerate(charges)
+        ]
+        found = b',"budgets":[' + b",".join(said) + b"]"
+        if marked:  # once in a while
+            self._settled[0] = -1
+        else:
+            self._closed = found
+        return found
+
+
 class Drawing:
     """Draws the records of all exchanges of one gateway. One thread's own."""
 
@@ -94,9 +151,10 @@ class Drawing:
         self._resources: dict[tuple[str, str], bytes] = {}
         self._strings: dict[str, bytes] = {}
         self._charges: dict[int, _Charged] = {}  # by what the account is, which is held likewise
+        self._together: dict[int, _Charges] = {}  # by what the last of the accounts is
         self._usd: dict[int, bytes] = {}  # amounts as usage has them
         self._second = -1  # what many records share of their time, and what it looks like
-        self._seconds = ""
+        self._seconds = b""
         self._descriptors: dict[int, tuple[Json, str, bytes]] = {}
 
     def intent(self, exchange: Exchange, ident: str, now: float) -> Drawn | None:
@@ -111,12 +169,12 @@ class Drawing:
             b'%s%s%s%s%s"id":"%s","kind":"intent",%s'
             % (
                 found.action,
-                self._charged(exchange.charges, False) if exchange.charges else b"",
+                self._charged(exchange.charges).opened(exchange.charges) if exchange.charges else b"",
                 found.asked,
                 self._described(exchange),
                 found.exchange,
                 ident.encode(),
-                f'"limits":{exchange.limits_said},'.encode() if exchange.limits_said else b"",
+                b'"limits":%s,' % exchange.limits_said if exchange.limits_said else b"",
             ),
             found.request + found.route,
             b'%s%s%s"upstream":{"name":%s},"v":1}'
@@ -154,7 +212,7 @@ class Drawing:
             b'%s%s%s%s"id":"%s","kind":"outcome",'
             % (
                 found.action,
-                self._charged(exchange.charges, True) if exchange.charges else b"",
+                self._charged(exchange.charges).closed(exchange.charges) if exchange.charges else b"",
                 found.before,
                 found.exchange,
                 ident.encode(),
@@ -234,21 +292,23 @@ class Drawing:
             found = self._decisions[key] = (opened, before + behind, before, behind)
         return found
 
-    def _charged(self, charges: list[Charge], closed: bool) -> bytes:
-        pieces = b""
-        for charge in charges:
-            account = charge.account
-            found = self._charges.get(id(account))
-            if found is None or found.account is not account or found.unit != charge.budget.unit:
-                if len(self._charges) >= KEPT_ACCOUNTS:
-                    self._charges.clear()  # 3
-                found = self._charges[id(account)] = _Charged(charge.budget, account)
-            if closed:
-                piece = found.closed(charge.reserved, charge.settled or 0, charge.marks)
-            else:
-                piece = found.opened(charge.reserved)
-            pieces = b"%s,%s" % (pieces, piece) if pieces else piece
-        return b',"budgets":[%s]' % pieces
+    def _charged(self, charges: list[Charge]) -> _Charges:
+        last = charges[-1].account  # most often the narrowest one: who has it has the others with it
+        found = self._together.get(id(last))
+        if found is None or not found.are(charges):
+            if len(self._together) >= KEPT_ACCOUNTS:
+                self._together.clear()  # 3
+            found = self._together[id(last)] = _Charges([self._account(charge) for charge in charges])
+        return found
+
+    def _account(self, charge: Charge) -> _Charged:
+        account = charge.account
+        found = self._charges.get(id(account))
+        if found is None or found.account is not account or found.unit != charge.budget.unit:
+            if len(self._charges) >= KEPT_ACCOUNTS:
+                self._charges.clear()  # 3
+            found = self._charges[id(account)] = _Charged(charge.budget, account)
+        return found
 
     def _paid(self, usd: int) -> bytes:
         found = self._usd.get(usd)
@@ -276,8 +336,9 @@ class Drawing:
         """As `records.timestamp`."""
         whole = int(now)
         if whole != self._second:
-            self._second, self._seconds = whole, second(whole)
-        return f"{self._seconds}.{str(1_000_000 + int((now - whole) * 1_000_000))[1:]}Z".encode()
+            self._second, self._seconds = whole, f"{second(whole)}.".encode()
+        micro = int((now - whole) * 1_000_000)
+        return self._seconds + _THREE[micro // 1000] + _THREE[micro % 1000] + b"Z"
 
     def _string(self, text: str) -> bytes:
         found = self._strings.get(text)

@@ -336,7 +336,7 @@ class Exchange:
     attempts: int = 1  # how often it was sent, or tried to
     revoked: bool = False  # the caller's credential ended while the answer was still flowing
     left: bool = False  # the caller has gone, and its answer is read on for what it says of its usage
-    limits_said: str = ""  # what the record says of limits that applied, as it says it: a JSON array
+    limits_said: bytes = b""  # what the record says of limits that applied, as it says it: a JSON array
     shadowed: tuple[str, ...] = ()  # the limits in shadow that would have refused it
 
     def __init__(
@@ -406,7 +406,7 @@ class Exchange:
 
     @limits.setter
     def limits(self, found: list[dict[str, Json]]) -> None:
-        self.limits_said = orjson.dumps(found, option=orjson.OPT_SORT_KEYS).decode() if found else ""
+        self.limits_said = orjson.dumps(found, option=orjson.OPT_SORT_KEYS) if found else b""
 
     @property
     def call(self) -> Call:

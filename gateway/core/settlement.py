@@ -40,10 +40,14 @@ def price(exchange: Exchange) -> None:
     if not isinstance(call, Call) or _failed(exchange):  # 3
         return
     usd: int | None = None
-    if charged(call.action):
-        if _silent(exchange):  # 2
+    worst = exchange.worst
+    if worst is not None and worst.fixed:
+        usd = worst.usd
+        usage.estimated = usage.estimated or _silent(exchange)  # 2
+    elif charged(call.action):
+        if _silent(exchange):
             usage.estimated = True
-            usd = (exchange.worst or prices.worst(exchange)).usd
+            usd = (worst or prices.worst(exchange)).usd
         else:
             usd = prices.cost(exchange)
     fees = fee(exchange, "usd")

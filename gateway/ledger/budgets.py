@@ -85,7 +85,7 @@ class Accounts:
         return found
 
 
-def asked(accounts: Sequence[Accounts], exchange: Exchange, now: float, kept: list[Known]) -> list[ChargeAsk] | Refusal:
+def asked(accounts: list[Accounts], exchange: Exchange, now: float, kept: list[Known]) -> list[ChargeAsk] | Refusal:
     """What this exchange asks of all budgets."""
     call = exchange.call
     counts = charged(call.action)

@@ -4,7 +4,8 @@
 that go on monotonically from when this began: a clock that is set neither gives an account back nor locks it.
 3. Whatever an id took is kept under it until it is closed, once; closing what is not open does nothing. 4. A settlement
 is taken as it is, also above what was reserved. 5. It outlives snapshots: a reload forgets no count. A rate that was
-changed is another one; an account is the same as long as its budget's name, period and key's values are.
+changed is another one; an account is the same as long as its budget's name, period and key's values are. 6. An ask that
+was given before may be taken again without looking for where it is counted (ordinary.py).
 """
 
 from __future__ import annotations
@@ -15,42 +16,15 @@ from typing import Final
 from gateway.core import accounts as core
 from gateway.core.accounts import Account, Adjustment, Balance, Budget, Charge, ChargeAsk, Given, PlaceAsk, RateAsk
 from gateway.core.ports import Clock
-from gateway.ledger.rates import Arrivals, Window, Windows
-from gateway.ledger.standings import BudgetStandings, Standing
+from gateway.ledger.held import Held, Inside, Insides, Part
+from gateway.ledger.ordinary import Ordinary
+from gateway.ledger.rates import Arrivals, Window, Windows, told, told_window
+from gateway.ledger.standings import BudgetStandings
 
 KEYS_LIMIT: Final = 100_000  # per limit or budget and period: about 20 MB
 RATES: Final = 256  # different ones, above which those at rest are forgotten
 ADJUSTMENTS: Final = 10_000  # whose ids are remembered
 _SECOND: Final = 1_000_000_000
-
-
-class _Part:
-    """What is held of one account, or asked for; `standing` None: there is no room for it. A `new` one is not kept
-    before something is reserved of it."""
-
-    __slots__ = ("account", "amount", "known", "new", "standing")
-
-    def __init__(
-        self, account: Account, known: BudgetStandings, standing: Standing | None, amount: int, new: bool
-    ) -> None:
-        self.account: Final = account
-        self.known: Final = known
-        self.standing: Final = standing
-        self.amount = amount
-        self.new: Final = new
-
-    def left(self, now: int) -> int:
-        return self.standing.left(now) if self.standing is not None else 0
-
-
-class _Held:
-    """What one id took."""
-
-    __slots__ = ("charges", "places")
-
-    def __init__(self, places: list[PlaceAsk], charges: list[_Part]) -> None:
-        self.places: Final = places
-        self.charges: Final = charges
 
 
 class MemoryCounters:
@@ -66,9 +40,9 @@ class MemoryCounters:
         self._keys_limit: Final = keys_limit
         self._rates: dict[str, Arrivals] = {}
         self._windows: dict[str, Windows] = {}
-        self._places: dict[str, dict[str, int]] = {}  # bounded by the cap on exchanges
+        self._places: dict[str, Insides] = {}
         self._budgets: dict[str, BudgetStandings] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._adjusted: dict[str, None] = {}
 
     def take(self, ask: core.Ask) -> Given:
@@ -78,7 +52,7 @@ class MemoryCounters:
         now = int(monotonic * _SECOND)
         seconds = self._seconds(monotonic) if ask.charges else 0
         exceeded: list[str] = []
-        parts: list[_Part] = []
+        parts: list[Part] = []
         if self._free(ask, now):
             if self._asked(ask.charges, parts, exceeded, seconds):
                 return self._all_taken(ask, parts, now, seconds)
@@ -102,7 +76,7 @@ class MemoryCounters:
                 exceeded.append(rate.name)
                 refused = refused or not rate.shadow
         for place in ask.places:
-            if not place.held and self._inside(place) >= place.most:
+            if not place.held and self._inside(place).count >= place.most:
                 exceeded.append(place.name)
                 refused = refused or not place.shadow
         if not self._asked(ask.charges, parts, exceeded, seconds):
@@ -111,33 +85,56 @@ class MemoryCounters:
             return self._refused(ask, ahead, windows, parts, exceeded, now, seconds)
         return self._taken(ask, ahead, windows, parts, exceeded, now, seconds)
 
+    def take_again(self, id: str, ask: Ordinary, charges: list[ChargeAsk]) -> bool:
+        """6: whether it was taken."""
+        if id in self._held:
+            raise RuntimeError(f"exchange {id} has asked already")
+        now = int(self._clock.monotonic() * _SECOND)
+        if not ask.free(charges, now):
+            return False
+        parts = ask.take(charges, now)
+        if parts or ask.insides:
+            self._held[id] = Held(ask.insides, parts, shared=True)
+        return True
+
+    def ordinary(self, ask: core.Ask) -> Ordinary | None:
+        """Of an ask that was given just now; None where it cannot be an ordinary one."""
+        if any(not rate.interval for rate in ask.rates) or any(place.held for place in ask.places):
+            return None
+        arrivals, insides = [self._arrivals(rate) for rate in ask.rates], [self._inside(place) for place in ask.places]
+        found = Ordinary(ask.rates, arrivals, ask.places, insides)
+        for charge in ask.charges:
+            known = self._standings(charge.budget)
+            standing = known.known(charge.account)
+            if standing is None or standing.window:
+                return None
+            found.add(charge, known, standing)
+        return found
+
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> Given:
         held = self._held.get(id)
         if held is None:
             raise RuntimeError(f"exchange {id} holds nothing")
         now = self._seconds(self._clock.monotonic())
-        parts: list[_Part] = []
+        parts: list[Part] = []
         exceeded: list[str] = []
         if not self._asked(charges, parts, exceeded, now):
             return Given(False, (), (), [part.left(now) for part in parts], exceeded)
+        held.own()
         marks: list[tuple[str, int]] = []
         left = [_reserve(part, held, marks, now) for part in parts]
         return Given(True, (), (), left, (), marks)
 
     def close(self, id: str, charges: Sequence[Charge]) -> None:
-        held = self._held.pop(id, None)
+        held = self._held.get(id)
         if held is None:
             return  # 3
+        del self._held[id]
         for place in held.places:
-            counts = self._places[place.name]
-            left = counts[place.key] - 1
-            if left:
-                counts[place.key] = left
-            else:
-                del counts[place.key]
+            place.count -= 1
         if not held.charges:
             return
-        now = self._seconds(self._clock.monotonic())
+        now = -1
         closing = charges if isinstance(charges, list) else list(charges)
         for at, part in enumerate(held.charges):
             standing = part.standing
@@ -145,10 +142,14 @@ class MemoryCounters:
                 continue
             standing.reserved -= part.amount
             part.known.reserved -= part.amount
+            if part.known.forgetful:
+                part.known.rest(part.account, standing)
             charge = closing[at] if at < len(closing) else None
             if charge is None or charge.account is not part.account:
                 charge = _charge_of(part.account, closing)
             if charge is not None and charge.settled:
+                if standing.window and now < 0:  # only what is rolling counts by when it was
+                    now = self._seconds(self._clock.monotonic())
                 standing.settle(charge.settled, now)  # 4
                 part.known.filled(part.account, standing)
 
@@ -186,7 +187,7 @@ class MemoryCounters:
 
     def held(self) -> tuple[int, int]:
         """How many places are taken, how much of all accounts is reserved: nothing when nothing is open."""
-        places = sum([sum(counts.values()) for counts in self._places.values()])
+        places = sum([sum([found.count for found in known.by_key.values()]) for known in self._places.values()])
         reserved = 0
         for budget in self._budgets.values():
             for known in budget.periods.values():
@@ -208,7 +209,10 @@ class MemoryCounters:
         if found is None:
             if len(self._rates) >= RATES:  # reloads and policies brought many: those at rest are like new ones
                 now = int(self._clock.monotonic() * _SECOND)
-                self._rates = {name: known for name, known in self._rates.items() if not known.rests(now)}
+                for name, known in list(self._rates.items()):
+                    if known.rests(now):
+                        known.gone = True
+                        del self._rates[name]
             found = self._rates[rate.counter] = Arrivals(rate.capacity, self._keys_limit)
         return found
 
@@ -221,9 +225,11 @@ class MemoryCounters:
             found = self._windows[rate.counter] = Windows(rate.window, self._keys_limit)
         return found
 
-    def _inside(self, place: PlaceAsk) -> int:
-        counts = self._places.get(place.name)
-        return counts.get(place.key, 0) if counts is not None else 0
+    def _inside(self, place: PlaceAsk) -> Inside:
+        known = self._places.get(place.name)
+        if known is None:
+            known = self._places[place.name] = Insides()
+        return known.of(place.key)
 
     def _standings(self, budget: Budget) -> BudgetStandings:
         found = self._budgets.get(budget.name)
@@ -233,7 +239,7 @@ class MemoryCounters:
             found.changed(budget)  # by a reload
         return found
 
-    def _asked(self, charges: Sequence[ChargeAsk], parts: list[_Part], exceeded: list[str], now: int) -> bool:
+    def _asked(self, charges: Sequence[ChargeAsk], parts: list[Part], exceeded: list[str], now: int) -> bool:
         """Puts the account of each charge on `parts`; whether all fit."""
         fits = True
         for ask in charges if isinstance(charges, list) else list(charges):
@@ -242,7 +248,7 @@ class MemoryCounters:
             new = found is None
             if found is None:
                 found = known.begun(ask, now)
-            parts.append(_Part(ask.account, known, found, ask.amount, new))
+            parts.append(Part(ask.account, known, found, ask.amount, new))
             if found is None or ask.amount > found.left(now):
                 exceeded.append(ask.budget.name)
                 fits = False
@@ -254,26 +260,24 @@ class MemoryCounters:
         for rate in ask.rates:
             free = free and rate.interval > 0 and self._arrivals(rate).ahead(rate, now) <= rate.capacity
         for place in ask.places:
-            free = free and not place.held and self._inside(place) < place.most
+            free = free and not place.held and self._inside(place).count < place.most
         return free
 
-    def _all_taken(self, ask: core.Ask, parts: list[_Part], now: int, seconds: int) -> Given:
+    def _all_taken(self, ask: core.Ask, parts: list[Part], now: int, seconds: int) -> Given:
         """As `_taken`, of the ordinary."""
         rates: list[tuple[int, int, int]] = []
         for rate in ask.rates:
             arrivals = self._arrivals(rate)
             ahead = arrivals.ahead(rate, now)
             arrivals.take(rate.key, now + ahead)
-            rates.append(_told(rate, ahead))
+            rates.append(told(rate, ahead))
+        held = Held([], [])
         places: list[int] = []
         for place in ask.places:
-            counts = self._places.get(place.name)
-            if counts is None:
-                counts = self._places[place.name] = {}
-            inside = counts.get(place.key, 0) + 1
-            counts[place.key] = inside
-            places.append(place.most - inside)
-        held = _Held(ask.places, [])
+            inside = self._inside(place)
+            inside.count += 1
+            held.places.append(inside)
+            places.append(place.most - inside.count)
         marks: list[tuple[str, int]] = []
         charges = [_reserve(part, held, marks, seconds) for part in parts]
         if ask.places or parts:
@@ -281,7 +285,7 @@ class MemoryCounters:
         return Given(True, rates, places, charges, (), marks)
 
     def _taken(
-        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[_Part],
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[Part],
         exceeded: list[str], now: int, seconds: int,
     ) -> Given:  # fmt: skip
         rates: list[tuple[int, int, int]] = []
@@ -290,22 +294,22 @@ class MemoryCounters:
             if rate.interval:
                 if ahead[at] <= rate.capacity:
                     self._arrivals(rate).take(rate.key, now + ahead[at])
-                    rates.append(_told(rate, ahead[at]))
+                    rates.append(told(rate, ahead[at]))
                 else:
-                    rates.append(_told(rate, ahead[at] - rate.interval))
+                    rates.append(told(rate, ahead[at] - rate.interval))
             else:
                 known = self._windows[rate.counter]
                 if window is not None and window.total < rate.most:
                     known.take(rate.key, window, now)
-                rates.append(_told_window(rate, known, window, now))
-        held = _Held([], [])
+                rates.append(told_window(rate, known, window, now))
+        held = Held([], [])
         places: list[int] = []
         for place in ask.places:
             inside = self._inside(place)
-            if not place.held and inside < place.most:
-                self._places.setdefault(place.name, {})[place.key] = inside = inside + 1
-                held.places.append(place)
-            places.append(max(0, place.most - inside))  # a reload may have lowered it below what runs
+            if not place.held and inside.count < place.most:
+                inside.count += 1
+                held.places.append(inside)
+            places.append(max(0, place.most - inside.count))  # a reload may have lowered it below what runs
         marks: list[tuple[str, int]] = []
         charges = [_reserve(part, held, marks, seconds) for part in parts]
         if held.places or held.charges:
@@ -313,22 +317,22 @@ class MemoryCounters:
         return Given(True, rates, places, charges, exceeded, marks)
 
     def _refused(
-        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[_Part],
+        self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[Part],
         exceeded: list[str], now: int, seconds: int,
     ) -> Given:  # fmt: skip
         """How things stand before this ask."""
         rates = [
-            _told(rate, ahead[at] - rate.interval)
+            told(rate, ahead[at] - rate.interval)
             if rate.interval
-            else _told_window(rate, self._windows[rate.counter], windows[at], now)
+            else told_window(rate, self._windows[rate.counter], windows[at], now)
             for at, rate in enumerate(ask.rates)
         ]
-        places = [max(0, place.most - self._inside(place)) for place in ask.places]
+        places = [max(0, place.most - self._inside(place).count) for place in ask.places]
         charges = [part.left(seconds) for part in parts]
         return Given(False, rates, places, charges, exceeded)
 
 
-def _reserve(part: _Part, held: _Held, marks: list[tuple[str, int]], now: int) -> int:
+def _reserve(part: Part, held: Held, marks: list[tuple[str, int]], now: int) -> int:
     """1: all was asked. What is left behind it."""
     found, known, amount = part.standing, part.known, part.amount
     if found is None:
@@ -354,21 +358,3 @@ def _charge_of(account: Account, charges: list[Charge]) -> Charge | None:
         if charge.account is account or charge.account == account:
             return charge
     return None
-
-
-def _told(rate: RateAsk, ahead: int) -> tuple[int, int, int]:
-    """Of a rate whose TAT is so far ahead of now."""
-    return (
-        max(0, (rate.capacity - ahead) // rate.interval),
-        max(0, ahead + rate.interval - rate.capacity),
-        max(0, ahead),
-    )
-
-
-def _told_window(rate: RateAsk, known: Windows, found: Window | None, now: int) -> tuple[int, int, int]:
-    if found is None:
-        return 0, rate.window, rate.window
-    if not found.parts:
-        return rate.most, 0, 0
-    left = rate.most - found.total
-    return left, 0 if left > 0 else known.out(found.parts[0], now), known.out(found.parts[-1], now)

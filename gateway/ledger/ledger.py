@@ -21,8 +21,6 @@ from gateway.core.accounts import (
     Counters,
     CountersUnavailable,
     Given,
-    PlaceAsk,
-    RateAsk,
     shown,
 )
 from gateway.core.canonical import Json
@@ -30,7 +28,8 @@ from gateway.core.exchange import Call, Exchange, Header
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
-from gateway.ledger.budgets import Accounts, Known, asked, check_budget, seen_bytes
+from gateway.ledger.budgets import Accounts, asked, check_budget, seen_bytes
+from gateway.ledger.callers import Caller, Words, standing_again, standing_of, words
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.growth import Growth, make_room
 from gateway.ledger.known import Known as Heard
@@ -60,20 +59,6 @@ class Memory:
         if found is None:
             found = self.periods[when] = Periods(budget)
         return found
-
-
-class _Caller:
-    """What all calls of one principal on one route ask for alike."""
-
-    __slots__ = ("accounts", "places", "principal", "rates", "route", "upstream")
-
-    def __init__(self, exchange: Exchange, rates: list[RateAsk], places: list[PlaceAsk], accounts: list[Known]) -> None:
-        self.principal: Final = exchange.principal
-        self.route: Final = exchange.route
-        self.upstream: Final = exchange.upstream
-        self.rates: Final = rates
-        self.places: Final = places
-        self.accounts: Final = accounts
 
 
 class Asking:
@@ -107,7 +92,7 @@ class Asking:
         self._accounts: Final = [Accounts(budget, memory.of(budget)) for budget in budgets]
         keys = [one.key for one in limits] + [budget.key for budget in budgets]
         self._steady: Final = all(map(steady, keys))
-        self._callers: Final[dict[int, _Caller]] = {}  # by what the principal and the route are, which are held
+        self._callers: Final[dict[int, Caller]] = {}  # by what the principal and the route are, which are held
         told = [rate.policy for rate in self._rates if not rate.shadow]
         told += [places.policy for places in self._places if not places.shadow]
         self._policy: Final = ", ".join(told)
@@ -134,19 +119,24 @@ class Asking:
                 return found
             charges = found
         if caller is not None:
+            if self._again(exchange, caller, charges):
+                return None
             ask = Ask(exchange.id, caller.rates, caller.places, charges)
         else:
             places = [places.ask(exchange) for places in self._places]
             ask = Ask(exchange.id, [rate.ask(exchange) for rate in rates], places, charges)
         if self._here is not None:
-            return self._told(exchange, ask, self._here.take(ask), rates, policy)
+            given = self._here.take(ask)
+            if caller is not None and given.ok:
+                caller.ordinary = self._here.ordinary(ask)
+            return self._told(exchange, ask, given, caller, rates, policy)
         try:
-            given = self._counters.take(ask)
+            asked_elsewhere = self._counters.take(ask)
         except CountersUnavailable as error:
             return _unavailable(error)
-        if isinstance(given, Given):
-            return self._told(exchange, ask, given, rates, policy)
-        return self._told_later(exchange, ask, given, rates, policy)
+        if isinstance(asked_elsewhere, Given):
+            return self._told(exchange, ask, asked_elsewhere, caller, rates, policy)
+        return self._told_later(exchange, ask, asked_elsewhere, caller, rates, policy)
 
     def grow(self, exchange: Exchange) -> Refusal | Awaitable[Refusal | None] | None:
         if not exchange.charges:
@@ -201,7 +191,7 @@ class Asking:
             found[one.budget.name] = {"remaining": shown(left, unit), "unit": unit, "as_of": _time(at)}
         return found
 
-    def _caller(self, exchange: Exchange, now: float) -> _Caller:
+    def _caller(self, exchange: Exchange, now: float) -> Caller:
         principal, route = exchange.principal, exchange.route
         which = id(principal) ^ id(route) << 1
         found = self._callers.get(which)
@@ -213,7 +203,7 @@ class Asking:
         ):
             if len(self._callers) >= KEPT_ASKS:
                 self._callers.clear()
-            found = self._callers[which] = _Caller(
+            found = self._callers[which] = Caller(
                 exchange,
                 [rate.ask(exchange) for rate in self._rates],
                 [places.ask(exchange) for places in self._places],
@@ -222,10 +212,16 @@ class Asking:
         return found
 
     async def _told_later(
-        self, exchange: Exchange, ask: Ask, given: Awaitable[Given], rates: list[Rate], policy: Header
+        self,
+        exchange: Exchange,
+        ask: Ask,
+        given: Awaitable[Given],
+        caller: Caller | None,
+        rates: list[Rate],
+        policy: Header,
     ) -> Refusal | None:
         try:
-            return self._told(exchange, ask, await given, rates, policy)
+            return self._told(exchange, ask, await given, caller, rates, policy)
         except CountersUnavailable as error:
             return _unavailable(error)
         except asyncio.CancelledError:
@@ -242,61 +238,67 @@ class Asking:
             return _unavailable(error) if growth.exceeded is not None else None
         return _exhausted(growth)
 
-    def _told(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> Refusal | None:
+    def _told(
+        self, exchange: Exchange, ask: Ask, given: Given, caller: Caller | None, rates: list[Rate], policy: Header
+    ) -> Refusal | None:
         if rates or self._places:
-            self._tell(exchange, ask, given, rates, policy)
+            self._tell(exchange, ask, given, caller, rates, policy)
         if ask.charges and self._here is None:
             self._memory.known.note(ask.charges, given.charges, self._clock.time())
         if not given.ok:
             return _budget_refusal(exchange, ask, given) or _rate_refusal(ask, given)
-        stepwise = exchange.worst is not None and exchange.worst.stepwise
-        for charge in ask.charges:
-            stepwise = stepwise or charge.budget.unit == "bytes"
-            held = Charge(charge.budget, charge.account, charge.amount)
-            if given.marks:
-                held.marks = tuple([mark for name, mark in given.marks if name == charge.budget.name])
-            exchange.charges.append(held)
-        if stepwise:  # else it has all the room there is
-            make_room(exchange, 0, seen_bytes(exchange))
+        _hold(exchange, ask.charges, given.marks)
         return None
 
-    def _tell(self, exchange: Exchange, ask: Ask, given: Given, rates: list[Rate], policy: Header) -> None:
+    def _again(self, exchange: Exchange, caller: Caller, charges: list[ChargeAsk]) -> bool:
+        """Whether what the caller was given last could be taken again as it was."""
+        here, ordinary = self._here, caller.ordinary
+        if here is None or ordinary is None or not here.take_again(exchange.id, ordinary, charges):
+            return False
+        if self._rates or self._places:
+            exchange.places.extend(caller.places)
+            self._said_to(exchange, caller.words(self._rates, self._places, standing_again(ordinary)), self._said)
+        _hold(exchange, charges, ())
+        return True
+
+    def _tell(
+        self, exchange: Exchange, ask: Ask, given: Given, caller: Caller | None, rates: list[Rate], policy: Header
+    ) -> None:
         """The caller what its limits are, the record how they stand; and which places the exchange is in."""
-        exceeded = given.exceeded
-        facts, said = "", ""
-        for at, rate in enumerate(rates):
-            count, _, back = given.rates[at]
-            left = str(count)
-            over = bool(exceeded) and rate.name in exceeded
-            fact = _fact(rate.fact, left, rate.shadow, over) if over or rate.shadow else f"{rate.fact}{left}}}"
-            facts = f"{facts},{fact}" if facts else fact
-            if not rate.shadow:
-                member = f"{rate.said}{left};t={-(-back // _SECOND)}"
-                said = f"{said}, {member}" if said else member
-            elif over:
-                exchange.shadowed += (rate.name,)
-        for at, limit in enumerate(self._places):
-            left, place = str(given.places[at]), ask.places[at]
-            over = bool(exceeded) and limit.name in exceeded
-            fact = _fact(limit.fact, left, limit.shadow, over) if over or limit.shadow else f"{limit.fact}{left}}}"
-            facts = f"{facts},{fact}" if facts else fact
-            if not limit.shadow:
-                member = f"{limit.said}{left}"
-                said = f"{said}, {member}" if said else member
-            elif over:
-                exchange.shadowed += (limit.name,)
-            if given.ok and not place.held and not over:
-                exchange.places.append(place)
-        exchange.limits_said = f"[{facts}]"
-        if said:
+        standing, exceeded = standing_of(given), given.exceeded
+        if caller is not None and not exceeded:
+            found = caller.words(rates, self._places, standing)
+        else:
+            found = words(rates, self._places, standing, exceeded)
+        self._said_to(exchange, found, policy)
+        if exceeded:
+            exchange.shadowed += tuple([rate.name for rate in rates if rate.shadow and rate.name in exceeded])
+            exchange.shadowed += tuple([one.name for one in self._places if one.shadow and one.name in exceeded])
+        if given.ok:
+            for place in ask.places:
+                if not place.held and place.name not in exceeded:
+                    exchange.places.append(place)
+
+    @staticmethod
+    def _said_to(exchange: Exchange, found: Words, policy: Header) -> None:
+        exchange.limits_said = found.facts
+        header = found.header
+        if header is not None:
             exchange.limit_headers.append(policy)
-            exchange.limit_headers.append((b"ratelimit", said.encode()))
+            exchange.limit_headers.append(header)
 
 
-def _fact(before: str, left: str, shadow: bool, exceeded: bool) -> str:
-    """Members in the order of their names."""
-    opened = f'{{"exceeded":true,{before[1:]}' if exceeded else before
-    return f'{opened}{left},"shadow":true}}' if shadow else f"{opened}{left}}}"
+def _hold(exchange: Exchange, charges: list[ChargeAsk], marks: Sequence[tuple[str, int]]) -> None:
+    """What was reserved stands on the exchange."""
+    stepwise = exchange.worst is not None and exchange.worst.stepwise
+    for charge in charges:
+        stepwise = stepwise or charge.budget.unit == "bytes"
+        held = Charge(charge.budget, charge.account, charge.amount)
+        if marks:
+            held.marks = tuple([mark for name, mark in marks if name == charge.budget.name])
+        exchange.charges.append(held)
+    if stepwise:  # else it has all the room there is
+        make_room(exchange, 0, seen_bytes(exchange))
 
 
 def _budget_refusal(exchange: Exchange, ask: Ask, given: Given) -> Refusal | None:

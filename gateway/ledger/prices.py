@@ -119,11 +119,12 @@ class Row:
     """One row of the price list. `kind`: models, tools, agents, http. `begins` and `ends` are epoch seconds, 0 for
     none. `levels` by `above`, the first of them 0; () for what costs `per_call` alone (10^-12 dollars). `services` are
     the levels of service tiers; `assumed` the one that is meant where a caller names none. `hidden`: not all of the
-    output is seen. `reported`: what the answer itself says it cost counts up to this, None: not at all."""
+    output is seen. `reported`: what the answer itself says it cost counts up to this, None: not at all. `call` is what
+    one that costs no tokens may come to; `fixed`: each comes to just that."""
 
     __slots__ = (
-        "assumed", "begins", "call", "ends", "hidden", "kind", "levels", "pattern", "per_call", "reach", "reported",
-        "services", "upstream",
+        "assumed", "begins", "call", "ends", "fixed", "hidden", "kind", "levels", "pattern", "per_call", "reach",
+        "reported", "services", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -154,7 +155,8 @@ class Row:
         self.reach: Final = reach or _UNSAID
         self.hidden: Final = hidden
         self.reported: Final = reported
-        self.call: Final = Worst(_micro(max(per_call, reported or 0)), 0)  # of one that costs no tokens
+        self.fixed: Final = reported is None and not levels and kind != "models"
+        self.call: Final = Worst(_micro(max(per_call, reported or 0)), 0, fixed=self.fixed)
 
     def in_force(self, time: float) -> bool:
         return self.begins <= time and (not self.ends or time < self.ends)
@@ -180,10 +182,11 @@ _UNSAID: Final = Reach()
 class _Looked:
     """Which rows are for the calls of a resource, as they were made last."""
 
-    __slots__ = ("action", "rows", "upstream")
+    __slots__ = ("action", "charged", "rows", "upstream")
 
     def __init__(self, action: str, upstream: str, rows: Sequence[Row]) -> None:
         self.action: Final = action
+        self.charged: Final = charged(action)
         self.upstream: Final = upstream
         self.rows: Final = list(rows)
 
@@ -206,9 +209,11 @@ class PriceTable:
 
     def worst(self, exchange: Exchange, output: int = 0) -> Worst:
         call = exchange.call
+        row = self.row(exchange, call)
+        if row is not None and row.fixed and self._last[call.resource_id].charged:
+            return row.call
         if not charged(call.action):
             return _NOTHING
-        row = self.row(exchange, call)
         if not call.action.startswith("llm."):
             if row is None:
                 return _UNPRICED

@@ -22,7 +22,7 @@ class Arrivals:
     holds only keys at rest, and is dropped whole: no sweep, no timer.
     """
 
-    __slots__ = ("capacity", "keys_limit", "new", "old", "swept", "turn")
+    __slots__ = ("capacity", "gone", "keys_limit", "new", "old", "swept", "turn")
 
     def __init__(self, capacity: int, keys_limit: int) -> None:
         self.capacity: Final = capacity
@@ -31,6 +31,7 @@ class Arrivals:
         self.old: dict[str, int] = {}
         self.turn = 0  # when the new generation becomes the old one
         self.swept = -_SECOND
+        self.gone = False  # nobody counts here any more
 
     def ahead(self, ask: RateAsk, now: int) -> int:
         """How far ahead of now the TAT would be with this call: too far when beyond `ask.capacity`."""
@@ -143,3 +144,21 @@ class Windows:
     def out(self, of: int, now: int) -> int:
         """Nanoseconds until a part is out of the window."""
         return -(-(of + PARTS + 1) * self.window // PARTS) - now
+
+
+def told(rate: RateAsk, ahead: int) -> tuple[int, int, int]:
+    """Of a rate whose TAT is so far ahead of now."""
+    return (
+        max(0, (rate.capacity - ahead) // rate.interval),
+        max(0, ahead + rate.interval - rate.capacity),
+        max(0, ahead),
+    )
+
+
+def told_window(rate: RateAsk, known: Windows, found: Window | None, now: int) -> tuple[int, int, int]:
+    if found is None:
+        return 0, rate.window, rate.window
+    if not found.parts:
+        return rate.most, 0, 0
+    left = rate.most - found.total
+    return left, 0 if left > 0 else known.out(found.parts[0], now), known.out(found.parts[-1], now)

@@ -19,7 +19,7 @@ from gateway.ledger.periods import before, running
 class Standing:
     """One account. `most` is its budget's amount, or what it was set to."""
 
-    __slots__ = ("ends", "granted", "grants", "marked", "most", "parts", "reserved", "settled", "window")
+    __slots__ = ("ends", "granted", "grants", "marked", "most", "parts", "reserved", "settled", "version", "window")
 
     def __init__(self, most: int, window: int, ends: int) -> None:
         self.most = most
@@ -31,6 +31,7 @@ class Standing:
         self.settled = 0
         self.marked = 0  # the highest soft mark that was told
         self.parts: list[tuple[int, int]] = []  # 1: (part, settled in it), oldest first
+        self.version = 0  # another one when an administrator changed it
 
     def left(self, now: int) -> int:
         if self.window:
@@ -78,6 +79,7 @@ class Standing:
     def unmark(self, budget: Budget, now: int) -> None:
         """The amount is another one now: marks that are not passed by it count as not told."""
         self.marked = 0
+        self.version += 1
         self.passes(budget, self.left(now))
 
     def _forget(self, now: int) -> None:
@@ -95,11 +97,12 @@ class Standing:
 class BudgetStandings:
     """All accounts of one budget, by period and key."""
 
-    __slots__ = ("budget", "fullest", "keys_limit", "most", "newest", "periods", "reserved", "swept")
+    __slots__ = ("budget", "forgetful", "fullest", "keys_limit", "most", "newest", "periods", "reserved", "swept")
 
     def __init__(self, budget: Budget, keys_limit: int) -> None:
         self.budget = budget
         self.keys_limit: Final = keys_limit
+        self.forgetful = _forgetful(budget)
         self.periods: dict[str, dict[str, Standing]] = {}
         self.most: dict[str, int] = {}  # what keys were set to, over all periods
         self.swept = -1
@@ -126,9 +129,18 @@ class BudgetStandings:
     def keep(self, account: Account, found: Standing) -> None:
         self.periods.setdefault(account.period, {})[account.key] = found
 
+    def rest(self, account: Account, found: Standing) -> None:
+        """Something of it was closed: of accounts that may be forgotten it is the last one now (4)."""
+        if self.forgetful:
+            accounts = self.periods.get(account.period)
+            if accounts is not None and accounts.get(account.key) is found:
+                del accounts[account.key]
+                accounts[account.key] = found
+
     def changed(self, budget: Budget) -> None:
         """The configuration has another amount, or other marks: what was used stays."""
         self.budget = budget
+        self.forgetful = _forgetful(budget)
         for accounts in self.periods.values():
             for key, found in accounts.items():
                 found.most = self.most.get(key, budget.amount)
@@ -216,13 +228,17 @@ class BudgetStandings:
             self.swept = now
             for key in [key for key, found in accounts.items() if not found.reserved and self._rests(found, now)]:
                 del accounts[key]
-        elif "run" in self.budget.key:
-            for key, found in accounts.items():
-                if not found.reserved:
-                    del accounts[key]
-                    break
+        elif self.forgetful:
+            more = len(accounts) - self.keys_limit + 1  # a log may have brought more than there is room for
+            for key in [key for key, found in accounts.items() if not found.reserved][:more]:
+                del accounts[key]
         return len(accounts) < self.keys_limit
 
     @staticmethod
     def _rests(found: Standing, now: int) -> bool:
         return found.left(now) == found.most
+
+
+def _forgetful(budget: Budget) -> bool:
+    """4: whether its keys are made up by callers."""
+    return "run" in budget.key and not budget.window

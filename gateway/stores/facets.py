@@ -5,11 +5,9 @@ JSON, and one gateway's differ in a few places only. So intents and outcomes are
 were parsed once are compared or looked up, the rest lies at fixed distances from them. Whatever has another shape is
 parsed. Where a caller's text may stand, only what no string can contain is trusted: a quote that is not escaped.
 
-1. The bytes before `exchange`, closed by a brace, are an object: so this `exchange` is the entry's own. Names are
-   sorted, so `action` and `decision` lie in those bytes. Its value has 36 bytes, none of them a quote or a backslash,
-   and a quote ends it. The first `id` behind it, as long, and `kind` follow; only `fault` and `filtered` may stand
-   between, which have no member of that name. `budgets` differ often and say nothing here: they are left out of those
-   bytes, up to `decision`, which is always behind them.
+1. An entry's own `exchange`, and before it `action` and `decision`, are told by openings.py. Its value has 36 bytes,
+   none of them a quote or a backslash, and a quote ends it. The first `id` behind it, as long, and `kind` follow; only
+   `fault` and `filtered` may stand between, which have no member of that name.
 2. An intent has no refusal. In an outcome it would be an object right before `request`, where else a string ends.
 3. `time` has 27 bytes, and its `Z` is the last: behind it are only `trace_id`, `upstream`, `us`, `usage` and `v`, with
    lower case in them; if not, no `time` begins where it must. Right before it ends `subject`, before that stands `seq`,
@@ -25,6 +23,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
+from gateway.stores.openings import Openings
+
 MEMBERS: Final = ("subject", "action", "route", "kind", "effect", "reason")
 """By which records are sought, besides `exchange` and `time`; the order of a Facet."""
 
@@ -39,9 +39,6 @@ _KNOWN_MOST = 4096  # fragments remembered, of each kind
 _KNOWN_BYTES = 1024  # of one; longer ones are parsed each time
 _NEAR: Final = 448  # bytes from `kind` in which `request` is sought, and from the end in which `time` is
 _OTHER: Final = b"-"  # no entry is like that
-_BUDGETS: Final = b',"budgets":['
-_DECISION: Final = b'],"decision":{'
-_EXCHANGE: Final = b'"exchange":"'
 _REMAINING: Final = b'"remaining":'
 _REQUEST: Final = b',"request":{'
 _ROUTE: Final = b',"route":"'
@@ -86,12 +83,12 @@ class PortionReader:
     """`read` is for one thread."""
 
     def __init__(self) -> None:
-        self._befores: dict[bytes, tuple[str | None, str | None]] = {}
+        self._openings: Final = Openings()
         self._subjects: dict[bytes, str | None] = {}
         self._routes: dict[bytes, str] = {}
         # The fragments of the entry before, most often those of the next, and what they say:
-        self._before = self._last = self._route = self._subject = _OTHER
-        self._charged = self._behind = _OTHER  # where there are budgets: what is around them
+        self._opening = self._openings.last
+        self._last = self._route = self._subject = _OTHER
         self._outcome: list[bytes] = [b"-"]  # from `kind` on up to `request`, without the numbers in `limits`
         self._tail = 0  # bytes from the "Z" of `time` on, in an intent that ends with `_last`
         self._action: str | None = None
@@ -151,7 +148,7 @@ class PortionReader:
 
     def _by_position(self, entry: bytes, digits: int) -> bool:
         """False, and nothing is taken, if the entry has not the common shape."""
-        at = len(self._before) if entry.startswith(self._before) else self._find_before(entry)
+        at = self._opened(entry)
         if at < 0 or len(entry) < at + 98 or entry[at + 36] != 0x22:
             return False
         kind = at + 80 if entry[at + 39] != 0x66 else _find_kind(entry, at + 36)  # "f" as in fault or filtered
@@ -201,37 +198,15 @@ class PortionReader:
 
     # Each of these makes another fragment the one to compare with, after it was parsed some time.
 
-    def _find_before(self, entry: bytes) -> int:
+    def _opened(self, entry: bytes) -> int:
         """Where the value of `exchange` begins, -1 if that is not known."""
-        length = len(self._charged)
-        if entry[:length] == self._charged:
-            start = entry.find(_DECISION, length)
-            end = start + len(self._behind)
-            if start >= 0 and entry[start:end] == self._behind:
-                return end
-        opened, _, _ = entry.partition(_EXCHANGE)
-        at = len(opened) + len(_EXCHANGE)
-        charged = behind = _OTHER
-        acted, budgets, rest = opened.partition(_BUDGETS)
-        if budgets:
-            _, decided, rest = rest.partition(_DECISION)
-            if not decided:
-                return -1
-            charged, behind = acted + budgets, decided + rest + _EXCHANGE
-            opened = acted + b"," + decided[2:] + rest
-        found = self._befores.get(opened)
-        if found is None:
-            whole = _object(opened.removesuffix(b",") + b"}")
-            if whole is None:
-                return -1
-            decision = whole.get("decision")
-            found = whole.get("action"), decision.get("effect") if decision else None
-            if _room(self._befores, opened):
-                self._befores[opened] = found
-        self._before = opened + _EXCHANGE
-        self._charged, self._behind = charged, behind
-        self._action, self._effect = found
-        self._intent_seen = self._outcome_seen = False
+        at = self._openings.at(entry)
+        found = self._openings.last
+        if at >= 0 and found is not self._opening:
+            self._opening = found
+            if found.action != self._action or found.effect != self._effect:
+                self._action, self._effect = found.action, found.effect
+                self._intent_seen = self._outcome_seen = False
         return at
 
     def _find_outcome(self, entry: bytes, start: int) -> bool:

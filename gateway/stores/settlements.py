@@ -6,7 +6,8 @@
    of (`unreadable`). 5. Most outcomes differ from others in numbers only: those whose deciding bytes are the same are
    read once and counted often. Members are sorted, so those from `response` on are the last of their names whatever
    callers or policy put in before, and a quote inside a string is never a bare one. Where they lie is tried first where
-   the last entry had them. What is not found so is parsed. 6. An intent counts as nothing (intents.py).
+   the last entry had them. What is not found so is parsed. 6. An intent counts as nothing: one is told by its beginning
+   (openings.py), or it has only one member `kind`, wherever that is.
 A sum never passes SUM_MOST: an upstream that says absurd numbers cannot break the book of all others.
 """
 
@@ -21,7 +22,7 @@ import orjson
 from gateway.core.accounts import amount, key_text
 from gateway.core.canonical import Json
 from gateway.core.usage import COUNTS
-from gateway.stores.intents import Intents
+from gateway.stores.openings import Opening, Openings
 
 SUM_MOST: Final = 2**62 - 1  # two of them still fit into SQLite's whole numbers
 SLICE_SECONDS: Final = 60  # of accounts without a period of their own: what rolling ones are made of
@@ -32,9 +33,6 @@ _COUNTS: Final = len(COUNTS)
 _KNOWN_MOST: Final = 4096
 _VARIED: Final = 256  # outcomes that were not like others, before their likes are no longer sought
 _OTHER: Final = b"\0"  # like nothing
-_ACTION: Final = b'{"action":"'
-_BUDGETS: Final = b',"budgets":['
-_DECISION: Final = b'],"decision":{'
 _RESOURCE: Final = b',"resource":{'
 _RESPONSE: Final = b',"response":{'
 _SEQ: Final = b'"seq":'
@@ -73,30 +71,10 @@ class Sums:
     """One batch. `take` its entries in order, then `finish`."""
 
     __slots__ = (
-        "_acted",
-        "_charges",
-        "_counts",
-        "_hits",
-        "_intents",
-        "_keys",
-        "_minute",
-        "_moment",
-        "_name",
-        "_resource",
-        "_response",
-        "_result",
-        "_rows",
-        "_same",
-        "_subject",
-        "_usage",
-        "_varied",
-        "adjustments",
-        "newest",
-        "settled",
-        "slices",
-        "unreadable",
-        "used",
-    )
+        "_budgets", "_charges", "_counts", "_day", "_hits", "_keys", "_last", "_minute", "_moment", "_name", "_named",
+        "_openings", "_resource", "_resourced", "_response", "_result", "_rows", "_same", "_subject", "_then",
+        "_usage", "_used", "_varied", "_was", "adjustments", "newest", "settled", "slices", "unreadable", "used",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.used: dict[Dims, list[int]] = {}
@@ -114,10 +92,12 @@ class Sums:
         self._varied = False
         self._minute = ""
         self._moment = 0
-        self._intents = Intents()
-        # Of the last outcome: how long its parts were.
-        self._acted = self._result = _OTHER
+        self._openings = Openings()
+        # Of the last outcome: how long its parts were, and those that decide what it counts as.
         self._name = self._resource = self._response = self._subject = self._usage = 0
+        self._result = self._resourced = self._named = self._day = self._then = self._used = self._budgets = _OTHER
+        self._was = self._openings.last
+        self._last: Same | None = None
 
     def take(self, entries: list[tuple[int, bytes]]) -> None:
         for seq, entry in entries:
@@ -125,7 +105,11 @@ class Sums:
 
     def add(self, seq: int, entry: bytes) -> None:
         try:
-            if self._intents.alike(entry) or self._drawn(entry) or self._intents.is_one(entry):
+            at = self._openings.at(entry)
+            if at < 0:
+                if _is_intent(entry):
+                    return
+            elif self._openings.intent(entry, at) or self._drawn(entry, at) or _is_intent(entry):
                 return
             self._record(seq, orjson.loads(entry))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
@@ -136,6 +120,7 @@ class Sums:
         for same in self._same.values():
             self._apply(same.row, same.counts, same.settled, same.time, same.times)
         self._same.clear()
+        self._last = None
 
     def _record(self, seq: int, record: dict[str, Any]) -> None:
         kind = record["kind"]
@@ -152,8 +137,8 @@ class Sums:
             datetime.fromisoformat(record["time"])
             self.adjustments.append((seq, record))  # 3
 
-    def _drawn(self, entry: bytes) -> bool:
-        """5: whether the entry was counted."""
+    def _drawn(self, entry: bytes, opened: int) -> bool:
+        """5: whether the entry was counted. `opened` is where the value of its `exchange` begins."""
         time = entry.rfind(b"Z") - 35  # the last one is its end, unless a vendor's word has one
         if time < 0 or entry[time : time + 9] != _TIME:
             time = entry.rfind(_TIME)
@@ -175,78 +160,101 @@ class Sums:
                 return False
             self._name = us - name
         subject = time - self._subject
-        if subject < 0 or entry[subject : subject + 12] != _SUBJECT:
-            subject = entry.rfind(_SUBJECT, 0, time)
+        if subject < opened or entry[subject : subject + 12] != _SUBJECT:
+            subject = entry.rfind(_SUBJECT, opened, time)
             if subject < 0:
                 return False
             self._subject = time - subject
-        return self._called(entry, subject, time, name, us, usage)
+        resource = self._called(entry, opened, subject)
+        if resource < 0:
+            return False
+        resourced = entry[resource : subject - self._response]
+        return self._again(entry, resourced, entry[name:us], entry[subject : time + 19], time, usage)
 
-    def _called(self, entry: bytes, subject: int, time: int, name: int, us: int, usage: int) -> bool:
-        """What lies before the subject, in front of which `seq` is."""
+    def _called(self, entry: bytes, opened: int, subject: int) -> int:
+        """Where `resource` begins, which lies before the subject, in front of which `seq` is; -1 if that is not sure.
+        `response` is behind it, as far from the subject as `_response` says."""
         seq = _number(entry, subject)
         if seq < 6 or entry[seq - 6 : seq] != _SEQ:
-            return False
+            return -1
         response = subject - self._response
-        if response < 0 or entry[response : response + 13] != _RESPONSE:
-            response = entry.rfind(_RESPONSE, 0, subject)
+        if response < opened or entry[response : response + 13] != _RESPONSE:
+            response = entry.rfind(_RESPONSE, opened, subject)
             self._response = subject - response
         resource = response - self._resource
-        flat = resource >= 0 and entry[resource : resource + 13] == _RESOURCE
+        flat = resource >= opened and entry[resource : resource + 13] == _RESOURCE
         if not flat or entry.count(b"{", resource + 1, subject) != 2:
-            response = entry.rfind(_RESPONSE, 0, subject)
-            resource = entry.rfind(_RESOURCE, 0, max(0, response))
+            response = entry.rfind(_RESPONSE, opened, subject)
+            self._response = subject - response
+            resource = entry.rfind(_RESOURCE, opened, max(0, response))
             if resource < 0:
-                return False
+                return -1
             self._resource = response - resource
         result = self._result
         if entry[seq - len(result) : seq] != result:
             if entry.find(b'"result":"unknown"', response, subject) >= 0:
-                return False
+                return -1
             known = entry.rfind(b'},"result":"', response, seq)
             self._result = entry[known:seq] if known >= 0 else _OTHER
-        acted = len(self._acted)
-        if entry[:acted] != self._acted:
-            acted = entry.find(b'",', len(_ACTION)) + 1
-            if not acted or not entry.startswith(_ACTION):
-                return False
-            self._acted = entry[:acted]
-        row = self._acted + entry[resource:response] + entry[name:us] + entry[subject : time + 19]
-        if entry[acted : acted + 12] != _BUDGETS:
-            return self._again(entry, row, b"", b"", time, usage)
-        end = entry.find(_DECISION, acted)
-        if end < 0:
-            return False
-        return self._again(entry, row, entry[time + 19 : time + 25], entry[acted + 11 : end + 1], time, usage)
+        return resource
 
-    def _again(self, entry: bytes, row: bytes, minute: bytes, budgets: bytes, time: int, usage: int) -> bool:
-        """Counts the entry by its deciding bytes: `row` are those of the row, `minute` those behind its day."""
+    def _again(self, entry: bytes, resourced: bytes, named: bytes, day: bytes, time: int, usage: int) -> bool:
+        """Counts the entry by its deciding bytes: what is called, of which upstream, by whom on which day, how much."""
+        used, opening = entry[usage:], self._openings.last
+        budgets = minute = b""
+        if opening.charged:
+            start = len(opening.charged) - 1
+            budgets, minute = entry[start : start + opening.budgets + 2], entry[time + 19 : time + 25]
+        if (
+            opening is self._was
+            and resourced == self._resourced
+            and named == self._named
+            and day == self._day
+            and used == self._used
+            and budgets == self._budgets
+            and minute == self._then
+        ):
+            last = self._last
+            if last is not None:
+                last.times += 1
+                self._hits += 1
+                return True
+        self._was, self._resourced, self._named, self._day = opening, resourced, named, day
+        self._used, self._budgets, self._then = used, budgets, minute
+        self._last = self._like(entry, opening, time)
+        return True
+
+    def _like(self, entry: bytes, opening: Opening, time: int) -> Same | None:
+        """Counts one that is not like the last; None where its likes are not kept."""
+        row = orjson.dumps(opening.action) + self._resourced + self._named + self._day
         key = b""
         if not self._varied:
-            key = row + minute + entry[usage:] + budgets
+            key = row + self._then + self._used + self._budgets
             same = self._same.get(key)
             if same is not None:
                 same.times += 1
                 self._hits += 1
-                return True
-        end = len(entry) - 7 if entry.endswith(_END) else entry.rfind(_END[:-1]) + 1
-        counts = self._counted(entry[usage + 9 : end])
-        settled = self._charged(budgets) if budgets else ()
+                return same
+        used = self._used
+        end = len(used) - 7 if used.endswith(_END) else used.rfind(_END[:-1]) + 1
+        counts = self._counted(used[9:end])
+        settled = self._charged(self._budgets) if self._budgets else ()
         found = self._rows.get(row)
         if found is None:
             found = self._rows[row] = self._row(orjson.loads(entry))
         said = entry[time + 9 : time + 36].decode() if settled else ""
         if self._varied:
             self._apply(found, counts, settled, said, 1)
-            return True
+            return None
         if settled:
             self._minute_of(said)  # is it one?
-        self._same[key] = Same(found, counts, settled, said)
+        made = self._same[key] = Same(found, counts, settled, said)
         if len(self._same) >= _KNOWN_MOST:
             self.finish()
-        elif len(self._same) > _VARIED:
+            return None
+        if len(self._same) > _VARIED:
             self._varied = self._hits < 2 * len(self._same)
-        return True
+        return made
 
     def _counted(self, usage: bytes) -> Counts:
         """Many calls used the same."""
@@ -314,6 +322,12 @@ class Sums:
         if row is None:
             row = self.used[dims] = [0] * _COUNTS
         return row
+
+
+def _is_intent(entry: bytes) -> bool:
+    """6. False where that is not sure: a member of that name may be another's."""
+    at = entry.find(b'"kind":"')
+    return entry.startswith(b'intent"', at + 8) and entry.find(b'"kind":"', at + 8) < 0
 
 
 def whole(text: str, unit: str) -> int:

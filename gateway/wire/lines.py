@@ -13,13 +13,15 @@ from typing import Final
 from gateway.core.exchange import Header
 
 KEPT_LINES: Final = 1024
+KEPT_STANDINGS: Final = 1024  # of limits, apart: where they are not alike they must not drive out the rest
 KEPT_BYTES: Final = 256  # a longer line is a cookie or a policy: cheap beside the body it comes with
 
 OURS: Final = frozenset(
     (b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade")
 )
 DECIDED: Final = OURS | {b"content-length", b"date"}
-_EVER_NEW: Final = frozenset((b"x-request-id", b"x-upstream-request-id", b"ratelimit", b"set-cookie", b"etag"))
+_EVER_NEW: Final = frozenset((b"x-request-id", b"x-upstream-request-id", b"set-cookie", b"etag"))
+_STANDING: Final = b"ratelimit"
 _TEXT: Final = frozenset((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 AS_LETTERS: Final = bytes(0x61 if byte in _TEXT else 0 for byte in range(256))
 """For `translate`: text becomes letters, so that `isalpha` says whether all of it is. A pattern takes five times it."""
@@ -37,10 +39,11 @@ def checked(name: bytes, value: bytes) -> bytes:
 class HeaderLines:
     """What one listener has said."""
 
-    __slots__ = ("_date", "_dated", "_known")
+    __slots__ = ("_date", "_dated", "_known", "_standings")
 
     def __init__(self) -> None:
         self._known: dict[Header, bytes] = {}
+        self._standings: dict[bytes, bytes] = {}
         self._date = b""
         self._dated = b""
 
@@ -51,6 +54,9 @@ class HeaderLines:
 
     def _learn(self, header: Header) -> bytes | None:
         name, value = header
+        if name == _STANDING:
+            found = self._standings.get(value)
+            return found if found is not None else self._stand(value)
         if name in _EVER_NEW and value.translate(AS_LETTERS).isalpha():
             return name + b": " + value + b"\r\n"  # what `checked` would find as well
         name = name.lower()
@@ -61,6 +67,14 @@ class HeaderLines:
             if len(self._known) >= KEPT_LINES:
                 self._known.clear()
             self._known[header] = line
+        return line
+
+    def _stand(self, value: bytes) -> bytes:
+        line = checked(_STANDING, value)
+        if len(line) <= KEPT_BYTES:
+            if len(self._standings) >= KEPT_STANDINGS:
+                self._standings.clear()
+            self._standings[value] = line
         return line
 
     def date(self, value: bytes) -> bytes:

@@ -290,6 +290,15 @@ def test_at_the_cap_a_new_account_is_refused_unless_callers_make_its_key_up() ->
     assert runs.take(runs.tool(trace_id="run-9")) is not None
 
 
+def test_of_keys_that_callers_make_up_the_one_that_rests_longest_is_forgotten() -> None:
+    runs = Books([budget(amount=2, key=("run",), period="total")], keys_limit=2)
+    for run in ("busy", "idle", "busy", "new"):
+        found = runs.tool(trace_id=run)
+        assert runs.take(found) is None
+        runs.settle(found)
+    assert runs.take(runs.tool(trace_id="busy")) is not None, "it was used twice, and is not begun anew"
+
+
 def test_periods_that_are_over_are_forgotten_when_nothing_is_held_of_them() -> None:
     of = budget(amount=10, period="hour")
     books = Books([of])

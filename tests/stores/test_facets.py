@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.stores import facets
+from gateway.stores import facets, openings
 from gateway.stores.facets import Portion, PortionReader, code_of, facet_of, moment_of, second_of
 
 EXCHANGE = "01a20435-91cb-7775-90cc-87798f67613a"
@@ -171,7 +171,7 @@ def test_intents_and_outcomes_are_not_parsed_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(facets, "facet_of", no)
     assert reader.read(later) == expected
     assert len(reader._routes) == 1, "whatever the seq"
-    assert len(reader._befores) == 1, "whatever the budgets"
+    assert len(reader._openings._known) == 2, "with budgets, whatever they are, and without"
     with pytest.raises(AssertionError, match="parsed"):
         reader.read(refused)  # its reason is in no known shape
 
@@ -275,13 +275,14 @@ def test_a_text_behind_the_time_that_ends_like_one_is_none() -> None:
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facets, "_KNOWN_MOST", 10)
     monkeypatch.setattr(facets, "_KNOWN_BYTES", 300)
+    monkeypatch.setattr(openings, "KNOWN_MOST", 10)
     reader = PortionReader()
     for number in range(100):
         data = common(
             3, action=f"a{number}", route=f"r{number}", subject={"id": f"s{number}"}, upstream={"name": f"u{number}"}
         )
         assert only(reader, 3, data)[:3] == (f"s{number}", f"a{number}", f"r{number}")
-        for known in (reader._befores, reader._subjects, reader._routes):
+        for known in (reader._openings._known, reader._subjects, reader._routes):
             assert 0 < len(known) <= 10  # type: ignore[arg-type]
     only(reader, 3, common(3, subject={"id": "long" * 100}))
     assert max(map(len, reader._subjects), default=0) <= 300

@@ -634,9 +634,10 @@ def test_an_intent_is_known_by_its_beginning_only_where_that_was_an_object_befor
     usage_of = {"response": {"status": 200}, "usage": {"calls": 1}, "exchange": "c" * 36, "id": "d" * 36}
     for before in ({}, {"budgets": [{**budget, "key": ["x" * 300]}]}):
         log, sums = Log(), Sums()
-        sums.take([log.append("intent", **{**ids, **before, "action": "llm.chat" + "x" * 60}) for _ in range(3)])
-        at = sums._intents.at
-        assert at
+        intents = [log.append("intent", **{**ids, **before, "action": "llm.chat" + "x" * 60}) for _ in range(3)]
+        sums.take(intents)
+        at = sums._openings.at(intents[-1][1])
+        assert at > 0
         tried = 0
         for inner in (nested, whole):
             for width in range(340):
