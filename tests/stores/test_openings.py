@@ -49,6 +49,9 @@ def test_each_shape_says_its_own_also_by_turns() -> None:
     shapes = [
         ({}, "mcp.tools/call", "allow"),
         ({"decision": {"effect": "deny", "rule": "r"}}, "mcp.tools/call", "deny"),
+        ({"decision": {"effect": "allow", "input": f"sha256:{DIGEST}", "rule": "longer"}}, "mcp.tools/call", "allow"),
+        ({"decision": {"effect": "audit", "input": f"sha256:{DIGEST}", "rule": "r"}}, "mcp.tools/call", "audit"),
+        ({"decision": {"effect": "allow", "input": "sha256:short", "rule": "r" * 80}}, "mcp.tools/call", "allow"),
         ({"decision": None}, "mcp.tools/call", None),
         ({"decision": None, "action": None}, None, None),
         ({"budgets": [BUDGET]}, "mcp.tools/call", "allow"),
