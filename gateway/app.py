@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
 from functools import partial
 from random import SystemRandom
-from typing import Any
 
 from gateway import config
 from gateway.assembly import Assembly
@@ -21,10 +19,20 @@ from gateway.assembly_cards import make_cards
 from gateway.assembly_changes import Changes
 from gateway.assembly_counters import Counting
 from gateway.assembly_crew import Crew, Office
-from gateway.assembly_data import DataParts, data_front
+from gateway.assembly_data import DataParts, close_parts, data_front, data_jobs, data_parts, poll_files
 from gateway.assembly_keys import Rotation, RunningKeys, make_ring
 from gateway.assembly_ledger import Ledgers
-from gateway.assembly_life import SystemClock, every, log_standing, log_status, open_log, recorded_origin
+from gateway.assembly_life import (
+    Job,
+    SystemClock,
+    begun,
+    ended,
+    every,
+    log_standing,
+    log_status,
+    open_log,
+    recorded_origin,
+)
 from gateway.assembly_notices import Notices, notice_gauges
 from gateway.assembly_planes import Gauges, admin_access, admin_plane, record_index, telling, traces, usage_book
 from gateway.assembly_policy import Engines, make_engine
@@ -44,7 +52,6 @@ from gateway.core.ids import Ids
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot
-from gateway.log.noise import Noise
 from gateway.pdp.shadow import Comparisons
 from gateway.protocols.a2a import A2a
 from gateway.protocols.http import Http
@@ -69,11 +76,8 @@ from gateway.stores.sqlite import SqliteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
 from gateway.wire.headers import outgoing
-from gateway.wire.protected_resource import ProtectedResources
-from gateway.wire.relay import WebSockets
 from gateway.wire.server import Front
 from gateway.wire.sockets import Sockets
-from gateway.wire.streams import Streams
 from gateway.wire.upstream import Clients
 
 
@@ -235,18 +239,20 @@ class App:
         self.clients.adopt(self.snapshot.upstreams.values())
         self.held = HeldBreakers(settings.data_dir / "breakers.json")
         self.upkeep.adopt(self.snapshot.upstreams.values(), self.held.read())
-        self.resources = ProtectedResources(self.clients)
-        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.handles = SqliteHandles(settings.data_dir / "handles.sqlite", self.clock)
         self.descriptors = Descriptors(settings, self.fetcher, self.clients, self.log, self.ids, self.clock)
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
-        self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
-        self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
+        traced = [self.traces] if self.traces is not None else []
+        self._parts = data_parts(
+            settings, lambda: self.snapshot, log=self.log, handles=self.handles, descriptors=self.descriptors,
+            clients=self.clients, upkeep=self.upkeep, comparisons=self.comparisons,
+            observer=Observers(self.metrics.counts, self.whys.recent, *traced), ids=self.ids, clock=self.clock,
+        )  # fmt: skip
+        self.streams, self.noise = self._parts.streams, self._parts.noise
         self.readiness = Readiness(self._stands_on)
-        self.noise = Noise(self.log, self.ids, self.clock)
         self.crew = Crew(workers, settings, self._office(), self._begin) if workers > 1 else None
         self.changes = Changes(self)
-        self._front = self.crew or self._make_front()
+        self._front = self.crew or make_front(self._parts)
         self.metrics.elsewhere = self.crew.sums if self.crew is not None else None
 
     @property
@@ -273,21 +279,15 @@ class App:
         await self._admin.start()
         self.changes.note("accepted", "start")
         warn_of_report(self.settings.policy)
-        jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
-            ("streams", self.streams.watch()),
-            ("key sources", self.sources.watch()),
-            ("cards", self.cards.watch()),
+        jobs: tuple[Job, ...] = (
+            *data_jobs(self._parts, self.sources, self.cards, self._poll_files),
             ("keys", self.rotation.watch()),
             ("descriptors", self.descriptors.pins.watch()),
-            ("credential files", every(0.5, self._poll_files)),
             ("readiness", self.readiness.watch()),
-            ("shadow", self.comparisons.watch()),
-            ("health", self.upkeep.health.watch()),
-            ("noise", every(1.0, self._flush_noise)),
             ("adjustments", every(1.0, self.accounts.retell)),
             *self.notices.jobs(),
         )
-        self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
+        self._background = begun(jobs)
 
     async def reload(self, settings: config.Settings) -> None:
         """Swaps in a new snapshot, or leaves the running one and raises. Both leave an activation record."""
@@ -320,17 +320,12 @@ class App:
     async def _close(self) -> None:
         if self._admin is not None:
             await self._admin.drain(1.0)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await ended(self._background)
         await self.replays.aclose()
         self.notices.close()
         self.noise.flush()
         self.wallet.close()
-        await self.resources.aclose()
-        await self.descriptors.aclose()
-        await self.relays.aclose()
-        await self.clients.aclose()
+        await close_parts(self._parts)
         await self.log.close()
         await self.counting.aclose()  # tells what the log has
         self.index.close()
@@ -373,28 +368,6 @@ class App:
             **(self.crew.status(len(self.streams), self.noise.total) if self.crew is not None else {}),
         }
 
-    def _make_front(self) -> Front:
-        traces = [self.traces] if self.traces is not None else []
-        return make_front(
-            DataParts(
-                settings=self.settings,
-                snapshot=lambda: self.snapshot,
-                log=self.log,
-                handles=self.handles,
-                descriptors=self.descriptors,
-                clients=self.clients,
-                upkeep=self.upkeep,
-                resources=self.resources,
-                relays=self.relays,
-                streams=self.streams,
-                comparisons=self.comparisons,
-                observer=Observers(self.metrics.counts, self.whys.recent, *traces),
-                noise=self.noise,
-                ids=self.ids,
-                clock=self.clock,
-            )
-        )
-
     def _make_admin(self) -> Front:
         return admin_plane(
             self.settings,
@@ -421,10 +394,5 @@ class App:
         )
 
     async def _poll_files(self) -> None:
-        if self.assembly.api_keys is not None:
-            await asyncio.to_thread(self.assembly.api_keys.poll)
-        await asyncio.to_thread(self.wallet.poll)
+        await poll_files(self.assembly, self.wallet)
         await self.changes.prices()
-
-    async def _flush_noise(self) -> None:
-        self.noise.flush()

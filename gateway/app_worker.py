@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from random import SystemRandom
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -23,10 +23,10 @@ from gateway.app import make_front
 from gateway.assembly import Assembly, Candidate, Materials
 from gateway.assembly_candidates import Arranging
 from gateway.assembly_cards import make_cards
-from gateway.assembly_data import DataParts
+from gateway.assembly_data import close_parts, data_jobs, data_parts, poll_files
 from gateway.assembly_keys import make_ring
 from gateway.assembly_ledger import Ledgers
-from gateway.assembly_life import SystemClock, every, in_thread
+from gateway.assembly_life import SystemClock, begun, ended, in_thread
 from gateway.assembly_meters import meters
 from gateway.assembly_planes import Gauges, traces
 from gateway.assembly_policy import Engines, make_engine
@@ -44,7 +44,6 @@ from gateway.core.posting import Post
 from gateway.core.snapshot import Snapshot
 from gateway.identity.replays import RemoteReplays
 from gateway.ledger.remote import RemoteCounters
-from gateway.log.noise import Noise
 from gateway.log.remote import RemoteLog
 from gateway.pdp.shadow import Comparisons
 from gateway.stores import remote
@@ -52,9 +51,6 @@ from gateway.stores.held import HeldBreakers
 from gateway.stores.remote import MirroredRegistry, RemoteHandles
 from gateway.telemetry import Metrics
 from gateway.trust.jwks import KeySources
-from gateway.wire.protected_resource import ProtectedResources
-from gateway.wire.relay import WebSockets
-from gateway.wire.streams import Streams
 from gateway.wire.upstream import Clients, Targets
 
 ORPHAN_SECONDS: Final = 1.0  # what open exchanges have to end when the owner is gone
@@ -69,7 +65,7 @@ class WorkerApp:
         self, begin: Begin, post: Post, sockets: Sequence[socket.socket], *, clock: Clock | None = None
     ) -> None:
         settings = begin.settings
-        self.settings, self._port, self._count, self._post = settings, begin.port, begin.count, post
+        self.settings, self._port, self._post = settings, begin.port, post
         self.clock: Clock = clock or SystemClock()
         self.ids = Ids(self.clock.time)
         self.ring = make_ring(settings, self.clock.time)
@@ -106,44 +102,25 @@ class WorkerApp:
         self.clients = Clients()
         self.clients.adopt(self.snapshot.upstreams.values())
         self.upkeep.adopt(self.snapshot.upstreams.values(), HeldBreakers(settings.data_dir / "breakers.json").read())
-        self.resources = ProtectedResources(self.clients)
-        self.relays = WebSockets(self.clients.tls, max_message_bytes=settings.front.judged_body_bytes)
         self.descriptors = Descriptors(
             settings, self.fetcher, self.clients, self.log, self.ids, self.clock,
             MirroredRegistry(post, remote.unpacked(begin.known)), RemotePins(post),
         )  # fmt: skip
         self.descriptors.adopt(settings, self.snapshot, self.assembly.signers)
-        self.streams = Streams(lambda: self.snapshot, self.descriptors.switch.barred)
-        self.descriptors.on_change(self.streams.sweep, self.relays.sweep)
-        self.noise = Noise(self.log, self.ids, self.clock)
-        self._front = make_front(self._parts(sockets))
+        traced = [self.traces] if self.traces is not None else []
+        self._parts = data_parts(
+            settings, lambda: self.snapshot, log=self.log, handles=self.handles, descriptors=self.descriptors,
+            clients=self.clients, upkeep=self.upkeep, comparisons=self.comparisons,
+            observer=Observers(self.metrics.counts, *traced), ids=self.ids, clock=self.clock,
+            share=begin.count, sockets=sockets,
+        )  # fmt: skip
+        self.streams, self.noise = self._parts.streams, self._parts.noise
+        self._front = make_front(self._parts)
         self._background: list[asyncio.Task[None]] = []
         self._candidate: tuple[Change, Candidate, Targets | None] | None = None
         self.ended = asyncio.Event()
         post.told(posting.HOLD, self._hold)  # in one step with the reading of what was held before
         self._ending = False
-
-    def _parts(self, sockets: Sequence[socket.socket]) -> DataParts:
-        traced = [self.traces] if self.traces is not None else []
-        return DataParts(
-            settings=self.settings,
-            snapshot=lambda: self.snapshot,
-            log=self.log,
-            handles=self.handles,
-            descriptors=self.descriptors,
-            clients=self.clients,
-            resources=self.resources,
-            relays=self.relays,
-            streams=self.streams,
-            comparisons=self.comparisons,
-            observer=Observers(self.metrics.counts, *traced),
-            noise=self.noise,
-            ids=self.ids,
-            clock=self.clock,
-            share=self._count,
-            upkeep=self.upkeep,
-            sockets=tuple(sockets),
-        )
 
     async def start(self) -> bytes:
         """Serves. The answer to BEGIN: the revision in force."""
@@ -155,16 +132,8 @@ class WorkerApp:
         post.asked(posting.LOOK, lambda said: self._meters())
         await self.engines.start(self.snapshot)
         await self._front.start()
-        jobs: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
-            ("streams", self.streams.watch()),
-            ("key sources", self.sources.watch()),
-            ("cards", self.cards.watch()),
-            ("credential files", every(0.5, self._poll_files)),
-            ("shadow", self.comparisons.watch()),
-            ("health", self.upkeep.health.watch()),
-            ("noise", every(1.0, self._flush_noise)),
-        )
-        self._background = [asyncio.create_task(job, name=name) for name, job in jobs]
+        files = partial(poll_files, self.assembly, self.wallet)
+        self._background = begun(data_jobs(self._parts, self.sources, self.cards, files))
         return self.snapshot.revision.encode()
 
     async def _prepare(self, said: bytes) -> bytes:
@@ -241,16 +210,11 @@ class WorkerApp:
     async def _end(self, grace_seconds: float) -> None:
         self._ending = True
         await self._front.drain(grace_seconds)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await ended(self._background)
         self.noise.flush()
         self.log.flush()
         self.wallet.close()
-        await self.resources.aclose()
-        await self.descriptors.aclose()
-        await self.relays.aclose()
-        await self.clients.aclose()
+        await close_parts(self._parts)
         await self.engines.aclose()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
@@ -262,11 +226,3 @@ class WorkerApp:
             self.metrics.totals(), self.upkeep.breakers.standing(), self.upkeep.addresses.standing(),
         )  # fmt: skip
         return orjson.dumps(said)
-
-    async def _poll_files(self) -> None:
-        if self.assembly.api_keys is not None:
-            await asyncio.to_thread(self.assembly.api_keys.poll)
-        await asyncio.to_thread(self.wallet.poll)
-
-    async def _flush_noise(self) -> None:
-        self.noise.flush()

@@ -9,6 +9,8 @@ written by who activates it, keys have their own.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from types import TracebackType
 from typing import Protocol
 
 from gateway import config
@@ -101,7 +103,8 @@ class Changes:
         """Swaps in a new snapshot, or leaves the running one and raises."""
         running = self._running
         async with self._one:
-            try:
+            with ExitStack() as attempt:
+                attempt.push(self._ended)
                 refuse_cold(running.settings, settings)
                 rules = fetch_rules(settings)
                 running.policies.adopt(settings)
@@ -110,16 +113,23 @@ class Changes:
                 candidate = await self._candidate(settings, materials)
                 await running.counting.adopt(candidate.snapshot.ledger.budgets)
                 await self._swap("reload", candidate, None, settings, targets)
-            except Exception as error:
-                running.assembly.drop()
-                running.policies.adopt(running.settings)
-                running.wallet.keep(running.snapshot.upstreams.values())
-                self.note("refused", str(error))
-                raise
             running.fetcher.adopt(*rules)
             running.streams.sweep()
             self.note("accepted", "reload")
             warn_of_report(settings.policy)
+
+    def _ended(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A reload that came to nothing: nothing of it stays."""
+        if error is None:
+            return
+        running = self._running
+        running.assembly.drop()
+        running.policies.adopt(running.settings)
+        running.wallet.keep(running.snapshot.upstreams.values())
+        if isinstance(error, Exception):  # else nobody refused it
+            self.note("refused", str(error))
 
     def note(self, effect: str, why: str) -> None:
         """3."""
@@ -157,14 +167,13 @@ class Changes:
         book = running.policies_read
         sources = book.read if kind in ("reload", "policy") else book.in_force
         await self._workers.prepare(Change(kind, wanted, sources, candidate.snapshot.revision))
-        try:
+        async with AsyncExitStack() as prepared:
+            prepared.push_async_callback(self._workers.abort)
             if commit is not None:
                 await commit(candidate.snapshot)
             if targets is not None:
                 running.clients.adopt(candidate.snapshot.upstreams.values(), targets)
-        except BaseException:
-            await self._workers.abort()
-            raise
+            prepared.pop_all()
         running.snapshot = running.assembly.keep(candidate)  # nothing can fail any more
         if settings is not None:
             running.settings = settings

@@ -23,18 +23,18 @@ from typing import Any, Final
 import orjson
 
 from gateway import config
+from gateway.assembly_estate import close_books
 from gateway.assembly_meters import Sums
 from gateway.assembly_trust import Descriptors
 from gateway.assembly_workers import Begin, Change, PinsClerk, packed
 from gateway.core import posting
-from gateway.core.accounts import Charge, Counters, amount, shown
+from gateway.core.accounts import Counters
 from gateway.core.breaking import Hold
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Described
 from gateway.core.ids import Ids
 from gateway.core.ports import Clock, Handles
 from gateway.core.posting import PostGone, PostRefused
-from gateway.core.records import timestamp
 from gateway.identity.replays import Replays, serve_replays
 from gateway.ledger.remote import CountersClerk
 from gateway.log.clerk import LogClerk
@@ -163,14 +163,11 @@ class Crew:
     async def prepare(self, change: Change) -> None:
         """3. Raises WorkerFailed, and then nothing has changed; else `commit` or `abort` must follow."""
         await self._turn.acquire()
-        members = [member for member in self._members.values() if member.serves]
-        try:
-            await asyncio.gather(*(self._told(member, posting.PREPARE, packed(change)) for member in members))
-        except BaseException:
-            self._prepared = members
-            await self.abort()
-            raise
-        self._prepared = members
+        self._prepared = [member for member in self._members.values() if member.serves]
+        async with contextlib.AsyncExitStack() as told:
+            told.push_async_callback(self.abort)
+            await asyncio.gather(*(self._told(member, posting.PREPARE, packed(change)) for member in self._prepared))
+            told.pop_all()
 
     async def commit(self) -> None:
         """Every worker has it in force when this returns."""
@@ -289,34 +286,9 @@ class Crew:
         del self._members[member.number]
         if member.meters:
             self.sums.buried(member.meters)  # 5
-        self._close_books(member)
-
-    def _close_books(self, member: Member) -> None:
-        counters, office = member.counters, self._office
-        came: dict[str, dict[tuple[str, str], int]] = {}
-
-        def closed(record: dict[str, Json]) -> dict[str, Json]:
-            exchange = str(record["exchange"])
-            settled = {_place(one): one for one in (counters.came(exchange) if counters is not None else ())}
-            found = came[exchange] = {}
-            for entry in _entries(record):
-                place = str(entry["name"]), orjson.dumps([entry.get("key"), entry.get("period", "")]).decode()
-                charge = settled.get(place)
-                if charge is not None:
-                    entry["settled"] = shown(charge.settled or 0, charge.budget.unit)
-                found[place] = amount(str(entry["settled"]), str(entry["unit"]))
-            return {**record, "id": office.ids.new(), "time": timestamp(office.clock.time())}
-
-        unknown = member.log.close(closed)
+        unknown = close_books(member.log, member.counters, self._office.ids, self._office.clock)
         if unknown:
-            _log.error("worker %d left %d exchanges open: their outcome is unknown", member.number, len(unknown))
-        if counters is not None:
-
-            def settled(exchange: str) -> Callable[[Charge], int] | None:
-                found = came.get(exchange)
-                return None if found is None else lambda charge: found.get(_place(charge), 0)
-
-            counters.lost(settled)
+            _log.error("worker %d left %d exchanges open: their outcome is unknown", member.number, unknown)
 
     async def _dismiss(self, member: Member, grace_seconds: float) -> None:
         try:
@@ -390,14 +362,3 @@ class Crew:
             except Exception:  # noqa: BLE001 (a background loop: the next turn comes all the same)
                 _log.exception("the workers cannot be looked after")
             await asyncio.sleep(seconds)
-
-
-def _entries(record: dict[str, Json]) -> list[dict[str, Json]]:
-    found = record.get("budgets")
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-
-
-def _place(charge: Charge) -> tuple[str, str]:
-    """How a charge is found in a record: the budget's name, key and period."""
-    account = charge.account
-    return account.budget, orjson.dumps([orjson.loads(account.key), account.period]).decode()

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from gateway import config
 from gateway.assembly_candidates import activated
@@ -26,6 +26,8 @@ from gateway.core.snapshot import Snapshot
 from gateway.log.writer import LogSettings, Sequencer
 from gateway.trust.keys import KeyRing
 
+Job: TypeAlias = "tuple[str, Coroutine[Any, Any, None]]"
+"""What runs beside the exchanges, by name."""
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
@@ -107,6 +109,17 @@ async def every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:
             await job()
         except Exception:  # noqa: BLE001 (a background loop: one failure must not end it)
             _log.exception("a background job failed")
+
+
+def begun(jobs: Iterable[Job]) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(job, name=name) for name, job in jobs]
+
+
+async def ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """None of them runs any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def note_activation(log: Sequencer, snapshot: Snapshot, effect: str, why: str, *, ids: Ids, clock: Clock) -> None:

@@ -9,13 +9,13 @@ changed. A file of another layout is begun anew.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from array import array
 from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.stores.facets import Facet, Portion
+from gateway.stores.following import set_position
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS subjects (id INTEGER PRIMARY KEY, subject TEXT NOT NULL UNIQUE) STRICT;
@@ -27,14 +27,9 @@ CREATE TABLE IF NOT EXISTS portions (
     n INTEGER PRIMARY KEY, first TEXT NOT NULL, last TEXT NOT NULL, low TEXT NOT NULL, high TEXT NOT NULL,
     pairs BLOB NOT NULL, codes BLOB NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS position (
-    one INTEGER PRIMARY KEY CHECK (one = 1), layout INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL
-) STRICT;
 """
 LAYOUT = 3
-POSITION = "SELECT layout, seq, digest FROM position"
 PORTION = 256  # entries, as in a bundle of the log
-_SET_POSITION: Final = "INSERT OR REPLACE INTO position (one, layout, seq, digest) VALUES (1, ?, ?, ?)"
 _ADD_SUBJECT: Final = "INSERT INTO subjects (subject) VALUES (?)"
 _FIND_SUBJECT: Final = "SELECT id FROM subjects WHERE subject = ?"
 _ADD_FACET: Final = "INSERT INTO facets (action, route, kind, effect, reason) VALUES (?, ?, ?, ?, ?)"
@@ -66,7 +61,7 @@ class PortionWriter:
                 for number, item in enumerate(portions, n)
             ]
             self._database.executemany(_ADD_PORTION, rows)
-            self._database.execute(_SET_POSITION, (LAYOUT, seq, hashlib.sha256(entry).digest()))
+            set_position(self._database, LAYOUT, seq, entry)
             self._database.execute("COMMIT")
         except sqlite3.Error:
             for known in (self._pairs, self._subjects, self._facets):

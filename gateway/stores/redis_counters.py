@@ -29,14 +29,13 @@ from gateway.core.accounts import (
     ChargeAsk,
     CountersUnavailable,
     Given,
-    PlaceAsk,
-    RateAsk,
     Standing,
 )
 from gateway.core.ports import Clock
 from gateway.stores import redis_scripts as scripts
 from gateway.stores import redis_scripts_node as node_scripts
-from gateway.stores.redis_flying import GROW, TAKE, Closing, Taking, Turning
+from gateway.stores.redis_adjusting import adjust, balances_of
+from gateway.stores.redis_flying import GROW, TAKE, Settling, Taking
 from gateway.stores.redis_session import named
 from gateway.stores.redis_telling import tell
 from gateway.stores.redis_truth import Held, Truth
@@ -46,10 +45,8 @@ from gateway.stores.redis_words import (
     charge_words,
     given,
     grow_words,
-    marks_of,
     place_words,
     rate_words,
-    set_field,
     taken_places,
 )
 
@@ -57,10 +54,7 @@ ASK_SECONDS = 2.0  # balances, checks and adjustments
 PLACE_SECONDS = 60  # a place whose node does not say that it lives is free after this
 
 _CLOSE: Final = named(scripts.CLOSE)
-_BALANCES: Final = named(node_scripts.BALANCES)
-_FORGIVE: Final = named(node_scripts.FORGIVE)
 _TURN: Final = named(node_scripts.TURN)
-_UNMARK: Final = named(node_scripts.UNMARK)
 _AWAY: Final = "the counters in Redis are away"
 _SLOW: Final = "Redis does not answer in time"
 _STALE: Final = "another connection counts under this node's name"
@@ -103,7 +97,7 @@ class RedisCounters:
             key = names.account(charge.account)
             keys += (key, key if charge.previous is None else names.account(charge.previous))
             argv += charge_words(charge, self.now)
-        return self._ask(TAKE, ask.id, keys, argv, ask.rates, ask.places, ask.charges)
+        return self._ask(Taking(self, TAKE, ask.id, keys, argv, ask.rates, ask.places, ask.charges, self._wait))
 
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> asyncio.Future[Given]:
         names = self.names
@@ -112,7 +106,7 @@ class RedisCounters:
         for charge in charges:
             keys.append(names.account(charge.account))
             argv += grow_words(charge)
-        return self._ask(GROW, id, keys, argv, (), (), charges)
+        return self._ask(Taking(self, GROW, id, keys, argv, (), (), charges, self._wait))
 
     def close(self, id: str, charges: Sequence[Charge]) -> None:
         held = self.truth.open.pop(id, None)
@@ -137,7 +131,7 @@ class RedisCounters:
             self.truth.unsent.append((id, places))
             return
         words = ("EVALSHA", _CLOSE, len(keys), *keys, *self._session[:2], *argv)
-        link.send(packed(words), Closing(self, id, places, accounts))
+        link.send(packed(words), Settling(self, id, places, accounts))
 
     def turn(self, id: str, budget: Budget, account: Account, spent: int) -> None:
         """What was spent of a lease is settled, and the lease so much smaller. Never waits."""
@@ -145,7 +139,7 @@ class RedisCounters:
         if held is not None:
             held.amounts[account] = max(0, held.amounts.get(account, 0) - spent)
         figures = self.truth.settle(budget, account, spent, int(self.now()))
-        link, turning = self._link, Turning(self, id, account)
+        link, turning = self._link, Settling(self, id, None, (account,))
         if link is None or held is None:
             turning.lost()
             return
@@ -167,55 +161,21 @@ class RedisCounters:
                 link.send(packed(("ZREM", place, id)), _UNHEARD)
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
-        if not accounts:
-            return []
-        keys: list[Word] = [self.names.most]
-        argv: list[Word] = []
-        for budget, account in accounts:
-            keys.append(self.names.account(account))
-            argv += (budget.amount, budget.window, set_field(budget, account))
-        found = await self._await("EVALSHA", _BALANCES, len(keys), *keys, *argv)
-        if not isinstance(found, list) or len(found) != 4 * len(accounts):
-            raise CountersUnavailable("Redis answered something else than balances")
-        return [
-            Balance(account, budget.unit, *found[4 * i : 4 * i + 4]) for i, (budget, account) in enumerate(accounts)
-        ]
+        return await balances_of(self, accounts)
 
     async def adjust(self, adjustment: Adjustment) -> None:
         """Counts at once in this node's memory, and in Redis as soon as it is there; only what is taken off a rolling
         account has to be asked."""
-        truth, budget, account = self.truth, adjustment.budget, adjustment.account
-        if adjustment.id in truth.seen:
-            return
-        own = truth.own(account, budget, int(self.now()))
-        if adjustment.forgiven:
-            if own.window:
-                await self._forgive(own.parts, account, own.window, adjustment.forgiven)
-            else:
-                own.parts[0] = own.parts.get(0, 0) - adjustment.forgiven
-        truth.seen.add(adjustment.id)
-        if adjustment.granted and adjustment.until:
-            own.timed.append((adjustment.granted, adjustment.until))
-        else:
-            own.granted += adjustment.granted
-        if adjustment.most is not None or adjustment.unset:
-            truth.set_most(set_field(budget, account), adjustment.most, self._clock.time())
-        truth.dirty.add(account)
-        if self._link is not None:
-            await tell(self._link, self.names, self._session, truth)
-            keys = (self.names.most, self.names.account(account))
-            words = (budget.amount, budget.window, set_field(budget, account), marks_of(budget))
-            await self._await("EVALSHA", _UNMARK, 2, *keys, *words)
+        await adjust(self, adjustment, self._clock)
 
     async def adopt(self, budgets: Sequence[Budget], standing: Standing) -> None:
         """What the log says of budgets that are new here, before anybody asks for them. Raises CountersUnavailable:
         then Redis hears of it when it is back."""
         self.truth.begin(budgets, standing, int(self.now()))
-        if self._link is not None:
-            await tell(self._link, self.names, self._session, self.truth)
+        await self.tell()
 
     async def check(self) -> None:
-        await self._await("PING")
+        await self.reply("PING")
 
     # -- what whoever keeps the connection says
 
@@ -227,7 +187,7 @@ class RedisCounters:
         for id, places in unsent:
             keys: tuple[Word, ...] = (self.names.state, self.names.opened, *places)
             words: tuple[Word, ...] = ("EVALSHA", _CLOSE, len(keys), *keys, *self._session[:2], id, len(places))
-            link.send(packed(words), Closing(self, id, places, ()))
+            link.send(packed(words), Settling(self, id, places, ()))
         queue, self._queue = self._queue, []
         for taking in queue:
             self._send(link, taking)
@@ -262,7 +222,22 @@ class RedisCounters:
 
     async def ask(self, sha: str, keys: Sequence[Word], argv: Sequence[Word]) -> object:
         """A script that must come over this node's newest connection. Raises CountersUnavailable."""
-        return await self._await("EVALSHA", sha, len(keys), *keys, *self._session[:2], *argv)
+        return await self.reply("EVALSHA", sha, len(keys), *keys, *self._session[:2], *argv)
+
+    async def reply(self, *words: Word) -> object:
+        """Raises CountersUnavailable."""
+        if self._link is None:
+            raise CountersUnavailable(self._why or _AWAY)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await self._link.ask(*words)
+        except TimeoutError:
+            raise CountersUnavailable(_SLOW) from None
+
+    async def tell(self) -> None:
+        """What it may have lost, where Redis is there. Raises CountersUnavailable."""
+        if self._link is not None:
+            await tell(self._link, self.names, self._session, self.truth)
 
     @property
     def slow(self) -> bool:
@@ -334,24 +309,13 @@ class RedisCounters:
 
     # -- within
 
-    def _ask(
-        self,
-        sha: str,
-        id: str,
-        keys: list[Word],
-        argv: list[Word],
-        rates: Sequence[RateAsk],
-        places: Sequence[PlaceAsk],
-        charges: Sequence[ChargeAsk],
-    ) -> asyncio.Future[Given]:
+    def _ask(self, taking: Taking) -> asyncio.Future[Given]:
         if self._why or self._slow:
             self.waits += 1
             raise CountersUnavailable(self._why or _SLOW)
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._wait
-        taking = Taking(self, sha, id, keys, argv, rates, places, charges, due, loop.create_future())
         self._asked.append(taking)
         if self._sweep is None:
+            loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(self._wait, self._look, loop)
         link = self._link
         if link is None:
@@ -387,23 +351,6 @@ class RedisCounters:
     def _fault(self, taking: Taking) -> None:
         if not taking.future.done():
             taking.future.set_exception(RuntimeError(f"exchange {taking.id} asks the counters twice"))
-
-    async def _forgive(self, parts: dict[int, int], account: Account, window: int, amount: int) -> None:
-        keys = (self.names.state, self.names.account(account))
-        found = await self._await("EVALSHA", _FORGIVE, 2, *keys, *self._session[:2], amount, window)
-        if not isinstance(found, list):
-            raise CountersUnavailable("Redis did not forgive")
-        for at, some in zip(found[::2], found[1::2], strict=True):
-            parts[at] = parts.get(at, 0) - some
-
-    async def _await(self, *words: Word) -> object:
-        if self._link is None:
-            raise CountersUnavailable(self._why or _AWAY)
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return await self._link.ask(*words)
-        except TimeoutError:
-            raise CountersUnavailable(_SLOW) from None
 
 
 class _Unheard:

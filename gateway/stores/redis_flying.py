@@ -39,7 +39,8 @@ class Counting(Port):
 
 
 class Taking:
-    """A TAKE or GROW on its way. `charges` of a GROW are the steps; then there are no rates and no places."""
+    """A TAKE or GROW on its way, for which its exchange waits no longer than `wait` seconds. `charges` of a GROW are
+    the steps; then there are no rates and no places."""
 
     __slots__ = (
         "again",
@@ -66,9 +67,9 @@ class Taking:
         rates: Sequence[RateAsk],
         places: Sequence[PlaceAsk],
         charges: Sequence[ChargeAsk],
-        due: float,
-        future: asyncio.Future[Given],
+        wait: float,
     ) -> None:
+        loop = asyncio.get_running_loop()
         self.counters: Final = counters
         self.sha: Final = sha
         self.id: Final = id
@@ -77,8 +78,8 @@ class Taking:
         self.rates: Final = rates
         self.places: Final = places
         self.charges: Final = charges
-        self.due: Final = due
-        self.future: Final = future
+        self.due: Final = loop.time() + wait
+        self.future: Final[asyncio.Future[Given]] = loop.create_future()
         self.closed = False  # its exchange was closed while it was on its way
         self.again = False  # 3
 
@@ -97,33 +98,12 @@ class Taking:
         self.counters.queue(self)
 
 
-class Turning:
-    """A TURN on its way."""
-
-    __slots__ = ("account", "counters", "id")
-
-    def __init__(self, counters: Counting, id: str, account: Account) -> None:
-        self.counters: Final = counters
-        self.id: Final = id
-        self.account: Final = account
-
-    def answered(self, reply: object) -> None:
-        if reply != 1:
-            self.lost()
-            self.counters.doubt(reply)
-
-    def lost(self) -> None:
-        truth = self.counters.truth
-        truth.dirty.add(self.account)
-        truth.resized.add(self.id)
-
-
-class Closing:
-    """A CLOSE on its way."""
+class Settling:
+    """A CLOSE or a TURN on its way. `places` None: the id stays open, with less (TURN)."""
 
     __slots__ = ("accounts", "counters", "id", "places")
 
-    def __init__(self, counters: Counting, id: str, places: Sequence[str], accounts: Sequence[Account]) -> None:
+    def __init__(self, counters: Counting, id: str, places: Sequence[str] | None, accounts: Sequence[Account]) -> None:
         self.counters: Final = counters
         self.id: Final = id
         self.places: Final = places
@@ -137,4 +117,7 @@ class Closing:
     def lost(self) -> None:
         truth = self.counters.truth
         truth.dirty.update(self.accounts)
-        truth.unsent.append((self.id, self.places))
+        if self.places is None:
+            truth.resized.add(self.id)
+        else:
+            truth.unsent.append((self.id, self.places))

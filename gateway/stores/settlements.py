@@ -375,14 +375,6 @@ def _counts(usage: dict[str, Any] | None) -> Counts:
     return found
 
 
-def size_of(entries: list[tuple[int, bytes]]) -> int:
-    """Their bytes."""
-    size = 0
-    for _, entry in entries:
-        size += len(entry)
-    return size
-
-
 def _number(entry: bytes, end: int) -> int:
     """Where the digits begin that end there."""
     while end > 0 and 0x30 <= entry[end - 1] <= 0x39:

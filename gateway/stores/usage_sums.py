@@ -8,12 +8,12 @@ then a day; each counts at its end, so that none ever leaves a window too early.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from gateway.stores.following import set_position
 from gateway.stores.settlements import SLICE_SECONDS, SUM_MOST, Slice, Sums, adjusted
 
 LAYOUT = 1
@@ -44,12 +44,7 @@ CREATE TABLE IF NOT EXISTS adjustments (
     why TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_account ON adjustments (budget, unit, key);
-CREATE TABLE IF NOT EXISTS position (
-    one INTEGER PRIMARY KEY CHECK (one = 1), layout INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL
-) STRICT;
 """
-POSITION = "SELECT layout, seq, digest FROM position"
-_SET_POSITION: Final = "INSERT OR REPLACE INTO position (one, layout, seq, digest) VALUES (1, ?, ?, ?)"
 _ADD_USED: Final = f"""
 INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET calls = min({SUM_MOST}, calls + excluded.calls),
@@ -114,7 +109,7 @@ class SumsWriter:
                 self._adjust(at, record)
             if sums.newest // _HOUR > self._folded:
                 self._fold(sums.newest)
-            run(_SET_POSITION, (LAYOUT, seq, hashlib.sha256(entry).digest()))
+            set_position(self._database, LAYOUT, seq, entry)
             run("COMMIT")
         except sqlite3.Error:
             self._database.rollback()

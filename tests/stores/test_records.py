@@ -19,7 +19,7 @@ import pytest
 
 from gateway.core.ids import Ids
 from gateway.core.query import QueryFailed, RecordPage, RecordQuery
-from gateway.stores import portions, records, search
+from gateway.stores import following, portions, records, search
 from gateway.stores.records import RecordIndex
 from gateway.stores.sqlite import StoreFailed
 
@@ -412,7 +412,7 @@ def test_a_listener_that_is_flooded_keeps_its_memory_bounded(
     index = RecordIndex(tmp_path / "index.db", log)
     for _ in range(100):
         index.committed([log.append() for _ in range(20)])
-        assert sum(len(entry) for _, entry in index._pending) <= 10_000 + 20 * 200
+        assert sum(len(entry) for _, entry in index._following._pending) <= 10_000 + 20 * 200
     index.start()
     assert len(seqs(index, limit=500)) == 500
     assert index.behind == 0
@@ -422,7 +422,7 @@ def test_a_listener_that_is_flooded_keeps_its_memory_bounded(
 def test_rows_that_cannot_be_written_are_written_later_and_the_index_says_so_meanwhile(
     tmp_path: Path, log: ListedEntries, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(records, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(records, "GROUP", 4)
     index = RecordIndex(tmp_path / "index.db", log)
     index.start()
@@ -431,7 +431,7 @@ def test_rows_that_cannot_be_written_are_written_later_and_the_index_says_so_mea
     with contextlib.closing(sqlite3.connect(tmp_path / "index.db")) as beside:
         beside.execute("CREATE TRIGGER full BEFORE INSERT ON portions BEGIN SELECT RAISE(ABORT, 'disk full'); END")
         index.committed([log.append(subject={"id": "new"}) for _ in range(300)])
-        until(lambda: index._failed, "the failure is seen")
+        until(lambda: index._following.failed, "the failure is seen")
         with pytest.raises(StoreFailed, match="disk full"):
             asyncio.run(index.check())
         assert len(seqs(index, subject="new", limit=500)) == 300, "what has no row yet is in memory"
@@ -441,7 +441,7 @@ def test_rows_that_cannot_be_written_are_written_later_and_the_index_says_so_mea
         assert len(index._tail) <= 5 * records.PORTION, "no more is taken"
         assert index.behind > 2000
         beside.execute("DROP TRIGGER full")
-    until(lambda: not index.behind and not index._failed, "it is made up for")
+    until(lambda: not index.behind and not index._following.failed, "it is made up for")
     assert seqs(index, subject="new", limit=500, before=1000) == list(range(999, 499, -1))
     asyncio.run(index.check())
     index.close()

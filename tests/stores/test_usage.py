@@ -19,7 +19,7 @@ from gateway.core.accounts import Budget, Standing
 from gateway.core.query import QueryFailed
 from gateway.core.reasons import StoreFailed
 from gateway.core.usage import COUNTS, DIMENSIONS, UsagePage, UsageQuery
-from gateway.stores import settlements, usage
+from gateway.stores import following, settlements, usage
 from gateway.stores.settlements import SUM_MOST, Sums
 from gateway.stores.usage import UsageBook
 from tests.thorough import examples
@@ -303,7 +303,7 @@ def test_a_book_that_cannot_be_written_says_so_and_counts_later(
     def full(*_: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(usage, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(book._writes, "add", full, raising=False)
     book.committed([log.outcome("1")])
     with pytest.raises(QueryFailed, match="disk is full"):
@@ -312,8 +312,8 @@ def test_a_book_that_cannot_be_written_says_so_and_counts_later(
         asyncio.run(book.check())
     monkeypatch.setattr(book._writes, "add", whole, raising=False)
     book.committed([log.outcome("2")])
-    with book._changed:
-        assert book._changed.wait_for(lambda: not book.behind, 10)
+    with book._following._changed:
+        assert book._following._changed.wait_for(lambda: not book.behind, 10)
     assert counted(asked(book))["calls"] == 2
 
 
@@ -325,7 +325,7 @@ def test_what_is_too_much_to_wait_in_memory_is_read_from_the_log(
     book = UsageBook(tmp_path / "usage.sqlite", log, clock)
     for n in range(40):  # nobody takes them: it is not started yet
         book.committed([log.outcome(str(n))])
-        assert sum(len(entry) for _, entry in book._pending) < 5000 + 2000
+        assert sum(len(entry) for _, entry in book._following._pending) < 5000 + 2000
     book.start()
     assert counted(asked(book))["calls"] == 40
     book.close()
