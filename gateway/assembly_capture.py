@@ -26,7 +26,7 @@ def make_capture(settings: config.Settings) -> Capture:
 
 def _secret(path: Path) -> bytes:
     if not path.exists():
-        with locked(path.parent):  # workers that begin at once come by here one after the other, and all have one secret
+        with locked(path.parent):  # workers that begin at once come by one after the other, and all have one secret
             if not path.exists():
                 replace_file(path, os.urandom(KEY_BYTES))
     if path.stat().st_mode & 0o077:

@@ -44,7 +44,8 @@ def test_workers_that_begin_at_once_have_the_same_whole_secret(tmp_path: Path) -
 def test_a_secret_cut_short_or_open_to_others_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "capture.key"
     first = _secret(path)
-    assert _secret(path) == first and path.stat().st_mode & 0o777 == 0o600
+    assert _secret(path) == first
+    assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
     with pytest.raises(KeyRingError, match="chmod 600"):
         _secret(path)
