@@ -38,7 +38,8 @@ from gateway.config_prices import (
     seconds,
 )
 from gateway.config_reference import reference
-from gateway.config_schema import SECRET_LIMIT_BYTES, Of, Reading
+from gateway.config_schema import Of, Reading
+from gateway.config_secrets import SECRET_LIMIT_BYTES
 from gateway.config_types import (
     Admin,
     ApiKeys,

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from gateway import config_values as values
 from gateway.config_engines import EngineTls
-from gateway.config_schema import Choice, Either, Of, OrWord, SecretRef, Text, option
+from gateway.config_schema import Choice, Either, Of, OrWord, Text, option
+from gateway.config_secrets import SecretRef
 from gateway.config_values import Secret
 
 REDIS_PORT = 6379

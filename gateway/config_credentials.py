@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway import config_values as values
-from gateway.config_schema import Choice, Of, OrWord, SecretRef, Text, option
+from gateway.config_schema import Choice, Of, OrWord, Text, option
+from gateway.config_secrets import SecretRef
 from gateway.config_values import Secret
 
 OWN = "own"

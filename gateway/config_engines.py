@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway import config_values as values
-from gateway.config_schema import Choice, Flag, Of, SecretRef, Text, Whole, option
+from gateway.config_schema import Choice, Flag, Of, Text, Whole, option
+from gateway.config_secrets import SecretRef
 
 ENGINES = Choice(("embedded", "opa", "cerbos", "authzen"))
 DEFAULT_QUERY = "tollgate/decision"

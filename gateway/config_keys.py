@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway import config_values as values
-from gateway.config_schema import Of, SecretRef, Text, option
+from gateway.config_schema import Of, Text, option
+from gateway.config_secrets import SecretRef
 from gateway.config_values import Secret
 
 _BASE_URL = Text("an http or https URL that does not end with a slash", parse=values.parse_base_url)

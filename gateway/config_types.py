@@ -26,7 +26,8 @@ from gateway.config_descriptors import Tools
 from gateway.config_keys import Keys, Vault
 from gateway.config_keysets import JWKS, SIGNERS, Jwks, Signer
 from gateway.config_policy import POLICY, Policy
-from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, SecretRef, Text, Whole, option
+from gateway.config_schema import Choice, Either, Flag, ListOf, MapOf, Of, OrNone, Text, Whole, option
+from gateway.config_secrets import SecretRef
 from gateway.config_usage import ALERTS, USAGE, Alerts, Usage
 from gateway.config_values import Address, Secret
 

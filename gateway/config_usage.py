@@ -12,7 +12,8 @@ from datetime import time
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gateway import config_values as values
-from gateway.config_schema import Choice, ListOf, Of, SecretRef, Text, Whole, option
+from gateway.config_schema import Choice, ListOf, Of, Text, Whole, option
+from gateway.config_secrets import SecretRef
 from gateway.config_values import Secret
 
 _DURATION = Text("a duration like 30s, 250ms or 5m", values.DURATION, values.parse_positive_duration)

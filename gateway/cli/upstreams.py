@@ -6,9 +6,9 @@ whatever it answers, until `auto` lets its breaker go; that holds over reloads a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -17,6 +17,7 @@ from gateway.cli.output import OK, data, json_option, table
 from gateway.cli.remote import admin_options, get, post
 from gateway.core.canonical import Json
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _EPILOG = """\b
 Examples:
   tollgate upstreams list                              breakers and addresses of every upstream
@@ -24,6 +25,13 @@ Examples:
   tollgate upstreams close weather                     every call goes there, whatever it answers
   tollgate upstreams auto weather                      its breaker decides again
 """
+
+
+def _holding(command: _Command) -> _Command:
+    """What open, close and auto take."""
+    command = admin_options(json_option(command))
+    command = click.option("--why", default="", help="For the record.")(command)
+    return click.argument("name")(command)
 
 
 @click.group("upstreams", epilog=_EPILOG)
@@ -45,30 +53,21 @@ def list_command(admin: str, token_file: Path, as_json: bool) -> int:
 
 
 @command.command("open")
-@click.argument("name")
-@click.option("--why", default="", help="For the record.")
-@admin_options
-@json_option
+@_holding
 def open_command(name: str, why: str, admin: str, token_file: Path, as_json: bool) -> int:
     """Send an upstream no calls until its breaker is let go."""
     return _hold("open", name, why, admin, token_file, as_json)
 
 
 @command.command("close")
-@click.argument("name")
-@click.option("--why", default="", help="For the record.")
-@admin_options
-@json_option
+@_holding
 def close_command(name: str, why: str, admin: str, token_file: Path, as_json: bool) -> int:
     """Send an upstream every call, whatever it answers, until its breaker is let go."""
     return _hold("close", name, why, admin, token_file, as_json)
 
 
 @command.command("auto")
-@click.argument("name")
-@click.option("--why", default="", help="For the record.")
-@admin_options
-@json_option
+@_holding
 def auto_command(name: str, why: str, admin: str, token_file: Path, as_json: bool) -> int:
     """Let an upstream's breaker decide again; it begins closed."""
     return _hold("auto", name, why, admin, token_file, as_json)

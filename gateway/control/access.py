@@ -1,16 +1,18 @@
 """Who may use the admin plane: the bearer token, one-time log-ins, and the sessions they open.
 
 The rule: only hashes are kept and compared, in constant time; a token is never logged, shown or put into a cookie. The
-token's file is made 0600 when it is not there, and one that others can read is refused, not repaired: it may have been
-read already.
+token's file is made 0600 when it is not there, whole or not at all; one that others can read is refused, not repaired:
+it may have been read already.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,17 +32,28 @@ class TokenRefused(Exception):
 
 def token_from(path: Path, entropy: Callable[[int], bytes] = os.urandom) -> str:
     """The token in `path`, made when the file is not there. Raises TokenRefused."""
-    if path.exists():
-        return _read(path)
+    if not path.exists():
+        _make(path, _secret(entropy))
+    return _read(path)
+
+
+def _make(path: Path, token: str) -> None:
+    """It is written beside and gets its name once it is on the disk: who sees the file sees all of it. By a link, for
+    a rename would replace the token of another start that was faster."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+        try:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(token + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(beside, path)
+        finally:
+            os.unlink(beside)
     except OSError as error:
         raise TokenRefused(f"the admin token {path} cannot be made: {error.strerror}") from None
-    token = _secret(entropy)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(token + "\n")
-    return token
 
 
 def checked(token: str, source: str) -> str:

@@ -14,6 +14,7 @@ from gateway.control import (
     openapi_shadow,
     openapi_upstreams,
 )
+from gateway.control.openapi_words import TEXT, UNCHANGED, query, ref, refused, said
 from gateway.core.canonical import Json
 from gateway.core.query import PAGE_MOST
 
@@ -56,7 +57,7 @@ def description(version: str, server: str) -> dict[str, Json]:
             "responses": {
                 "Problem": {
                     "description": "RFC 9457: what is wrong and what to do",
-                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                    "content": {"application/problem+json": {"schema": ref("Problem")}},
                 }
             },
         },
@@ -83,22 +84,22 @@ def _paths() -> dict[str, Json]:
         ("/api/v1/openapi.json", "This document"),
     ):
         found[path] = {"get": _operation(summary, {"type": "object"})}
-    found["/api/v1/me"] = {"get": _operation("Who asks, and by what means", {"$ref": "#/components/schemas/Me"})}
+    found["/api/v1/me"] = {"get": _operation("Who asks, and by what means", ref("Me"))}
     found["/api/v1/records"] = {
         "get": _operation(
             "Records, newest first",
-            {"$ref": "#/components/schemas/RecordPage"},
+            ref("RecordPage"),
             [
-                *(_parameter(name, text, {"type": "string"}) for name, text in FILTERS.items()),
-                _parameter("cursor", "`next` of the page before", {"type": "integer", "minimum": 0}),
-                _parameter("limit", "records per page", {"type": "integer", "minimum": 1, "maximum": PAGE_MOST}),
+                *(query(name, TEXT, text) for name, text in FILTERS.items()),
+                query("cursor", {"type": "integer", "minimum": 0}, "`next` of the page before"),
+                query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MOST}, "records per page"),
             ],
         )
     }
     found["/api/v1/decisions/{exchange_id}"] = {
         "get": _operation(
             "One exchange explained: its records joined",
-            {"$ref": "#/components/schemas/Explanation"},
+            ref("Explanation"),
             [
                 {
                     "name": "exchange_id",
@@ -112,20 +113,15 @@ def _paths() -> dict[str, Json]:
     return found
 
 
-def _parameter(name: str, text: str, schema: dict[str, Json]) -> Json:
-    return {"name": name, "in": "query", "description": text, "schema": schema}
-
-
-def _operation(summary: str, schema: dict[str, Json], parameters: list[Json] | None = None) -> Json:
-    refused: Json = {"$ref": "#/components/responses/Problem"}
+def _operation(summary: str, schema: Json, parameters: list[Json] | None = None) -> Json:
     found: dict[str, Json] = {
         "summary": summary,
         "responses": {
-            "200": {"description": summary, "content": {"application/json": {"schema": schema}}},
-            "304": {"description": "The ETag in If-None-Match is still right"},
-            "400": refused, "401": refused, "403": refused, "404": refused, "503": refused,
+            "200": said(summary, schema),
+            "304": UNCHANGED,
+            **refused("400", "401", "403", "404", "503"),
         },
-    }  # fmt: skip
+    }
     if parameters:
         found["parameters"] = parameters
     return found
@@ -160,7 +156,7 @@ def _schemas() -> dict[str, Json]:
             "type": "object",
             "required": ["records", "next"],
             "properties": {
-                "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+                "records": {"type": "array", "items": ref("Record")},
                 "next": {"type": ["integer", "null"], "description": "`cursor` of the next page"},
             },
         },
@@ -171,10 +167,10 @@ def _schemas() -> dict[str, Json]:
                 "exchange": {"type": "string"},
                 "state": {"enum": ["open", "ended", "refused"]},
                 "summary": {"type": "string"},
-                "stages": {"type": "array", "items": {"$ref": "#/components/schemas/Stage"}},
-                "why": {"$ref": "#/components/schemas/Why"},
+                "stages": {"type": "array", "items": ref("Stage")},
+                "why": ref("Why"),
                 "steps": {"type": "array", "items": {"type": "object"}},
-                "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+                "records": {"type": "array", "items": ref("Record")},
             },
         },
     }  # fmt: skip

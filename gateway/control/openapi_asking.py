@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from gateway.control.authzen import EVALUATIONS
+from gateway.control.openapi_words import DATE, REFUSED, TEXT, UNCHANGED, body, ref, refused, said
 from gateway.control.passed import STAGES
 from gateway.core.canonical import Json
 
-_TEXT: Json = {"type": "string"}
 _OBJECT: Json = {"type": "object"}
-_REFUSED: Json = {"$ref": "#/components/responses/Problem"}
-_SAID: dict[str, Json] = {"description": "What is wrong, as a text", "content": {"text/plain": {"schema": _TEXT}}}
+_SAID: dict[str, Json] = {"description": "What is wrong, as a text", "content": {"text/plain": {"schema": TEXT}}}
 
 
 def paths() -> dict[str, Json]:
-    ident: Json = {"name": "X-Request-ID", "in": "header", "schema": _TEXT, "description": "comes back as it was sent"}
+    ident: Json = {"name": "X-Request-ID", "in": "header", "schema": TEXT, "description": "comes back as it was sent"}
     explain: Json = {"name": "explain", "in": "query", "schema": {"type": "boolean"}, "description": "why as well"}
     metadata = "AuthZEN: where this policy decision point is asked"
     return {
@@ -30,10 +29,9 @@ def paths() -> dict[str, Json]:
             "get": {
                 "summary": metadata,
                 "responses": {
-                    "200": _json(metadata, _ref("AuthZenConfiguration")),
-                    "304": {"description": "The ETag in If-None-Match is still right"},
-                    "401": _REFUSED,
-                    "403": _REFUSED,
+                    "200": said(metadata, ref("AuthZenConfiguration")),
+                    "304": UNCHANGED,
+                    **refused("401", "403"),
                 },
             }
         },
@@ -41,15 +39,15 @@ def paths() -> dict[str, Json]:
 
 
 def schemas() -> dict[str, Json]:
-    entity: Json = _object({"type": _TEXT, "id": _TEXT, "properties": _OBJECT}, "type", "id")
-    action: Json = _object({"name": _TEXT, "properties": _OBJECT}, "name")
+    entity: Json = _object({"type": TEXT, "id": TEXT, "properties": _OBJECT}, "type", "id")
+    action: Json = _object({"name": TEXT, "properties": _OBJECT}, "name")
     parts: dict[str, Json] = {"subject": entity, "action": action, "resource": entity, "context": _OBJECT}
-    context: Json = _object({"reason": _TEXT, "rule": _TEXT, "obligations": {"type": "array", "items": _OBJECT}})
+    context: Json = _object({"reason": TEXT, "rule": TEXT, "obligations": {"type": "array", "items": _OBJECT}})
     decided: dict[str, Json] = {
-        "decision": {"type": "boolean"}, "context": context, "engine": _TEXT, "revision": _TEXT,
+        "decision": {"type": "boolean"}, "context": context, "engine": TEXT, "revision": TEXT,
         "mode": {"enum": ["enforce", "report"]}, "fault": {"type": "boolean", "description": "the engine failed"},
         "ms": {"type": "number"}, "input": {"type": "string", "description": "digest of what the policy was given"},
-        "why": _ref("Why"),
+        "why": ref("Why"),
     }  # fmt: skip
     several: dict[str, Json] = {
         "evaluations": {"type": "array", "maxItems": EVALUATIONS, "items": _OBJECT},
@@ -64,7 +62,7 @@ def schemas() -> dict[str, Json]:
         "Questions": _object({**parts, **several}),
         "Decided": _object(decided, "decision", "context", "engine", "revision", "mode", "fault", "ms"),
         "Evaluation": _object({"decision": {"type": "boolean"}, "context": _OBJECT}, "decision"),
-        "Evaluations": _object({"evaluations": {"type": "array", "items": _ref("Evaluation")}}),
+        "Evaluations": _object({"evaluations": {"type": "array", "items": ref("Evaluation")}}),
         "AuthZenConfiguration": _object(dict.fromkeys(names, url), *names),
         "Stage": _stage(),
         "Why": _why(),
@@ -76,7 +74,7 @@ def _stage() -> Json:
         {
             "stage": {"type": "string", "examples": list(STAGES)},
             "verdict": {"enum": ["passed", "refused", "fault", "not reached", "not known yet"]},
-            "time": {"type": "string", "format": "date-time"}, "text": _TEXT,
+            "time": DATE, "text": TEXT,
             "ms": {"type": "number"}, "first_byte_ms": {"type": "number"},
             "kept": {"type": "boolean", "description": "decided before, for a request with the same input"},
         },
@@ -86,50 +84,42 @@ def _stage() -> Json:
 
 def _why() -> Json:
     made: dict[str, Json] = {
-        "name": _TEXT, "file": _TEXT, "line": {"type": "integer"}, "text": _TEXT, "default": {"type": "boolean"},
+        "name": TEXT, "file": TEXT, "line": {"type": "integer"}, "text": TEXT, "default": {"type": "boolean"},
     }  # fmt: skip
     change: Json = _object(
-        {"place": _TEXT, "change": {"enum": ["set", "add", "remove"]}, "to": {}, "from": {}, "text": _TEXT},
+        {"place": TEXT, "change": {"enum": ["set", "add", "remove"]}, "to": {}, "from": {}, "text": TEXT},
         "place", "change", "to", "text",
     )  # fmt: skip
-    read: Json = _object({"place": _TEXT, "value": {}, "type": _TEXT}, "place")
+    read: Json = _object({"place": TEXT, "value": {}, "type": TEXT}, "place")
     return _object(
         {
-            "engine": _TEXT, "revision": _TEXT, "input": _TEXT,
+            "engine": TEXT, "revision": TEXT, "input": TEXT,
             "input_from": {"enum": ["memory", "records"], "description": "where what the policy was given was found"},
             "note": {"type": "string", "description": "why no more can be told"},
             "matched": {"type": "boolean", "description": "false: no rule matched, the default answered"},
             "error": {"type": "string", "description": "how the policy failed"},
             "undefined": {"type": "boolean", "description": "true: not even a default"},
-            "rule": _object({**made, "label": _TEXT}), "made_by": {"type": "array", "items": _object(made)},
+            "rule": _object({**made, "label": TEXT}), "made_by": {"type": "array", "items": _object(made)},
             "reads": {"type": "array", "items": read},
-            "missing": {"type": "array", "items": _TEXT, "description": "what the policy looked for and did not find"},
+            "missing": {"type": "array", "items": TEXT, "description": "what the policy looked for and did not find"},
             "nearest": {"type": "array", "items": change, "description": "each was evaluated and allowed"},
-            "nearest_tried": {"type": "integer"}, "nearest_note": _TEXT,
+            "nearest_tried": {"type": "integer"}, "nearest_note": TEXT,
         }
     )  # fmt: skip
 
 
-def _asked(summary: str, body: str, found: str, parameter: Json, *, authzen: bool = False) -> Json:
-    wrong: Json = _SAID if authzen else _REFUSED
-    responses: dict[str, Json] = {"200": _json(summary, _ref(found)), "400": wrong}
-    responses |= dict.fromkeys(("401", "403", "503"), _REFUSED)
+def _asked(summary: str, sent: str, found: str, parameter: Json, *, authzen: bool = False) -> Json:
+    wrong: Json = _SAID if authzen else REFUSED
+    responses: dict[str, Json] = {"200": said(summary, ref(found)), "400": wrong}
+    responses |= refused("401", "403", "503")
     if authzen:
         responses["500"] = {**_SAID, "description": "The policy engine cannot answer: take it for a no"}
     return {
         "summary": summary,
         "parameters": [parameter],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
+        "requestBody": body(ref(sent)),
         "responses": responses,
     }
-
-
-def _ref(schema: str) -> Json:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
-def _json(summary: str, schema: Json) -> Json:
-    return {"description": summary, "content": {"application/json": {"schema": schema}}}
 
 
 def _object(properties: dict[str, Json], *required: str) -> Json:

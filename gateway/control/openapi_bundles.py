@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from gateway.control.openapi_words import DATE, TEXT, UNCHANGED, body, members, read, ref, refused, responses
 from gateway.core.canonical import Json
 
-_TEXT: Json = {"type": "string"}
-_NAME: Json = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
-_PARTITION: Json = {"name": "partition", "in": "path", "required": True, "schema": _TEXT}
-_DATE: Json = {"type": "string", "format": "date-time"}
-_REFUSED: Json = {"$ref": "#/components/responses/Problem"}
+_NAME: Json = {"name": "name", "in": "path", "required": True, "schema": TEXT}
+_PARTITION: Json = {"name": "partition", "in": "path", "required": True, "schema": TEXT}
 _MATCH: Json = {
     "name": "If-Match",
     "in": "header",
     "required": True,
-    "schema": _TEXT,
+    "schema": TEXT,
     "description": "the bundle's etag as it was looked at, or *; 428 without, 412 where another one is active by now",
 }
 _TARBALL: Json = {"schema": {"type": "string", "format": "binary"}}
@@ -21,13 +19,13 @@ _TARBALL: Json = {"schema": {"type": "string", "format": "binary"}}
 
 def paths() -> dict[str, Json]:
     pushed = "Verify a bundle and keep it; with activate=true put it in force as well (needs If-Match)"
-    query: Json = {"name": "name", "in": "query", "required": True, "schema": _TEXT}
+    query: Json = {"name": "name", "in": "query", "required": True, "schema": TEXT}
     activate: Json = {"name": "activate", "in": "query", "schema": {"enum": ["true", "false"], "default": "false"}}
     push: dict[str, Json] = {
         "summary": pushed,
         "parameters": [query, activate],
         "requestBody": {"required": True, "content": {"application/gzip": _TARBALL}},
-        "responses": _responses(pushed, "PushedBundle", "409", "412", "415", "422", "428"),
+        "responses": responses(pushed, ref("PushedBundle"), "409", "412", "415", "422", "428"),
     }
     return {
         "/api/v1/bundles": {"get": _read("Bundles by name, and which is active", "Bundles"), "post": push},
@@ -48,35 +46,35 @@ def paths() -> dict[str, Json]:
 
 def schemas() -> dict[str, Json]:
     kept: dict[str, Json] = {
-        "digest": _TEXT, "revision": _TEXT, "number": {"type": "integer"}, "signer": _TEXT,
-        "bytes": {"type": "integer"}, "pushed": _DATE, "by": _TEXT, "not_before": _DATE, "expires": _DATE,
+        "digest": TEXT, "revision": TEXT, "number": {"type": "integer"}, "signer": TEXT,
+        "bytes": {"type": "integer"}, "pushed": DATE, "by": TEXT, "not_before": DATE, "expires": DATE,
     }  # fmt: skip
     state: dict[str, Json] = {
         "active": {"type": "string", "description": "a digest, or `configured`"},
         "previous": {"type": ["string", "null"], "description": "what `rollback` goes back to"},
         "highest": {"type": ["integer", "null"], "description": "the highest number that was ever accepted"},
-        "since": _DATE,
+        "since": DATE,
     }  # fmt: skip
-    bundle: Json = {"$ref": "#/components/schemas/KeptBundle"}
-    held: Json = {"$ref": "#/components/schemas/BundleState"}
+    bundle: Json = ref("KeptBundle")
+    held: Json = ref("BundleState")
     named: dict[str, Json] = {
-        "name": _TEXT, "own": {"type": "boolean", "description": "whether it is this gateway's policy"},
-        "state": held, "active": {"anyOf": [bundle, {"type": "null"}]}, "etag": _TEXT,
+        "name": TEXT, "own": {"type": "boolean", "description": "whether it is this gateway's policy"},
+        "state": held, "active": {"anyOf": [bundle, {"type": "null"}]}, "etag": TEXT,
     }  # fmt: skip
     whole: dict[str, Json] = {
         **named, "kept": {"type": "array", "items": bundle}, "history": {"type": "array", "items": {"type": "object"}},
     }  # fmt: skip
     return {
-        "KeptBundle": _object(kept, "digest", "revision", "number"),
-        "BundleState": _object(state, "active", "previous", "highest"),
-        "Bundles": _object({"bundles": {"type": "array", "items": _object(named, "name", "state")}}, "bundles"),
-        "BundleName": _object(whole, "name", "state", "kept", "history"),
-        "PushedBundle": _object({"name": _TEXT, "pushed": bundle, "state": held}, "name", "state"),
-        "BundleMoved": _object({"name": _TEXT, "state": held}, "name", "state"),
-        "BundleDigest": _object({"digest": _TEXT}, "digest"),
-        "BundleBack": _object({"digest": {"type": "string", "description": "or `configured`"}}),
-        "Fleet": _object({"opas": {"type": "array", "items": {"type": "object"}}}, "opas"),
-        "FleetDecisions": _object({"decisions": {"type": "array", "items": {"type": "object"}}}, "decisions"),
+        "KeptBundle": members(kept, "digest", "revision", "number"),
+        "BundleState": members(state, "active", "previous", "highest"),
+        "Bundles": members({"bundles": {"type": "array", "items": members(named, "name", "state")}}, "bundles"),
+        "BundleName": members(whole, "name", "state", "kept", "history"),
+        "PushedBundle": members({"name": TEXT, "pushed": bundle, "state": held}, "name", "state"),
+        "BundleMoved": members({"name": TEXT, "state": held}, "name", "state"),
+        "BundleDigest": members({"digest": TEXT}, "digest"),
+        "BundleBack": members({"digest": {"type": "string", "description": "or `configured`"}}),
+        "Fleet": members({"opas": {"type": "array", "items": {"type": "object"}}}, "opas"),
+        "FleetDecisions": members({"decisions": {"type": "array", "items": {"type": "object"}}}, "decisions"),
     }
 
 
@@ -84,11 +82,11 @@ def _service() -> Json:
     summary = "OPA's bundle service: the active bundle of a name; `Prefer: modes=snapshot;wait=N` waits for the next"
     return {
         "summary": summary,
-        "parameters": [_NAME, {"name": "Prefer", "in": "header", "schema": _TEXT}],
+        "parameters": [_NAME, {"name": "Prefer", "in": "header", "schema": TEXT}],
         "responses": {
             "200": {"description": summary, "content": {"application/gzip": _TARBALL}},
-            "304": {"description": "The ETag in If-None-Match is still right"},
-            **dict.fromkeys(("401", "403", "404", "503"), _REFUSED),
+            "304": UNCHANGED,
+            **refused("401", "403", "404", "503"),
         },
     }
 
@@ -97,34 +95,19 @@ def _intake(summary: str, *parameters: Json) -> Json:
     return {
         "summary": summary,
         "parameters": list(parameters),
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
-        "responses": {"204": {"description": "taken"}, **dict.fromkeys(("400", "401", "403", "503"), _REFUSED)},
+        "requestBody": body({}),
+        "responses": {"204": {"description": "taken"}, **refused("400", "401", "403", "503")},
     }
-
-
-def _responses(summary: str, schema: str, *codes: str) -> dict[str, Json]:
-    body: Json = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    found: dict[str, Json] = {"200": {"description": summary, "content": body}}
-    return found | dict.fromkeys(("400", "401", "403", "404", "503", *codes), _REFUSED)
 
 
 def _read(summary: str, schema: str, *parameters: Json) -> Json:
-    unchanged: Json = {"description": "The ETag in If-None-Match is still right"}
-    found: dict[str, Json] = {"summary": summary, "responses": {**_responses(summary, schema), "304": unchanged}}
-    if parameters:
-        found["parameters"] = list(parameters)
-    return found
+    return read(summary, ref(schema), *parameters)
 
 
-def _change(summary: str, body: str) -> Json:
-    content: Json = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}}
+def _change(summary: str, sent: str) -> Json:
     return {
         "summary": summary,
         "parameters": [_NAME, _MATCH],
-        "requestBody": {"required": True, "content": content},
-        "responses": _responses(summary, "BundleMoved", "409", "412", "422", "428"),
+        "requestBody": body(ref(sent)),
+        "responses": responses(summary, ref("BundleMoved"), "409", "412", "422", "428"),
     }
-
-
-def _object(properties: dict[str, Json], *required: str) -> Json:
-    return {"type": "object", "required": list(required), "properties": properties}

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
+from gateway.control.openapi_words import DATE, TEXT, UNCHANGED, body, members, query, ref, refused, said
 from gateway.core.canonical import Json
 
-_TEXT: Json = {"type": "string"}
-_DATE: dict[str, Json] = {"type": "string", "format": "date-time"}
 _PURPOSE: Json = {"enum": ["log", "cards", "manifests", "bundles", "tokens", "webhooks"]}
-_KEY: Json = {"$ref": "#/components/schemas/Key"}
-_REFUSED: Json = {"$ref": "#/components/responses/Problem"}
+_KEY: Json = ref("Key")
 
 
 def paths() -> dict[str, Json]:
-    refused: dict[str, Json] = dict.fromkeys(("400", "401", "403", "503"), _REFUSED)
+    always = refused("400", "401", "403", "503")
     read = "The gateway's own signing keys: public halves, states and dates"
     change = "The next key of a purpose signs in place of the one that is named, and is made where there is none"
     return {
         "/api/v1/keys": {
             "get": {
                 "summary": read,
-                "parameters": [{"name": "purpose", "in": "query", "schema": _PURPOSE}],
+                "parameters": [query("purpose", _PURPOSE)],
                 "responses": {
-                    "200": _json(read, {"$ref": "#/components/schemas/Keys"}),
-                    "304": {"description": "The ETag in If-None-Match is still right"},
-                    **refused,
+                    "200": said(read, ref("Keys")),
+                    "304": UNCHANGED,
+                    **always,
                 },
             }
         },
         "/api/v1/keys/rotate": {
             "post": {
                 "summary": change,
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RotateKey"}}},
-                },
+                "requestBody": body(ref("RotateKey")),
                 "responses": {
-                    "200": _json(change, {"$ref": "#/components/schemas/RotatedKey"}),
-                    "409": _REFUSED,
-                    "412": _REFUSED,
-                    **refused,
+                    "200": said(change, ref("RotatedKey")),
+                    **refused("409", "412"),
+                    **always,
                 },
             }
         },
@@ -47,32 +41,24 @@ def paths() -> dict[str, Json]:
 
 def schemas() -> dict[str, Json]:
     key: dict[str, Json] = {
-        "purpose": _PURPOSE, "kid": _TEXT,
+        "purpose": _PURPOSE, "kid": TEXT,
         "state": {
             "enum": ["next", "current", "retired", "kept", "revoked"],
             "description": "next: published; current: signs; retired: signs no more, published; kept: verifies here",
         },
-        "created": _DATE, "signs_from": _DATE, "retired": _DATE, "revoked": _DATE,
-        "published_until": {**_DATE, "description": "end of the overlap"},
+        "created": DATE, "signs_from": DATE, "retired": DATE, "revoked": DATE,
+        "published_until": {**DATE, "description": "end of the overlap"},
         "kept_in": {"enum": ["file", "vault"]},
         "jwk": {"type": "object", "description": "the public half (RFC 8037)"},
         "vkey": {"type": "string", "description": "of a log key: what `audit verify --key` takes"},
     }  # fmt: skip
     return {
-        "Key": _object(key, "purpose", "kid", "state", "created", "kept_in", "jwk"),
-        "Keys": _object(
+        "Key": members(key, "purpose", "kid", "state", "created", "kept_in", "jwk"),
+        "Keys": members(
             {"overlap_seconds": {"type": "number"}, "keys": {"type": "array", "items": _KEY}}, "overlap_seconds", "keys"
         ),
-        "RotateKey": _object(
+        "RotateKey": members(
             {"purpose": _PURPOSE, "kid": {"type": "string", "description": "the key that signs now"}}, "purpose", "kid"
         ),
-        "RotatedKey": _object({"current": _KEY, "former": _KEY}, "current", "former"),
+        "RotatedKey": members({"current": _KEY, "former": _KEY}, "current", "former"),
     }
-
-
-def _json(summary: str, schema: Json) -> Json:
-    return {"description": summary, "content": {"application/json": {"schema": schema}}}
-
-
-def _object(properties: dict[str, Json], *required: str) -> Json:
-    return {"type": "object", "required": list(required), "properties": properties}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from gateway.control.openapi_words import DATE, TEXT, UNCHANGED, query, ref, refused, said
 from gateway.core.canonical import Json
 
-_TEXT: Json = {"type": "string"}
 _LIST: Json = {"type": "array", "items": {"type": "object"}}
 _COUNT: Json = {"type": "integer", "minimum": 0}
-_REFUSED: Json = {"$ref": "#/components/responses/Problem"}
-_REPLAY: Json = {"$ref": "#/components/schemas/Replay"}
+_REPLAY: Json = ref("Replay")
 _PARAMETERS: dict[str, str] = {
     "bundle": "the name of a pushed bundle, in place of one in the body",
     "since": "RFC 3339 or how long ago (24h), inclusive",
@@ -19,19 +18,17 @@ _PARAMETERS: dict[str, str] = {
 
 
 def paths() -> dict[str, Json]:
-    refused: dict[str, Json] = dict.fromkeys(("400", "401", "403", "404", "503"), _REFUSED)
-    ident: Json = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
+    always = refused("400", "401", "403", "404", "503")
+    ident: Json = {"name": "id", "in": "path", "required": True, "schema": TEXT}
     begin = "Begin to decide what the log recorded by a candidate policy; one replay at a time"
-    asked: list[Json] = [
-        {"name": name, "in": "query", "description": text, "schema": _TEXT} for name, text in _PARAMETERS.items()
-    ]
+    asked: list[Json] = [query(name, TEXT, text) for name, text in _PARAMETERS.items()]
     return {
         "/api/v1/replay": {
             "post": {
                 "summary": begin,
                 "parameters": asked,
                 "requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}},
-                "responses": {"202": _json(begin), "409": _REFUSED, "413": _REFUSED, **refused},
+                "responses": {"202": _json(begin), **refused("409", "413"), **always},
             }
         },
         "/api/v1/replay/{id}": {
@@ -40,14 +37,14 @@ def paths() -> dict[str, Json]:
                 "parameters": [ident],
                 "responses": {
                     "200": _json("The replay"),
-                    "304": {"description": "The ETag in If-None-Match is still right"},
-                    **refused,
+                    "304": UNCHANGED,
+                    **always,
                 },
             },
             "delete": {
                 "summary": "End a replay",
                 "parameters": [ident],
-                "responses": {"200": _json("The replay"), **refused},
+                "responses": {"200": _json("The replay"), **always},
             },
         },
     }
@@ -67,16 +64,16 @@ def schemas() -> dict[str, Json]:
             "type": "object",
             "required": ["id", "state", "began"],
             "properties": {
-                "id": _TEXT,
+                "id": TEXT,
                 "state": {"enum": ["running", "done", "failed", "stopped"]},
-                "began": {"type": "string", "format": "date-time"},
+                "began": DATE,
                 "progress": {"type": "object", "properties": dict.fromkeys(("entries", "done", "decisions"), _COUNT)},
                 "result": {"type": "object", "properties": found},
-                "error": _TEXT,
+                "error": TEXT,
             },
         }
     }
 
 
 def _json(summary: str) -> Json:
-    return {"description": summary, "content": {"application/json": {"schema": _REPLAY}}}
+    return said(summary, _REPLAY)

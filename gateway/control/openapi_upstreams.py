@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.control.openapi_words import TEXT, UNCHANGED, body, members, ref, refused, said
 from gateway.core.canonical import Json
 
-_TEXT: Json = {"type": "string"}
 _HOLD: Json = {"enum": ["open", "close", "auto"]}
 _WAIT: Json = {"type": "integer", "description": "milliseconds until a call may be let through"}
 
@@ -12,19 +12,18 @@ _WAIT: Json = {"type": "integer", "description": "milliseconds until a call may 
 def paths() -> dict[str, Json]:
     summary = "The upstreams of the active snapshot, without their credentials, and how they do"
     change = "Open or close an upstream's breakers until that is undone, or let them go"
-    name: Json = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
-    body: Json = {"application/json": {"schema": {"$ref": "#/components/schemas/HoldBreaker"}}}
-    one: Json = {"type": "object", "properties": {"upstream": {"$ref": "#/components/schemas/Upstream"}}}
+    name: Json = {"name": "name", "in": "path", "required": True, "schema": TEXT}
+    one: Json = {"type": "object", "properties": {"upstream": ref("Upstream")}}
     return {
         "/api/v1/upstreams": {"get": {"summary": summary, "responses": _responses("Upstreams", "304")}},
         "/api/v1/upstreams/{name}/breaker": {
             "post": {
                 "summary": change,
                 "parameters": [name],
-                "requestBody": {"required": True, "content": body},
+                "requestBody": body(ref("HoldBreaker")),
                 "responses": {
-                    **_refused("400", "401", "403", "404", "409", "503"),
-                    "200": {"description": change, "content": {"application/json": {"schema": one}}},
+                    **refused("400", "401", "403", "404", "409", "503"),
+                    "200": said(change, one),
                 },
             }
         },
@@ -33,39 +32,29 @@ def paths() -> dict[str, Json]:
 
 def schemas() -> dict[str, Json]:
     breaker: dict[str, Json] = {
-        "state": {"enum": ["closed", "half_open", "open"]}, "hold": _HOLD, "why": _TEXT, "wait_ms": _WAIT,
+        "state": {"enum": ["closed", "half_open", "open"]}, "hold": _HOLD, "why": TEXT, "wait_ms": _WAIT,
     }  # fmt: skip
     address: dict[str, Json] = {
-        "address": _TEXT, "state": {"enum": ["in", "ejected", "unhealthy"]},
-        "in_flight": {"type": "integer"}, "why": _TEXT, "wait_ms": _WAIT,
+        "address": TEXT, "state": {"enum": ["in", "ejected", "unhealthy"]},
+        "in_flight": {"type": "integer"}, "why": TEXT, "wait_ms": _WAIT,
     }  # fmt: skip
     upstream: dict[str, Json] = {
-        "name": _TEXT, "url": _TEXT, "protocol": _TEXT, "http": _TEXT, "timeouts": {"type": "object"},
-        "credentials": {"type": "boolean"}, "breaker": _object(breaker, "state", "hold"),
+        "name": TEXT, "url": TEXT, "protocol": TEXT, "http": TEXT, "timeouts": {"type": "object"},
+        "credentials": {"type": "boolean"}, "breaker": members(breaker, "state", "hold"),
         "tools": {
             "type": "array", "description": "of tools with breakers of their own that are not at rest",
-            "items": _object({"tool": _TEXT, **breaker}, "tool", "state", "hold"),
+            "items": members({"tool": TEXT, **breaker}, "tool", "state", "hold"),
         },
-        "addresses": {"type": "array", "items": _object(address, "address", "state", "in_flight")},
+        "addresses": {"type": "array", "items": members(address, "address", "state", "in_flight")},
     }  # fmt: skip
-    several: Json = {"type": "array", "items": {"$ref": "#/components/schemas/Upstream"}}
+    several: Json = {"type": "array", "items": ref("Upstream")}
     return {
-        "Upstream": _object(upstream, "name", "url", "protocol"),
-        "Upstreams": _object({"upstreams": several}, "upstreams"),
-        "HoldBreaker": _object({"state": _HOLD, "why": _TEXT}, "state"),
+        "Upstream": members(upstream, "name", "url", "protocol"),
+        "Upstreams": members({"upstreams": several}, "upstreams"),
+        "HoldBreaker": members({"state": _HOLD, "why": TEXT}, "state"),
     }
 
 
-def _object(properties: dict[str, Json], *required: str) -> Json:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
 def _responses(schema: str, *codes: str) -> dict[str, Json]:
-    found: Json = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    same: dict[str, Json] = {code: {"description": "The ETag in If-None-Match is still right"} for code in codes}
-    return {"200": {"description": schema, "content": found}, **same, **_refused("400", "401", "403", "503")}
-
-
-def _refused(*codes: str) -> dict[str, Json]:
-    refused: Json = {"$ref": "#/components/responses/Problem"}
-    return dict.fromkeys(codes, refused)
+    same = dict.fromkeys(codes, UNCHANGED)
+    return {"200": said(schema, ref(schema)), **same, **refused("400", "401", "403", "503")}

@@ -1,14 +1,13 @@
 """Every seam of the program: the Protocols through which the rooms meet. `app.py` hands each what it needs.
 
 Each port has two to four methods and says its contract in its docstring: who implements it, what it may raise, what it
-must never do. Rooms import this file and `gateway.core.*`, never each other.
+must never do. Rooms import this file and `gateway.core.*`, never each other. What a signed token is to whoever believes
+it stands in tokens.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from typing import Protocol as Port
 
@@ -72,97 +71,6 @@ class Authenticator(Port):
 
     def alive(self, principal: Principal) -> bool:
         """Whether the credential is still good now: asked per frame or event of an open stream (ruling 4)."""
-        ...
-
-
-class SignedToken(Port):
-    """A compact JWS that was read strictly and whose signature nobody has checked yet (trust/jose.py)."""
-
-    @property
-    def algorithm(self) -> str: ...
-
-    @property
-    def kid(self) -> str | None: ...
-
-    @property
-    def type(self) -> str:
-        """`typ`, lower case, without `application/`; "" when there is none."""
-        ...
-
-    @property
-    def signed(self) -> bytes:
-        """The very bytes that the signature covers."""
-        ...
-
-    @property
-    def signature(self) -> bytes: ...
-
-    def claims(self) -> dict[str, Json]:
-        """The payload as a strict JSON object, believed by nobody yet. Raises Malformed."""
-        ...
-
-
-ReadToken: TypeAlias = "Callable[[bytes], SignedToken]"
-"""Bytes to SignedToken. Raises Malformed, whose text never quotes the token."""
-
-
-class Distrust(StrEnum):
-    """Why a token's signature counts for nothing."""
-
-    ALGORITHM = "algorithm"  # not one this issuer may sign with
-    KEY = "key"  # no key of this issuer fits: it may have been published since
-    SIGNATURE = "signature"
-
-
-@dataclass(frozen=True, slots=True)
-class Vouched:
-    """The signature is right; `key` is the thumbprint of the key that made it."""
-
-    key: str
-
-
-class TrustedKeys(Port):
-    """One immutable set of an issuer's public keys (trust/jose.py)."""
-
-    def verify(self, token: SignedToken, algorithms: frozenset[str]) -> Vouched | Distrust: ...
-
-    def proves(self, key: str, algorithm: str, signed: bytes, signature: bytes, now: float) -> Vouched | Distrust:
-        """Whether the key with this thumbprint signed these bytes. `now` is epoch seconds: the key must be in force."""
-        ...
-
-    def holds(self, key: str) -> bool:
-        """Whether a key with this thumbprint is among them."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """A JWT that brought its own public key and was signed with it (RFC 9449, section 4): whoever made it holds that
-    key, and nothing else is known of it. `key` is its RFC 7638 thumbprint."""
-
-    key: str
-    claims: dict[str, Json]
-
-
-ReadProof: TypeAlias = "Callable[[bytes], Proof]"
-"""Bytes to a verified Proof. Raises Malformed, whose text never quotes the proof."""
-
-
-class KeySource(Port):
-    """Where an issuer's keys come from, kept fresh in the background (trust/jwks.py)."""
-
-    @property
-    def keys(self) -> TrustedKeys | None:
-        """The newest good set whatever its age: for identity comparison only."""
-        ...
-
-    def usable(self) -> TrustedKeys | None:
-        """The set to verify with, None when there is none or it is too old to be believed."""
-        ...
-
-    def refresh(self) -> Awaitable[None] | None:
-        """Something to wait for, with its own deadline, that may bring newer keys; None when it is too early to ask
-        again. Never raises."""
         ...
 
 

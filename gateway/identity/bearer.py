@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 from gateway.core.canonical import Json
 from gateway.core.confirmation import confirmation
 from gateway.core.exchange import Principal
-from gateway.core.ports import Clock, Distrust, KeySource, ReadToken, TrustedKeys
+from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, KeySource, ReadToken, TrustedKeys
 from gateway.identity.claims import place
 
 LEEWAY_LIMIT_SECONDS = 60.0  # threats row 74

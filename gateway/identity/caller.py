@@ -22,9 +22,10 @@ from typing import TypeAlias
 from urllib.parse import unquote_plus
 
 from gateway.core.exchange import Exchange, Head, Principal
-from gateway.core.ports import Clock, KeySource, TrustedKeys
+from gateway.core.ports import Clock
 from gateway.core.reasons import Refusal
 from gateway.core.snapshot import Route
+from gateway.core.tokens import KeySource, TrustedKeys
 from gateway.identity.apikey import ApiKeys
 from gateway.identity.bearer import UNVERIFIED, Accepted, Bearer, Rejected, Wanting
 from gateway.identity.challenge import Challenges

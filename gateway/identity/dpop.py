@@ -21,9 +21,10 @@ from hashlib import sha256
 
 from gateway.core.canonical import Json
 from gateway.core.exchange import Head, Principal
-from gateway.core.ports import Clock, ReadProof
+from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed, Reason, Refusal
 from gateway.core.snapshot import Route
+from gateway.core.tokens import ReadProof
 from gateway.identity.challenge import Challenges
 from gateway.identity.replays import Memory, Use
 

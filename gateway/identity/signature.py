@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.exchange import Exchange, Head, Principal
-from gateway.core.ports import Clock, Distrust, KeySource, Vouched
+from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed, Refusal
 from gateway.core.snapshot import Route
+from gateway.core.tokens import Distrust, KeySource, Vouched
 from gateway.identity.challenge import Challenges
 from gateway.identity.digests import ExpectedBody
 from gateway.identity.dpop import refused_use

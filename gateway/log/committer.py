@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from gateway.core.ports import Clock
+from gateway.log.crash import CrashPoint
 from gateway.log.disk import Disk, make_directory
 from gateway.log.entry import Blobs
 from gateway.log.integrator import Integrator
 from gateway.log.journal import Journal
-from gateway.log.tiles import CrashPoint
 
 _log = logging.getLogger("tollgate.log")
 

@@ -22,9 +22,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.core.ports import Clock
+from gateway.log.crash import CrashPoint
 from gateway.log.journal import Journal
 from gateway.log.note import Checkpoint, LogKeys
-from gateway.log.tiles import CrashPoint, TileLog
+from gateway.log.tiles import TileLog
 from gateway.log.tlog import TILE_WIDTH
 
 _log = logging.getLogger("tollgate.log")

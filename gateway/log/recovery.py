@@ -25,11 +25,12 @@ from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed
 from gateway.core.records import timestamp
 from gateway.log import journal as journals
+from gateway.log.crash import CrashPoint
 from gateway.log.disk import DIRECTORY_MODE, Disk, make_directory
 from gateway.log.entry import encode
 from gateway.log.journal import Journal, Replay
 from gateway.log.note import Checkpoint, LogKeys, VerifierKey
-from gateway.log.tiles import CrashPoint, LogDamaged, LogFiles, TileLog, load
+from gateway.log.tiles import LogDamaged, LogFiles, TileLog, load
 from gateway.log.tlog import TILE_WIDTH, Edge, tile_width
 
 TERMINAL = ("outcome", "refusal")

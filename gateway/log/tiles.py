@@ -11,17 +11,15 @@ Tiles beyond the checkpoint are leftovers of a crash: never read, written again 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.core.reasons import Malformed
 from gateway.log import tlog
+from gateway.log.crash import CrashPoint
 from gateway.log.disk import Disk, make_directory
 from gateway.log.note import Checkpoint, LogKeys, Note, VerifierKey
 from gateway.log.tlog import ENTRIES, TILE_WIDTH, Edge, tile_path, tile_width
-
-CrashPoint = Callable[[str], None]
-"""Told where the program stands between two effects; a test dies there."""
 
 
 class LogDamaged(Exception):

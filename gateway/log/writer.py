@@ -32,34 +32,16 @@ from gateway.core.ids import Ids
 from gateway.core.ports import Clock
 from gateway.core.reasons import LogUnavailable, Malformed
 from gateway.log.committer import INTENT, OTHER, TERMINAL, Committer, Item
+from gateway.log.crash import CrashPoint
 from gateway.log.disk import Disk, RealDisk, lock_directory
 from gateway.log.entry import Blobs, encode, fit
 from gateway.log.integrator import Integrator, Listener
 from gateway.log.journal import SEGMENT_BYTES
 from gateway.log.note import Checkpoint, LogKeys, NoteKey
 from gateway.log.recovery import Opening, open_log, prepare_data_dir
-from gateway.log.tiles import CrashPoint
 from gateway.log.tlog import ENTRY_BYTES
 
 _log = logging.getLogger("tollgate.log")
-
-CRASH_POINTS = (
-    "blob.before_write",
-    "blob.after_write",
-    "journal.before_write",
-    "journal.after_sync",
-    "commit.after_wake",
-    "tile.before_write",
-    "tile.after_write",
-    "tile.after_sync",
-    "checkpoint.before_write",
-    "checkpoint.after_write",
-    "checkpoint.after_sync",
-    "journal.before_recycle",
-    "recovery.before_close",
-    "recovery.after_close",
-)
-"""Every place where a test may kill the process; each lies between two effects on the disk."""
 
 _GATHER_SECONDS = 0.002  # what a waiting call may lose to those that come behind it
 _QUIET_TURNS = 2  # what was read in one turn of the loop reaches `submit` in the next

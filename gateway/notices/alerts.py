@@ -87,7 +87,7 @@ def _marks(record: Mapping[str, Json]) -> Iterable[Alert]:
             yield Alert(
                 key=f"mark {name} {account} {mark} {period}",
                 kind="mark",
-                time=str(record.get("time", "")),
+                time=_time(record),
                 about=name,
                 title=f"Budget {name} passed {share}",
                 text=f"{account} used {share} of budget {name}{_of(entry)}.",
@@ -108,7 +108,7 @@ def _stops(record: Mapping[str, Json]) -> Iterable[Alert]:
     yield Alert(
         key=f"stop {name} {account} {period}",
         kind="stop",
-        time=str(record.get("time", "")),
+        time=_time(record),
         about=name,
         title=f"Budget {name} is used up",
         text=f"{account} was refused by budget {name}{_of(entry)}: {refusal.get('text', '')}",
@@ -126,7 +126,7 @@ def _breakers(record: Mapping[str, Json], repeat: float) -> Iterable[Alert]:
     yield Alert(
         key=f"breaker {about} {_stretch(record, repeat)}",
         kind="breaker",
-        time=str(record.get("time", "")),
+        time=_time(record),
         about=about,
         title=f"Breaker of {about} is open",
         text=f"Calls to {about} are refused for now: {found.get('why', 'it failed too often')}.",
@@ -143,7 +143,7 @@ def _open(record: Mapping[str, Json], repeat: float) -> Iterable[Alert]:
     yield Alert(
         key=f"fail_open {route} {_stretch(record, repeat)}",
         kind="fail_open",
-        time=str(record.get("time", "")),
+        time=_time(record),
         about=route,
         title=f"Route {route} fails open",
         text=f"The policy engine failed, and calls on route {route} pass without it (on_error: allow).",
@@ -155,7 +155,7 @@ def _account(entry: Mapping[str, Json], record: Mapping[str, Json]) -> tuple[str
     """Its budget, its key in the one spelling, its period; of a rolling one the record's day (5)."""
     key = _key(entry)
     period = str(entry.get("period") or "")
-    return str(entry.get("name", "")), key, period or str(record.get("time", ""))[:10]
+    return str(entry.get("name", "")), key, period or _time(record)[:10]
 
 
 def _key(entry: Mapping[str, Json]) -> str:
@@ -181,10 +181,14 @@ def _facts(entry: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
+def _time(record: Mapping[str, Json]) -> str:
+    return str(record.get("time", ""))
+
+
 def _stretch(record: Mapping[str, Json], repeat: float) -> int:
     """Which stretch of that many seconds the record is in."""
     try:
-        epoch = timegm(strptime(str(record.get("time", ""))[:19], "%Y-%m-%dT%H:%M:%S"))
+        epoch = timegm(strptime(_time(record)[:19], "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         epoch = 0
     return int(epoch // repeat)

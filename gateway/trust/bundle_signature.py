@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from gateway.core.bundles import BundleRefused
 from gateway.core.canonical import Json, encode, parse_object
-from gateway.core.ports import Distrust, Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, Vouched
 from gateway.trust.bundle_hash import ALGORITHMS as HASHES
 from gateway.trust.bundle_hash import file_hash
 from gateway.trust.jose import ALGORITHMS, KeySet, Signer, Token, encoded, read_token

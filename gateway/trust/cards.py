@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.core.canonical import Json, digest, parse_object
-from gateway.core.ports import Vouched
 from gateway.core.reasons import Malformed, Unverified
+from gateway.core.tokens import Vouched
 from gateway.trust.card_forms import Form, encode, forms, to_sign
 from gateway.trust.jose import KeySet, Signer
 from gateway.trust.jose_detached import DETACHED_ALGORITHMS, Detached, read_detached, sign_detached

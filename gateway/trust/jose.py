@@ -41,8 +41,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from gateway.core.canonical import Json, encode, parse_object
-from gateway.core.ports import Distrust, SignedToken, Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, SignedToken, Vouched
 
 TOKEN_LIMIT_BYTES = 16 * 1024  # issue and threats row 44: a real access token is below 4 KiB
 SET_LIMIT_BYTES = 256 * 1024

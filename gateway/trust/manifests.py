@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.core.canonical import Json, parse_answer
-from gateway.core.ports import Vouched
 from gateway.core.reasons import Malformed, Unverified
+from gateway.core.tokens import Vouched
 from gateway.trust.jose import KeySet, Signer
 from gateway.trust.jose_detached import DETACHED_ALGORITHMS, Detached, read_detached, sign_detached
 from gateway.trust.tools import SHAPES, Named, Shape, canonical, see

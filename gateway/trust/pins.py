@@ -3,8 +3,8 @@
 1. A list that passes is judged item by item before its caller sees it; what is not as it was approved is hidden. 2. A
 call, a prompt or a read is refused unless its pin is in the table of what may be reached. 3. The gateway lists for
 itself: before the first call, then every `refresh`, and when an upstream says that a list changed; so a change is found
-though nobody lists. 4. A quarantine is recorded once for each change. 5. What cannot be listed or stored approves
-nothing: what was approved before goes on, all else is refused. One lock orders everything that changes the registry.
+though nobody lists. 4. What cannot be listed or stored approves nothing: what was approved before goes on, all else is
+refused. What comes of a list is learning.py's; its lock orders everything that changes the registry.
 """
 
 from __future__ import annotations
@@ -14,37 +14,23 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from gateway.core.canonical import Json, digest, encode
+from gateway.core.canonical import Json
 from gateway.core.descriptors import Described, PinOwner, Registry, Standing, Unapprovable
 from gateway.core.exchange import Call, Exchange
 from gateway.core.pipeline import CONTINUE, Verdict
 from gateway.core.ports import Clock
 from gateway.core.reasons import Malformed, Reason, Refusal, StoreFailed, UpstreamFailed
 from gateway.core.snapshot import Upstream
-from gateway.trust.tools import (
-    SHAPES,
-    Before,
-    Named,
-    Pin,
-    Rules,
-    Seen,
-    Shape,
-    approved,
-    judged,
-    kept,
-    renamed,
-    see,
-)
-from gateway.trust.watched import TOO_MANY, Good, PinSettings, Watched
+from gateway.trust.learning import Learner, Note
+from gateway.trust.tools import SHAPES, Named, Pin, Rules, approved, kept
+from gateway.trust.watched import Good, PinSettings, Watched
 
 LIST_SECONDS = 15.0  # for all lists of one upstream; a first call waits no longer
 RETRY_SECONDS = 5.0
 LEAST_SECONDS = 1.0  # between two listings: an upstream cannot make us ask without end
-SEEN_SECONDS = 3600.0  # how old `seen` may get on disk while nothing changes
 
 Lister = Callable[[Upstream], Awaitable[Mapping[str, list[dict[str, Json]]]]]
 Manifests = Callable[[PinSettings], Awaitable[tuple[Named, ...]]]
-Note = Callable[[str, dict[str, Json]], None]
 
 _log = logging.getLogger("tollgate.pins")
 
@@ -68,11 +54,10 @@ class Pins:
         self._registry = registry
         self._lister = lister
         self._manifests = manifests
-        self._note = note
+        self._learner = Learner(registry, note, clock)
         self._clock = clock
         self._watched: dict[str, Watched] = {}
         self._pinned: dict[str, Watched] = {}
-        self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         registry.subscribe(self._told)
 
@@ -130,11 +115,11 @@ class Pins:
             return None
         shape = SHAPES[listing]
         found = [watch.seen(shape, item) for item in items]
-        if any(new for _, new in found) or (whole and self._unpinned(watch, listing)):
+        if any(new for _, new in found) or (whole and self._learner.unpinned(watch, listing)):
             if self._owner is not None:
                 await self._owner.learn(upstream, listing, items, whole)
             else:
-                await self._learn(watch, listing, [seen for seen, _ in found], whole)
+                await self._learner.learn(watch, listing, [seen for seen, _ in found], whole)
         return [watch.shows(seen) for seen, _ in found]
 
     def stale(self, upstream: str) -> None:
@@ -153,7 +138,7 @@ class Pins:
         by: str,
         recorded: Callable[[Sequence[Described]], Awaitable[None]],
     ) -> Sequence[Described]:
-        async with self._lock:
+        async with self._learner.lock:
             made: list[Described] = []
             for kind, upstream, name, pin in wanted:
                 item = self._registry.find(kind, upstream, name)
@@ -247,72 +232,6 @@ class Pins:
         why = item.why if item is not None else watch.failed or "it is in no list"
         return Refusal(Reason.DESCRIPTOR_UNVERIFIED, f"{what} has not been approved", rule=why)
 
-    def _unpinned(self, watch: Watched, listing: str) -> bool:
-        if watch.rules.pin is not Pin.FIRST_USE:
-            return False
-        return self._registry.find("list", watch.upstream.name, listing) is None
-
-    async def _learn(self, watch: Watched, listing: str, found: Sequence[Seen], whole: bool) -> None:
-        """Judges what is new or other than before, stores it, and records what was pinned or quarantined."""
-        upstream, shape, now = watch.upstream.name, SHAPES[listing], self._clock.time()
-        async with self._lock:
-            before = Before.PINNED
-            if self._unpinned(watch, listing):
-                before = Before.NOTHING if whole else Before.PART
-            made: list[Described] = []
-            for seen in found:
-                if not self._keeps(watch, seen):
-                    continue
-                known = self._registry.find(seen.kind, upstream, seen.name)
-                item = judged(upstream, known, seen, watch.rules, before, now)
-                if known is not None and _alike(known, item):
-                    continue
-                if known is not None and self._told_of(watch, known, item):
-                    continue
-                made.append(self._explained(shape, item))
-            if before is Before.NOTHING:
-                made.append(self._first(watch, listing, made, now))
-            if made:
-                await self._registry.save(made)
-                self._record(watch, made)
-
-    def _keeps(self, watch: Watched, seen: Seen) -> bool:
-        if seen.why == TOO_MANY or not watch.minds(seen.kind, seen.document):
-            return False
-        return bool(seen.digest) or watch.rules.pin is not Pin.NONE
-
-    def _told_of(self, watch: Watched, known: Described, item: Described) -> bool:
-        """Whether it only goes back and forth between changes that were all recorded."""
-        both = known.standing is item.standing is Standing.QUARANTINED
-        return both and (item.kind, item.name, item.digest) in watch.told
-
-    def _explained(self, shape: Shape, item: Described) -> Described:
-        """A new item that is an old one under another name says so."""
-        if item.standing is not Standing.QUARANTINED or item.approved:
-            return item
-        old = renamed(item.document, shape.key, self._registry.items(item.kind, item.upstream))
-        return replace(item, why=f"it is {old} under another name") if old else item
-
-    def _first(self, watch: Watched, listing: str, items: Sequence[Described], now: float) -> Described:
-        pins: dict[str, Json] = {item.name: item.approved for item in items if item.standing is Standing.VERIFIED}
-        found = digest(encode(pins))
-        upstream = watch.upstream.name
-        about: dict[str, Json] = {"list": listing, "items": len(pins), "digest": found}
-        self._note("descriptor.pinned", {**_about("endpoint", upstream, upstream, ""), "descriptor": about})
-        return Described("list", upstream, listing, Standing.VERIFIED, found, found, "first_use", seen=now, changed=now)
-
-    def _record(self, watch: Watched, made: Sequence[Described]) -> None:
-        """4."""
-        for item in made:
-            key = (item.kind, item.name, item.digest)
-            if item.standing is not Standing.QUARANTINED or key in watch.told:
-                continue
-            watch.told.add(key)
-            said: dict[str, Json] = {"digest": item.digest, "approved": item.approved, "why": item.why}
-            about = _about(item.kind, item.upstream, item.name, item.digest)
-            about["descriptor"] = {item.kind: {name: value for name, value in said.items() if value}}
-            self._note("descriptor.quarantined", about)
-
     def _told(self, changed: Sequence[Described]) -> None:
         for item in changed:
             watch = self._watched.get(item.upstream)
@@ -376,24 +295,8 @@ class Pins:
                 failed = f"its manifest cannot be had: {unreachable}"
                 manifests = tuple(named for named in watch.rules.manifests if named.until > self._clock.time())
         if manifests != watch.rules.manifests or not watch.judged:
-            await self._judge_anew(watch, manifests)
+            await self._learner.judge_anew(watch, manifests)
         return failed
-
-    async def _judge_anew(self, watch: Watched, manifests: tuple[Named, ...]) -> None:
-        """By other rules than before: what was seen last, once more."""
-        watch.rules = replace(watch.rules, manifests=manifests)
-        now, upstream = self._clock.time(), watch.upstream.name
-        async with self._lock:
-            made: list[Described] = []
-            for item in self._registry.items(upstream=upstream):
-                listing = next((name for name, shape in SHAPES.items() if shape.kind == item.kind), "")
-                if listing and isinstance(item.document, dict):
-                    before = Before.PART if self._unpinned(watch, listing) else Before.PINNED
-                    seen = see(item.kind, item.name, item.document)
-                    made.append(judged(upstream, item, seen, watch.rules, before, now))
-            await self._registry.save(made)
-            self._record(watch, made)
-        watch.judged = True
 
 
 def _passed(exchange: Exchange, kind: str, good: Good) -> Verdict:
@@ -403,19 +306,3 @@ def _passed(exchange: Exchange, kind: str, good: Good) -> Verdict:
     else:
         exchange.descriptor[kind] = good.descriptor
     return CONTINUE
-
-
-def _alike(known: Described, item: Described) -> bool:
-    """Whether there is nothing to store: the same as before, and not seen for the first time in long."""
-    if known.standing not in (item.standing, Standing.BLOCKED):
-        return False
-    same = (known.digest, known.approved, known.by) == (item.digest, item.approved, item.by)
-    return same and item.seen - known.seen < SEEN_SECONDS
-
-
-def _about(kind: str, upstream: str, name: str, found: str) -> dict[str, Json]:
-    ident = f"{upstream}/{name}" if kind in ("tool", "prompt") else name
-    resource: dict[str, Json] = {"type": kind, "id": ident}
-    if found:
-        resource["digest"] = found
-    return {"resource": resource, "upstream": {"name": upstream}}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from gateway.core.canonical import Json, digest, encode
 from gateway.core.confirmation import Confirmation, confirmation
-from gateway.core.ports import Vouched
 from gateway.core.reasons import Malformed, Unverified
+from gateway.core.tokens import Vouched
 from gateway.trust.cards import Voucher, read_card, verify_card
 from gateway.trust.jose import Token, decoded, read_token
 

@@ -8,8 +8,8 @@ in `jwk` is public, asymmetric and as strong as one of a key set. 4. The signatu
 
 from __future__ import annotations
 
-from gateway.core.ports import Proof
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Proof
 from gateway.trust.jose import read_own_key, read_token
 
 PROOF_ALGORITHMS = frozenset({"EdDSA", "ES256"})

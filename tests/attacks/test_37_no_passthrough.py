@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import websockets.sync.client as socket_client
 from rig import Running, gateway, routes_to
 
 from gateway.identity.apikey import mint
+from tests.flows.aside import Aside
 from tests.flows.stage import policy
 
 ROW = 37
@@ -31,15 +31,8 @@ class Tap:
     def __init__(self, base: str) -> None:
         self.seen = bytearray()
         self._to = (urlsplit(base).hostname, urlsplit(base).port)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)}"
-
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        self._aside = Aside(self._serve)
+        self.url = f"http://127.0.0.1:{self._aside.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._to)
@@ -58,17 +51,7 @@ class Tap:
             writer.write_eof()
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            mine = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in mine:
-                task.cancel()
-            await asyncio.gather(*mine, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._aside.close()
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
+import signal
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,8 @@ from gateway.control.access import (
     checked,
     token_from,
 )
+
+BEGINNERS, ROUNDS = 6, 40
 
 
 class MovedClock:
@@ -40,6 +46,65 @@ def test_a_token_is_made_when_there_is_none_readable_by_its_owner_only(tmp_path:
     assert path.parent.stat().st_mode & 0o077 == 0
     assert token_from(path) == token, "the second start reads it"
     assert token_from(tmp_path / "other") != token
+
+
+def begin(folder: str, start: Barrier, said: multiprocessing.Queue[list[str]]) -> None:
+    got: list[str] = []
+    for number in range(ROUNDS):
+        start.wait(30)
+        try:
+            got.append(token_from(Path(folder, f"{number}.token")))
+        except TokenRefused as error:
+            got.append(str(error))
+    said.put(got)
+
+
+def test_starts_at_the_same_time_have_the_same_whole_token(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    start, said = spawn.Barrier(BEGINNERS), spawn.Queue()
+    starts = [spawn.Process(target=begin, args=(str(tmp_path), start, said)) for _ in range(BEGINNERS)]
+    for each in starts:
+        each.start()
+    found = [said.get(timeout=60) for _ in starts]
+    for each in starts:
+        each.join(30)
+    for number in range(ROUNDS):
+        kept = (tmp_path / f"{number}.token").read_text()
+        assert {got[number] + "\n" for got in found} == {kept}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.token" for n in range(ROUNDS))
+
+
+def test_a_token_that_is_there_in_the_meantime_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "admin.token"
+    faster = token_from(tmp_path / "other")
+
+    def entropy(size: int) -> bytes:
+        path.touch(0o600)
+        path.write_text(faster)
+        return os.urandom(size)
+
+    assert token_from(path, entropy) == faster
+    assert path.read_text() == faster
+
+
+def fill(path: str, said: multiprocessing.Queue[str]) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))  # the disk is full in the middle of the token
+    try:
+        said.put(token_from(Path(path)))
+    except (TokenRefused, OSError) as error:
+        said.put(str(error))
+
+
+def test_a_token_that_cannot_be_written_whole_is_not_there_and_the_next_start_makes_one(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    path, said = tmp_path / "admin.token", spawn.Queue()
+    start = spawn.Process(target=fill, args=(str(path), said))
+    start.start()
+    assert "cannot be made: File too large" in said.get(timeout=60)
+    start.join(30)
+    assert list(tmp_path.iterdir()) == []
+    assert len(token_from(path)) >= 43
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o602])

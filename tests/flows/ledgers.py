@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.flows.aside import Aside
+
 DRIVER = Path(__file__).with_name("caller_driver.py")
 EVENTS = 30
 _RESULT = b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'
@@ -26,15 +28,8 @@ class Upstream:
     def __init__(self) -> None:
         self.received: list[str] = []
         self.open = 0
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._aside = Aside(self._serve)
+        self.port = self._aside.port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
@@ -64,17 +59,7 @@ class Upstream:
         writer.write(b"0\r\n\r\n")
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            mine = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in mine:
-                task.cancel()
-            await asyncio.gather(*mine, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._aside.close()
 
 
 class Callers:

@@ -15,7 +15,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.served import PROGRAM
+from tests.flows.aside import Aside
 from tests.rig import read_log
 
 TRY_LATER = 503
@@ -37,15 +37,8 @@ class Vendor:
     def __init__(self) -> None:
         self.billed: dict[str, tuple[int, int]] = {}
         self.twice: list[str] = []
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._aside = Aside(self._serve)
+        self.port = self._aside.port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -101,17 +94,7 @@ class Vendor:
         await writer.drain()
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            mine = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in mine:
-                task.cancel()
-            await asyncio.gather(*mine, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._aside.close()
 
 
 def _usage(output: int) -> dict[str, int]:

@@ -75,10 +75,13 @@ async def ask(gate: Running, caller: Caller, said: Model, body: bytes = ASKED) -
     await said.asked.wait()
 
 
-async def begun(caller: Caller, said: Model) -> None:
+async def gone(gate: Running, caller: Caller, said: Model) -> None:
+    """Asks, and leaves in the middle of the answer."""
+    await ask(gate, caller, said)
     said.say(EVENT_STREAM + chunk(WORD))
     await caller.reader.readuntil(b"\r\n\r\n")
     assert await caller.chunk() == WORD
+    caller.leave()
 
 
 async def ended(gate: Running) -> dict[str, Any]:
@@ -94,9 +97,7 @@ LOUD = chunk(b": " + b"x" * 4096 + b"\n\n")
 def test_without_a_word_on_it_the_upstream_is_given_up_at_once(tmp_path: Path) -> None:
     async def story() -> None:
         async with model(tmp_path) as (said, gate), calling(gate.app.port) as caller:
-            await ask(gate, caller, said)
-            await begun(caller, said)
-            caller.leave()
+            await gone(gate, caller, said)
             await said.given_up.wait()
             outcome = await ended(gate)
         assert (outcome["result"], outcome["usage"]["estimated"]) == ("client_gone", True)
@@ -107,9 +108,7 @@ def test_without_a_word_on_it_the_upstream_is_given_up_at_once(tmp_path: Path) -
 def test_drained_the_usage_is_what_the_upstream_says_at_its_end(tmp_path: Path) -> None:
     async def story() -> None:
         async with model(tmp_path, **DRAIN) as (said, gate), calling(gate.app.port) as caller:
-            await ask(gate, caller, said)
-            await begun(caller, said)
-            caller.leave()
+            await gone(gate, caller, said)
             await until(lambda: left(gate))
             said.say(chunk(WORD), chunk(WORD + USAGE), chunk(DONE) + b"0\r\n\r\n", None)
             outcome = await ended(gate)
@@ -142,9 +141,7 @@ def test_a_drain_ends_after_so_many_bytes(tmp_path: Path) -> None:
     async def story() -> None:
         bounds = {"drain_bytes": "8KiB", "drain_for": "10m"}
         async with model(tmp_path, **DRAIN, **bounds) as (said, gate), calling(gate.app.port) as caller:
-            await ask(gate, caller, said)
-            await begun(caller, said)
-            caller.leave()
+            await gone(gate, caller, said)
             await until(lambda: left(gate))
             said.say(LOUD)
             said.say(LOUD, LOUD)
@@ -158,9 +155,7 @@ def test_a_drain_ends_after_so_many_bytes(tmp_path: Path) -> None:
 def test_a_drain_ends_after_so_long_also_where_nothing_comes(tmp_path: Path) -> None:
     async def story() -> None:
         async with model(tmp_path, **DRAIN, drain_for="300ms") as (said, gate), calling(gate.app.port) as caller:
-            await ask(gate, caller, said)
-            await begun(caller, said)
-            caller.leave()
+            await gone(gate, caller, said)
             began = time.monotonic()
             await asyncio.wait_for(said.given_up.wait(), 10)
             assert 0.2 < time.monotonic() - began < 5
@@ -209,9 +204,7 @@ def test_a_request_that_the_upstream_has_not_whole_is_given_up(tmp_path: Path) -
 def test_a_gateway_that_goes_down_waits_for_a_drain_no_longer_than_for_anything(tmp_path: Path) -> None:
     async def story() -> None:
         async with model(tmp_path, **DRAIN) as (said, gate), calling(gate.app.port) as caller:
-            await ask(gate, caller, said)
-            await begun(caller, said)
-            caller.leave()
+            await gone(gate, caller, said)
             await until(lambda: left(gate))
             await asyncio.to_thread(gate.call, gate.app.stop(0.1))
             await said.given_up.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import threading
@@ -15,6 +14,7 @@ import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tests.flows.aside import Aside
 from tests.flows.spending import Vendor, asked
 from tests.notices.receiver import Receiver
 from tests.rig import Running, gateway, until
@@ -26,23 +26,13 @@ PRICES = "currency: usd\nmodels:\n  - {model: 'spend-*', input: 1, output: 2, ma
 @contextmanager
 def receiver(*answers: int | None) -> Iterator[Receiver]:
     """A web server in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
     found = Receiver([*answers] or [204])
-
-    async def listen() -> asyncio.Server:
-        return await asyncio.start_server(found.serve, "127.0.0.1", 0)
-
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    server = Aside(found.serve)
+    found.url = f"http://127.0.0.1:{server.port}/hook"
     try:
         yield found
     finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+        server.close()
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Head
-from gateway.core.ports import Distrust, Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, Vouched
 from gateway.identity.digests import ExpectedBody
 from gateway.identity.signed import read_signed
 from gateway.trust.jose import KeySet, read_jwks

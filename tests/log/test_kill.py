@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway.log import export
-from gateway.log.writer import CRASH_POINTS
+from gateway.log.crash import CRASH_POINTS
 from tests.log.log_rig import run, sequencer, verified
 
 DRIVER = Path(__file__).with_name("writer_driver.py")

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ports import Distrust, Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, Vouched
 from gateway.trust.jose import (
     ALGORITHMS,
     SET_LIMIT_BYTES,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from gateway.core.ports import Distrust, Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Distrust, Vouched
 from gateway.trust.jose import KeySet, Signer, read_jwk, read_jwks, signer
 from gateway.trust.jose_detached import DETACHED_ALGORITHMS, Detached, read_detached, sign_detached
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.ports import Vouched
 from gateway.core.reasons import Malformed
+from gateway.core.tokens import Vouched
 from gateway.trust.jose import ALGORITHMS, decoded, read_jwks, read_token
 from gateway.trust.jose_detached import DETACHED_ALGORITHMS, read_detached
 

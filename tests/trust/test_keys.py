@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from gateway.core.ports import Vouched
+from gateway.core.tokens import Vouched
 from gateway.trust.jose import read_jwks, read_token, sign_compact, signer
 from gateway.trust.keys import PURPOSES, KeyRing, KeyRingError
 

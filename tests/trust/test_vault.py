@@ -13,7 +13,7 @@ pytest.importorskip("hvac", reason="the extra `vault` is not installed")
 
 from gateway import config
 from gateway.assembly_keys import make_ring, open_vault
-from gateway.core.ports import Vouched
+from gateway.core.tokens import Vouched
 from gateway.log.note import LogKeys, VerifierKey
 from gateway.log.verify import verify
 from gateway.trust.jose import read_jwks, read_token, sign_compact
