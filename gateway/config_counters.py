@@ -71,7 +71,7 @@ _URL = Text("an address like redis://127.0.0.1:6379", parse=parse_redis_url)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    share: float = option(_PERCENT, 0.05, "of a limit or budget that one gateway may hold ahead", shown="5%")
+    share: float = option(_PERCENT, 0.05, "of a budget that one gateway may hold ahead", shown="5%")
     lasts: float = option(_DURATION, 90.0, "of its own use that it holds ahead, within share", shown="90s")
 
 

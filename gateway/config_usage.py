@@ -91,7 +91,7 @@ class Alerts:
         "soft marks, budget stops, breakers that open, calls that pass while policy fails",
         shown="[mark, stop, breaker, fail_open]",
     )
-    repeat: float = option(_DURATION, 3600.0, "breaker, fail_open: the same again at the earliest after", shown="1h")
+    repeat: float = option(_DURATION, 3600.0, "breaker, fail_open: the same once in each stretch of this", shown="1h")
     webhooks: tuple[AlertWebhook, ...] = option(ListOf(Of(AlertWebhook)), (), "who is told", example="ops")
     apprise: tuple[AlertApprise, ...] = option(
         ListOf(Of(AlertApprise)), (), "mail and chat (extra alerts)", example="mail"
