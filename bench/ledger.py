@@ -2,9 +2,10 @@
 
 Three gateways differ in nothing else: one without limits and budgets, one with two limits and two budgets (dollars and
 calls, nested) in memory, one with the same in Redis, strict. They are loaded in turns (A B C, C B A, ...) with 64
-connections; figures are medians of the turns, the ratio is the median of those of each round with the interval of the
-sign test. A round has gateways started anew, since two processes of the same gateway differ by several percent. What
-Redis itself takes is not counted: it runs beside the load. `bench/run.sh --ledger`; results go to bench/results/.
+connections, a second each: so short that other work on the machine slows neighbours alike. A round's ratio is the
+median of those of its turns, the result the median of all rounds' with the interval of the sign test. A round has
+gateways started anew, since two processes of the same gateway differ by several percent. What Redis itself takes is not
+counted: it runs beside the load. `bench/run.sh --ledger`; results go to bench/results/.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from descriptors import interval
 from gate import CONFIG, Gate
 from measure import HERE, LOAD, MEASURED, Target, free_port, machine, running, wrk
 
+NAMES = ("off", "memory", "redis")
 CONNECTIONS = 64
-TURNS = 4  # of each gateway in a round; even
+TURNS = 12  # of each gateway in a round; even
 PRICES = """\
 currency: usd
 tools: [{tool: weather/*, per_call: 0.001}]
@@ -58,7 +60,7 @@ def redis_server(folder: Path, port: int) -> Iterator[None]:
 
 
 def turns(number: int, work: Path, upstream: int, redis: int, seconds: int) -> dict[str, float]:
-    """One round: microseconds of processor time per request by gateway."""
+    """One round: microseconds of processor time per request by gateway, and how they compare turn by turn."""
     order: list[Target] = []
     with ExitStack() as stack:
         for name, text in texts(redis).items():
@@ -73,13 +75,17 @@ def turns(number: int, work: Path, upstream: int, redis: int, seconds: int) -> d
         found: dict[str, list[float]] = {target.name: [] for target in order}
         for target in (order + order[::-1]) * (TURNS // 2):
             found[target.name].append(wrk(target, CONNECTIONS, seconds)["cpu_us"])
-    return {name: statistics.median(values) for name, values in found.items()}
+    together = list(zip(found["off"], found["memory"], found["redis"], strict=True))
+    return {name: statistics.median(values) for name, values in found.items()} | {
+        "memory_to_off": statistics.median([memory / off for off, memory, _ in together]),
+        "redis_beyond_off": statistics.median([shared - off for off, _, shared in together]),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--out", default="")
     options = parser.parse_args()
     work = HERE / "tmp" / "ledger"
@@ -94,17 +100,19 @@ def main() -> None:
     ):
         for number in range(options.rounds):
             rounds.append(turns(number, work, upstream, redis, options.seconds))
-            shown = ", ".join(f"{name} {value:.1f}" for name, value in rounds[-1].items())
-            print(f"round {number + 1}: {shown} us per request", file=sys.stderr)
+            one = rounds[-1]
+            shown = ", ".join(f"{name} {one[name]:.1f}" for name in NAMES)
+            compared = f"{one['memory_to_off']:.3f} times off, {one['redis_beyond_off']:.1f} us beyond it"
+            print(f"round {number + 1}: {shown} us per request; {compared}", file=sys.stderr)
     result = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": machine(),
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "turns": f"{TURNS} of {options.seconds} s for each gateway and round; {CONNECTIONS} connections",
         "memory": "two limits, two budgets with records of what was reserved and settled, a price list",
-        "cpu_us": {name: statistics.median(found[name] for found in rounds) for name in rounds[0]},
-        "memory_to_off": interval([found["memory"] / found["off"] for found in rounds]),
-        "redis_beyond_off_us": interval([found["redis"] - found["off"] for found in rounds]),
+        "cpu_us": {name: statistics.median(found[name] for found in rounds) for name in NAMES},
+        "memory_to_off": interval([found["memory_to_off"] for found in rounds]),
+        "redis_beyond_off_us": interval([found["redis_beyond_off"] for found in rounds]),
         "rounds": rounds,
     }
     stamp = time.strftime("%Y-%m-%d-%H%M", time.gmtime())
