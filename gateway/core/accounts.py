@@ -98,14 +98,34 @@ class Budget:
     carry: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Account:
     """`key` is `key_text`'s spelling; `period` the time its period began, RFC 3339 UTC with seconds, "" for total and
-    rolling ones."""
+    rolling ones. A value, compared by its members; its hash is reckoned once."""
 
-    budget: str
-    key: str
-    period: str
+    __slots__ = ("_hash", "budget", "key", "period")
+    __match_args__ = ("budget", "key", "period")
+
+    def __init__(self, budget: str, key: str, period: str) -> None:
+        self.budget: Final = budget
+        self.key: Final = key
+        self.period: Final = period
+        self._hash: Final = hash((budget, key, period))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Account)
+            and self.key == other.key
+            and self.budget == other.budget
+            and self.period == other.period
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Account({self.budget!r}, {self.key!r}, {self.period!r})"
 
 
 class RateAsk:

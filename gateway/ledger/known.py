@@ -19,19 +19,16 @@ class Known:
     __slots__ = ("_left",)
 
     def __init__(self) -> None:
-        self._left: dict[str, tuple[int, float]] = {}
+        self._left: dict[Account, tuple[int, float]] = {}
 
     def note(self, asks: Sequence[ChargeAsk], left: Sequence[int], now: float) -> None:
         for ask, found in zip(asks, left, strict=True):
-            name = _name(ask.account)
-            self._left.pop(name, None)
-            self._left[name] = (found, now)
+            account = ask.account
+            if account in self._left:
+                del self._left[account]
+            self._left[account] = (found, now)
         while len(self._left) > KEPT:
             del self._left[next(iter(self._left))]
 
     def left(self, account: Account) -> tuple[int, float] | None:
-        return self._left.get(_name(account))
-
-
-def _name(account: Account) -> str:
-    return f"{account.budget} {account.period} {account.key}"
+        return self._left.get(account)

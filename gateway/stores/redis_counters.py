@@ -39,10 +39,9 @@ from gateway.stores.redis_flying import GROW, TAKE, Settling, Taking
 from gateway.stores.redis_session import named
 from gateway.stores.redis_telling import tell
 from gateway.stores.redis_truth import Held, Truth
-from gateway.stores.redis_wire import Link, Word, elsewhere, packed, refused
+from gateway.stores.redis_wire import Link, Word, elsewhere, refused
 from gateway.stores.redis_words import (
     Names,
-    charge_words,
     given,
     grow_words,
     place_words,
@@ -96,7 +95,7 @@ class RedisCounters:
         for charge in ask.charges:
             key = names.account(charge.account)
             keys += (key, key if charge.previous is None else names.account(charge.previous))
-            argv += charge_words(charge, self.now)
+            argv += names.charge(charge, self.now)
         return self._ask(Taking(self, TAKE, ask.id, keys, argv, ask.rates, ask.places, ask.charges, self._wait))
 
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> asyncio.Future[Given]:
@@ -131,7 +130,7 @@ class RedisCounters:
             self.truth.unsent.append((id, places))
             return
         words = ("EVALSHA", _CLOSE, len(keys), *keys, *self._session[:2], *argv)
-        link.send(packed(words), Settling(self, id, places, accounts))
+        link.send(words, Settling(self, id, places, accounts))
 
     def turn(self, id: str, budget: Budget, account: Account, spent: int) -> None:
         """What was spent of a lease is settled, and the lease so much smaller. Never waits."""
@@ -144,9 +143,7 @@ class RedisCounters:
             turning.lost()
             return
         keys = (self.names.state, self.names.opened, self.names.account(account))
-        link.send(
-            packed(("EVALSHA", _TURN, 3, *keys, *self._session[:2], id, held.amounts[account], *figures)), turning
-        )
+        link.send(("EVALSHA", _TURN, 3, *keys, *self._session[:2], id, held.amounts[account], *figures), turning)
 
     def holds(self, id: str) -> bool:
         """Whether the id has taken something that is not closed."""
@@ -158,7 +155,7 @@ class RedisCounters:
         if held is not None and link is not None:
             held.left = True
             for place in held.places:
-                link.send(packed(("ZREM", place, id)), _UNHEARD)
+                link.send(("ZREM", place, id), _UNHEARD)
 
     async def balances(self, accounts: Sequence[tuple[Budget, Account]]) -> list[Balance]:
         return await balances_of(self, accounts)
@@ -187,7 +184,7 @@ class RedisCounters:
         for id, places in unsent:
             keys: tuple[Word, ...] = (self.names.state, self.names.opened, *places)
             words: tuple[Word, ...] = ("EVALSHA", _CLOSE, len(keys), *keys, *self._session[:2], id, len(places))
-            link.send(packed(words), Settling(self, id, places, ()))
+            link.send(words, Settling(self, id, places, ()))
         queue, self._queue = self._queue, []
         for taking in queue:
             self._send(link, taking)
@@ -331,7 +328,7 @@ class RedisCounters:
         if taking.sha == TAKE:
             self._flying[taking.id] = taking
         keys = taking.keys
-        link.send(packed(("EVALSHA", taking.sha, len(keys), *keys, *self._session, *taking.argv)), taking)
+        link.send(("EVALSHA", taking.sha, len(keys), *keys, *self._session, *taking.argv), taking)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """2: whoever has waited for too long waits no longer."""

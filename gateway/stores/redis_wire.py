@@ -26,14 +26,54 @@ from gateway.core.accounts import CountersUnavailable
 PENDING_LIMIT = 65_536  # commands without an answer: about 20 MB
 REPLY_BYTES = 64 * 1024 * 1024  # of one answer that is not complete: a server that sends more is none of ours
 
+WORDS: Final = 4096  # that are remembered, of texts and of numbers
+WORD_BYTES: Final = 256  # of one
+
 Word: TypeAlias = "str | bytes | int"
 
 _NOT_YET: Final = object()
 
 
-def packed(words: Sequence[Word]) -> bytes:
-    """A command as it goes over the wire."""
-    return cast("bytes", hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]  # its stub says: a tuple of one
+class Spelling:
+    """Words as they go over the wire; those that were said are remembered, for commands repeat most of theirs. Bounded,
+    and forgotten all at once."""
+
+    __slots__ = ("_numbers", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: Final[dict[str, bytes]] = {}
+        self._numbers: Final[dict[int, bytes]] = {}
+
+    def command(self, words: Sequence[Word]) -> bytes:
+        found = [b"*%d\r\n" % len(words)]
+        for word in words:
+            if isinstance(word, str):
+                known = self._texts.get(word)
+                found.append(known if known is not None else self._text(word))
+            elif isinstance(word, int):
+                said = self._numbers.get(word)
+                found.append(said if said is not None else self._number(word))
+            else:
+                found.append(_bulk(word))
+        return b"".join(found)
+
+    def _text(self, word: str) -> bytes:
+        spelled = _bulk(word.encode())
+        if len(self._texts) >= WORDS:
+            self._texts.clear()
+        if len(spelled) <= WORD_BYTES:
+            self._texts[word] = spelled
+        return spelled
+
+    def _number(self, word: int) -> bytes:
+        if len(self._numbers) >= WORDS:
+            self._numbers.clear()
+        found = self._numbers[word] = _bulk(str(word).encode())
+        return found
+
+
+def _bulk(word: bytes) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(word), word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +146,7 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._waiting: deque[tuple[Waiting, float]] = deque()
         self._out: list[bytes] = []
+        self._spelling = Spelling()
         self._transport: asyncio.Transport | None = None
         self._partial = 0
         self._why = ""
@@ -122,20 +163,20 @@ class Link(asyncio.Protocol):
         """Seconds that the oldest command without an answer has waited (4)."""
         return self._loop.time() - self._waiting[0][1] if self._waiting else 0.0
 
-    def send(self, command: bytes, waiting: Waiting) -> None:
-        """One command, `packed`. Never waits."""
+    def send(self, words: Sequence[Word], waiting: Waiting) -> None:
+        """One command. Never waits."""
         if self._transport is None or len(self._waiting) >= PENDING_LIMIT:
             waiting.lost()
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(command)
+        self._out.append(self._spelling.command(words))
         self._waiting.append((waiting, self._loop.time()))
 
     async def ask(self, *words: Word) -> object:
         """Raises CountersUnavailable. Has no deadline of its own."""
         future: asyncio.Future[object] = self._loop.create_future()
-        self.send(packed(words), Asked(future))
+        self.send(words, Asked(future))
         return await future
 
     def end(self, why: str) -> None:

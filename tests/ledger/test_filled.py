@@ -7,7 +7,6 @@ import itertools
 import json
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ class Gateway:
         for budget, amount in ((MONTH, usd), (HOUR, 1)):
             span = running(budget, now)
             account, last = self.account(budget, org), before(budget, span)
-            previous = replace(account, period=last.period) if last is not None and budget.carry else None
+            previous = Account(budget.name, account.key, last.period) if last is not None and budget.carry else None
             asks.append(ChargeAsk(budget, account, amount, budget.amount, span.ends, previous))
             charge = Charge(budget, account, amount)
             charge.settled = amount
