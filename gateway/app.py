@@ -44,11 +44,11 @@ from gateway.assembly_wallet import Wallet, read_yaml
 from gateway.assembly_why import PolicyWhys
 from gateway.assembly_workers import Begin, SourceBook
 from gateway.control.readiness import Readiness
-from gateway.core.accounts import Counters
 from gateway.core.canonical import Json
 from gateway.core.counts import Observers
 from gateway.core.drawing import Drawing
 from gateway.core.ids import Ids
+from gateway.core.ledger import Counters
 from gateway.core.pipeline import Pipeline
 from gateway.core.ports import Checked, Clock, Handles, Observer, Protocol, RecordLog
 from gateway.core.snapshot import Snapshot

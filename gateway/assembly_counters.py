@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.assembly_ledger import budget_gauges
-from gateway.core.accounts import Budget, Counters, CountersUnavailable, Standing, Tally, Totals, handed_over
+from gateway.core.accounts import Budget, CountersUnavailable, Standing, Tally, handed_over
+from gateway.core.ledger import Counters, Totals
 from gateway.core.ports import Clock
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.periods import before, running

@@ -28,11 +28,11 @@ from gateway.assembly_meters import Sums
 from gateway.assembly_trust import Descriptors
 from gateway.assembly_workers import Begin, Change, PinsClerk, packed
 from gateway.core import posting
-from gateway.core.accounts import Counters
 from gateway.core.breaking import Hold
 from gateway.core.canonical import Json
 from gateway.core.descriptors import Described
 from gateway.core.ids import Ids
+from gateway.core.ledger import Counters
 from gateway.core.ports import Clock, Handles
 from gateway.core.posting import PostGone, PostRefused
 from gateway.identity.replays import Replays, serve_replays

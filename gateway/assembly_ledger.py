@@ -6,7 +6,8 @@ What counts (`counters`) and what ledgers have in common outlives every snapshot
 from __future__ import annotations
 
 from gateway import config
-from gateway.core.accounts import Budget, Counters, amount, scale
+from gateway.core.accounts import Budget, amount, scale
+from gateway.core.ledger import Counters
 from gateway.core.ports import Clock
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.ledger import Asking, Memory

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from gateway import config
-from gateway.core.accounts import Account, Adjustment, Balance, Budget, Counters, CountersUnavailable
+from gateway.core.accounts import Account, Adjustment, Balance, Budget, CountersUnavailable
 from gateway.core.canonical import Json
+from gateway.core.ledger import Counters
 from gateway.core.ports import Clock
 from gateway.core.snapshot import Snapshot
 from gateway.core.usage import Running

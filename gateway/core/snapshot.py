@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from gateway.core.attempts import BalanceSettings, RetrySettings
 
 if TYPE_CHECKING:
-    from gateway.core.accounts import Ledger, Pricing
     from gateway.core.breaking import BreakerSettings
     from gateway.core.descriptors import AgentCards, DescriptorCheck
     from gateway.core.exchange import Head, Header
+    from gateway.core.ledger import Ledger, Pricing
     from gateway.core.ports import Authenticator, DecisionPoint, UpstreamCredentials
 
 

@@ -28,7 +28,7 @@ _SECOND: Final = 1_000_000_000
 
 
 class MemoryCounters:
-    """The Counters port (core/accounts.py)."""
+    """The Counters port (core/ledger.py)."""
 
     __slots__ = (
         "_adjusted", "_began", "_budgets", "_clock", "_held", "_keys_limit", "_places", "_rates", "_windows",

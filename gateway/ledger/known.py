@@ -22,11 +22,11 @@ class Known:
         self._left: dict[Account, tuple[int, float]] = {}
 
     def note(self, asks: Sequence[ChargeAsk], left: Sequence[int], now: float) -> None:
-        for ask, found in zip(asks, left, strict=True):
+        for at, ask in enumerate(asks):
             account = ask.account
             if account in self._left:
                 del self._left[account]
-            self._left[account] = (found, now)
+            self._left[account] = (left[at], now)
         while len(self._left) > KEPT:
             del self._left[next(iter(self._left))]
 

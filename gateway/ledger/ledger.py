@@ -13,18 +13,10 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Final
 
-from gateway.core.accounts import (
-    Ask,
-    Budget,
-    Charge,
-    ChargeAsk,
-    Counters,
-    CountersUnavailable,
-    Given,
-    shown,
-)
+from gateway.core.accounts import Ask, Budget, Charge, ChargeAsk, CountersUnavailable, Given, shown
 from gateway.core.canonical import Json
 from gateway.core.exchange import Call, Exchange, Header
+from gateway.core.ledger import Counters
 from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
@@ -62,7 +54,7 @@ class Memory:
 
 
 class Asking:
-    """The Ledger port (core/accounts.py). Raises ValueError for settings that make no sense."""
+    """The Ledger port (core/ledger.py). Raises ValueError for settings that make no sense."""
 
     __slots__ = (
         "_accounts", "_callers", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "_said",

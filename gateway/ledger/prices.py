@@ -192,7 +192,7 @@ class _Looked:
 
 
 class PriceTable:
-    """The price list in force; implements core.accounts.Pricing. Without rows nothing has a price, and tokens are
+    """The price list in force; implements core.ledger.Pricing. Without rows nothing has a price, and tokens are
     estimated as ever. `revision` names what it was read from."""
 
     __slots__ = ("_known", "_last", "listed", "revision", "rows")

@@ -26,12 +26,12 @@ from gateway.core.accounts import (
     Budget,
     Charge,
     ChargeAsk,
-    Counters,
     CountersUnavailable,
     Given,
     PlaceAsk,
     RateAsk,
 )
+from gateway.core.ledger import Counters
 from gateway.core.posting import Post, PostGone, PostRefused
 
 BUDGETS: Final = 4096  # different ones that are remembered; a reload may make new ones

@@ -60,7 +60,7 @@ _STALE: Final = "another connection counts under this node's name"
 
 
 class RedisCounters:
-    """core.accounts.Counters. `wait` is how long an exchange may wait for Redis, in seconds. Whoever keeps the
+    """core.ledger.Counters. `wait` is how long an exchange may wait for Redis, in seconds. Whoever keeps the
     connection (redis_reconciling.py) calls `ready` and `away`."""
 
     def __init__(self, names: Names, clock: Clock, wait: float) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from typing import Protocol as Port
 
-from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, Charge, ChargeAsk, Counters, Given
+from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, Charge, ChargeAsk, Given
+from gateway.core.ledger import Counters
 
 SEEN_SECONDS: Final = 0.01
 
@@ -33,7 +34,7 @@ class Places(Port):
 
 
 class Durably:
-    """core.accounts.Counters over those in Redis. `log` says how many records are durable, how many were submitted,
+    """core.ledger.Counters over those in Redis. `log` says how many records are durable, how many were submitted,
     and whether it takes more. One loop's own."""
 
     __slots__ = ("_counters", "_fresh", "_log", "_places", "_timer", "_waiting")

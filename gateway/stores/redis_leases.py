@@ -80,7 +80,7 @@ class Local:
 
 
 class LeasedCounters:
-    """core.accounts.Counters. `nodes` says how many gateways count together; `tend` is called every few seconds while
+    """core.ledger.Counters. `nodes` says how many gateways count together; `tend` is called every few seconds while
     Redis is there, and as soon as it is back."""
 
     def __init__(

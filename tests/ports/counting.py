@@ -16,12 +16,12 @@ from gateway.core.accounts import (
     Budget,
     Charge,
     ChargeAsk,
-    Counters,
     Given,
     PlaceAsk,
     RateAsk,
     key_text,
 )
+from gateway.core.ledger import Counters
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.remote import CountersClerk, RemoteCounters
 from tests.stores.redis_server import node as redis_node

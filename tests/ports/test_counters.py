@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import pytest
 
-from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, ChargeAsk, Counters
+from gateway.core.accounts import Account, Adjustment, Ask, Balance, Budget, ChargeAsk
+from gateway.core.ledger import Counters
 from tests.ports.counting import (
     BACKENDS,
     SECOND,

@@ -15,11 +15,11 @@ from gateway.core.accounts import (
     Ask,
     Balance,
     Budget,
-    Counters,
     CountersUnavailable,
     Standing,
     Tally,
 )
+from gateway.core.ledger import Counters
 from tests.ports.counting import account, budget, charge, closed, place, rate, taken
 from tests.stores.redis_server import Log, Node, RealClock, Running, node, server, until
 

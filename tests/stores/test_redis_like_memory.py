@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.core.accounts import Adjustment, Ask, Budget, Charge, Counters, Given
+from gateway.core.accounts import Adjustment, Ask, Budget, Charge, Given
+from gateway.core.ledger import Counters
 from gateway.ledger.counters import MemoryCounters
 from tests.ports.counting import SECOND, account, budget, charge, closed, grown, place, rate, sliding, taken
 from tests.stores.redis_server import RealClock, node, server
