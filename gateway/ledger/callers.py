@@ -17,6 +17,7 @@ from gateway.ledger.ordinary import Ordinary
 
 KEPT_WORDS: Final = 256  # of one caller, some hundred bytes each
 _SECOND: Final = 1_000_000_000
+_FEW: Final = 1 << 20  # three of them are a number that is reckoned with natively
 
 
 class Words:
@@ -32,7 +33,7 @@ class Words:
 class Caller:
     """Of one snapshot's limits and budgets."""
 
-    __slots__ = ("_words", "accounts", "ordinary", "places", "principal", "rates", "route", "upstream")
+    __slots__ = ("_few", "_words", "accounts", "ordinary", "places", "principal", "rates", "route", "upstream")
 
     def __init__(self, exchange: Exchange, rates: list[RateAsk], places: list[PlaceAsk], accounts: list[Known]) -> None:
         self.principal: Final = exchange.principal
@@ -43,6 +44,24 @@ class Caller:
         self.accounts: Final = accounts
         self.ordinary: Ordinary | None = None  # where counters are in memory: as it was given last
         self._words: Final[dict[tuple[int, ...], Words]] = {}
+        self._few: Final[dict[int, Words]] = {}  # the same of one rate and one place, by two numbers in one
+
+    def words_again(self, rates: list[Rate], places: list[Places], taken: Ordinary) -> Words:
+        """`words` of an ordinary ask that was taken just now."""
+        if len(taken.rates) != 1 or len(taken.places) != 1:
+            return self.words(rates, places, standing_again(taken))
+        rate, ahead = taken.rates[0], taken.ahead[0]
+        left, back = (rate.capacity - ahead) // rate.interval, -(-ahead // _SECOND)
+        inside = taken.places[0].most - taken.insides[0].count
+        if left >= _FEW or inside >= _FEW or back >= _FEW:
+            return self.words(rates, places, (left, back, inside))
+        short = (left * _FEW + inside) * _FEW + back
+        found = self._few.get(short)
+        if found is None:
+            if len(self._few) >= KEPT_WORDS:
+                self._few.clear()
+            found = self._few[short] = words(rates, places, (left, back, inside), ())
+        return found
 
     def words(self, rates: list[Rate], places: list[Places], standing: tuple[int, ...]) -> Words:
         """`standing` is `standing_of`."""

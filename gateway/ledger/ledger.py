@@ -21,7 +21,7 @@ from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
 from gateway.ledger.budgets import Accounts, asked, check_budget, seen_bytes
-from gateway.ledger.callers import Caller, Words, standing_again, standing_of, words
+from gateway.ledger.callers import Caller, Words, standing_of, words
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.growth import Growth, make_room
 from gateway.ledger.known import Known as Heard
@@ -249,7 +249,7 @@ class Asking:
             return False
         if self._rates or self._places:
             exchange.places.extend(caller.places)
-            self._said_to(exchange, caller.words(self._rates, self._places, standing_again(ordinary)), self._said)
+            self._said_to(exchange, caller.words_again(self._rates, self._places, ordinary), self._said)
         _hold(exchange, charges, ())
         return True
 

@@ -182,11 +182,12 @@ _UNSAID: Final = Reach()
 class _Looked:
     """Which rows are for the calls of a resource, as they were made last."""
 
-    __slots__ = ("action", "charged", "rows", "upstream")
+    __slots__ = ("action", "always", "charged", "rows", "upstream")
 
     def __init__(self, action: str, upstream: str, rows: Sequence[Row]) -> None:
         self.action: Final = action
         self.charged: Final = charged(action)
+        self.always: Final = rows[0] if len(rows) == 1 and not rows[0].begins and not rows[0].ends else None
         self.upstream: Final = upstream
         self.rows: Final = list(rows)
 
@@ -251,6 +252,9 @@ class PriceTable:
         return _micro(row.per_call + max(_at(levels, asked).of(usage) for levels in _billed(row, call, usage.tier)))
 
     def reads(self, exchange: Exchange) -> bool:
+        worst = exchange.worst
+        if worst is not None and worst.fixed:
+            return False
         call = exchange.call
         if not self.listed or not charged(call.action):
             return False
@@ -267,6 +271,8 @@ class PriceTable:
             if len(self._last) >= KNOWN_NAMES:
                 self._last.clear()
             last = self._last[call.resource_id] = _Looked(call.action, upstream, rows)
+        if last.always is not None:
+            return last.always
         for found in last.rows:
             if found.in_force(exchange.time):
                 return found

@@ -252,3 +252,26 @@ def test_a_rate_that_was_forgotten_in_between_is_counted_where_all_count() -> No
         assert books.counters.take(Ask(f"other-{number}", [one], [], [])).ok
     calls = [like(first, books), books.of(books.tool(), subject=WHO["a"].id, org="acme"), like(first, books)]
     assert [books.take(found) is None for found in calls] == [True, True, False]
+
+
+def test_what_one_rate_and_one_place_say_is_the_same_when_it_is_kept() -> None:
+    for rate in (
+        LimitSettings("rate", ("subject.id",), rate=7, window=60, burst=9),
+        LimitSettings("many", ("subject.id",), rate=1 << 22, window=60),
+        LimitSettings("slow", ("subject.id",), rate=1, window=1 << 24, burst=20),
+    ):
+        limits = [rate, LimitSettings("at-once", ("subject.id",), concurrent=6)]
+        kept, anew = Books([], limits), Books([], limits)
+        first = kept.tool()
+        open_pairs: list[Pair] = []
+        for step in range(40):
+            pair = Pair(kept, anew, "a", "weather/get", first.route, first.upstream)
+            assert kept.take(pair.kept) == anew.take(pair.anew)
+            assert facts(pair.kept) == facts(pair.anew)
+            open_pairs.append(pair)
+            for books in (kept, anew):
+                books.clock.pass_(step % 5 * 1.7)
+            while len(open_pairs) > step % 4:
+                done = open_pairs.pop()
+                kept.settle(done.kept)
+                anew.settle(done.anew)
