@@ -187,7 +187,7 @@ class _Looked:
     def __init__(self, action: str, upstream: str, rows: Sequence[Row]) -> None:
         self.action: Final = action
         self.charged: Final = charged(action)
-        self.always: Final = rows[0] if len(rows) == 1 and not rows[0].begins and not rows[0].ends else None
+        self.always: Final = _always(list(rows))
         self.upstream: Final = upstream
         self.rows: Final = list(rows)
 
@@ -293,6 +293,14 @@ class PriceTable:
 
 
 _UNPRICED: Final = Worst(None, 0)
+
+
+def _always(rows: list[Row]) -> Row | None:
+    """The row that is in force whenever it is asked for."""
+    if len(rows) != 1:
+        return None
+    row = rows[0]
+    return None if row.begins or row.ends else row
 
 
 def _kind(action: str) -> str:
