@@ -1,4 +1,4 @@
-"""What all calls of one caller on one route ask for alike, and what they are told: kept, for most say the same.
+"""What all calls of one caller on one route ask for alike, and what calls are told of limits: kept, for most repeat it.
 
 A caller is the very principal, route and upstream, which are held here: nothing else can be at their place. Bounded by
 whoever keeps it.
@@ -15,7 +15,7 @@ from gateway.ledger.budgets import Known
 from gateway.ledger.limits import Places, Rate
 from gateway.ledger.ordinary import Ordinary
 
-KEPT_WORDS: Final = 256  # of one caller, some hundred bytes each
+KEPT_WORDS: Final = 4096  # some hundred bytes each
 _SECOND: Final = 1_000_000_000
 _FEW: Final = 1 << 20  # three of them are a number that is reckoned with natively
 
@@ -30,10 +30,48 @@ class Words:
         self.header: Final = header
 
 
+class Wording:
+    """How the limits of one ledger are told of: kept by the numbers that it says, whoever asks."""
+
+    __slots__ = ("_few", "_kept", "places", "rates")
+
+    def __init__(self, rates: list[Rate], places: list[Places]) -> None:
+        self.rates: Final = rates
+        self.places: Final = places
+        self._kept: Final[dict[tuple[int, ...], Words]] = {}
+        self._few: Final[dict[int, Words]] = {}  # of one rate and one place, by three numbers in one
+
+    def of(self, standing: tuple[int, ...]) -> Words:
+        """`standing` is `standing_of`, of an ask that was not too much for any."""
+        found = self._kept.get(standing)
+        if found is None:
+            if len(self._kept) >= KEPT_WORDS:
+                self._kept.clear()
+            found = self._kept[standing] = words(self.rates, self.places, standing, ())
+        return found
+
+    def again(self, taken: Ordinary) -> Words:
+        """Of an ordinary ask that was taken just now."""
+        if len(taken.rates) != 1 or len(taken.places) != 1:
+            return self.of(standing_again(taken))
+        rate, ahead = taken.rates[0], taken.ahead[0]
+        left, back = (rate.capacity - ahead) // rate.interval, -(-ahead // _SECOND)
+        inside = taken.places[0].most - taken.insides[0].count
+        if left >= _FEW or inside >= _FEW or back >= _FEW:
+            return self.of((left, back, inside))
+        short = (left * _FEW + inside) * _FEW + back
+        found = self._few.get(short)
+        if found is None:
+            if len(self._few) >= KEPT_WORDS:
+                self._few.clear()
+            found = self._few[short] = words(self.rates, self.places, (left, back, inside), ())
+        return found
+
+
 class Caller:
     """Of one snapshot's limits and budgets."""
 
-    __slots__ = ("_few", "_words", "accounts", "ordinary", "places", "principal", "rates", "route", "upstream")
+    __slots__ = ("accounts", "ordinary", "places", "principal", "rates", "route", "upstream")
 
     def __init__(self, exchange: Exchange, rates: list[RateAsk], places: list[PlaceAsk], accounts: list[Known]) -> None:
         self.principal: Final = exchange.principal
@@ -43,34 +81,6 @@ class Caller:
         self.places: Final = places
         self.accounts: Final = accounts
         self.ordinary: Ordinary | None = None  # where counters are in memory: as it was given last
-        self._words: Final[dict[tuple[int, ...], Words]] = {}
-        self._few: Final[dict[int, Words]] = {}  # the same of one rate and one place, by two numbers in one
-
-    def words_again(self, rates: list[Rate], places: list[Places], taken: Ordinary) -> Words:
-        """`words` of an ordinary ask that was taken just now."""
-        if len(taken.rates) != 1 or len(taken.places) != 1:
-            return self.words(rates, places, standing_again(taken))
-        rate, ahead = taken.rates[0], taken.ahead[0]
-        left, back = (rate.capacity - ahead) // rate.interval, -(-ahead // _SECOND)
-        inside = taken.places[0].most - taken.insides[0].count
-        if left >= _FEW or inside >= _FEW or back >= _FEW:
-            return self.words(rates, places, (left, back, inside))
-        short = (left * _FEW + inside) * _FEW + back
-        found = self._few.get(short)
-        if found is None:
-            if len(self._few) >= KEPT_WORDS:
-                self._few.clear()
-            found = self._few[short] = words(rates, places, (left, back, inside), ())
-        return found
-
-    def words(self, rates: list[Rate], places: list[Places], standing: tuple[int, ...]) -> Words:
-        """`standing` is `standing_of`."""
-        found = self._words.get(standing)
-        if found is None:
-            if len(self._words) >= KEPT_WORDS:
-                self._words.clear()
-            found = self._words[standing] = words(rates, places, standing, ())
-        return found
 
 
 def standing_of(given: Given) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from gateway.core.ports import Clock
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.settlement import settled
 from gateway.ledger.budgets import Accounts, asked, check_budget, seen_bytes
-from gateway.ledger.callers import Caller, Words, standing_of, words
+from gateway.ledger.callers import Caller, Wording, Words, standing_of, words
 from gateway.ledger.counters import MemoryCounters
 from gateway.ledger.growth import Growth, make_room
 from gateway.ledger.known import Known as Heard
@@ -58,7 +58,7 @@ class Asking:
 
     __slots__ = (
         "_accounts", "_callers", "_clock", "_counters", "_here", "_memory", "_places", "_policy", "_rates", "_said",
-        "_steady", "budgets",
+        "_steady", "_wording", "budgets",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,7 @@ class Asking:
         self._places: Final = [Places(one, one.concurrent) for one in limits if one.concurrent is not None]
         self._accounts: Final = [Accounts(budget, memory.of(budget)) for budget in budgets]
         keys = [one.key for one in limits] + [budget.key for budget in budgets]
+        self._wording: Final = Wording(self._rates, self._places)
         self._steady: Final = all(map(steady, keys))
         self._callers: Final[dict[int, Caller]] = {}  # by what the principal and the route are, which are held
         told = [rate.policy for rate in self._rates if not rate.shadow]
@@ -249,7 +250,7 @@ class Asking:
             return False
         if self._rates or self._places:
             exchange.places.extend(caller.places)
-            self._said_to(exchange, caller.words_again(self._rates, self._places, ordinary), self._said)
+            self._said_to(exchange, self._wording.again(ordinary), self._said)
         _hold(exchange, charges, ())
         return True
 
@@ -259,7 +260,7 @@ class Asking:
         """The caller what its limits are, the record how they stand; and which places the exchange is in."""
         standing, exceeded = standing_of(given), given.exceeded
         if caller is not None and not exceeded:
-            found = caller.words(rates, self._places, standing)
+            found = self._wording.of(standing)
         else:
             found = words(rates, self._places, standing, exceeded)
         self._said_to(exchange, found, policy)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.core.exchange import Exchange, Principal
-from gateway.ledger.limits import LimitSettings
+from gateway.ledger.callers import KEPT_WORDS, Wording
+from gateway.ledger.limits import LimitSettings, Places
 from tests.ledger.books import Books, MovedClock, budget
 from tests.ledger.exchanges import HandClock, Limits, exchange
 
@@ -87,3 +88,10 @@ def test_within_a_place_of_its_own_a_caller_needs_no_other() -> None:
     assert limits.take(within) is None
     assert within.places == []
     assert limits.take(again(opened)) is not None
+
+
+def test_words_that_are_kept_are_bounded_whoever_asks() -> None:
+    wording = Wording([], [Places(LimitSettings("at-once", ("subject.id",), concurrent=1), 1)])
+    for left in range(KEPT_WORDS + 10):
+        assert wording.of((left,)).header == (b"ratelimit", f'"at-once";r={left}'.encode())
+        assert len(wording._kept) <= KEPT_WORDS
