@@ -29,8 +29,8 @@ control/recent
 pdp/answer pdp/compiled pdp/embedded pdp/reads
 trust/blocks trust/callers trust/card_check trust/learning trust/pins
 stores/facets stores/following stores/openings stores/portions stores/records stores/redis_counters
-stores/redis_durably stores/redis_flying stores/redis_leases stores/redis_truth stores/redis_wire stores/redis_words
-stores/settlements
+stores/redis_durably stores/redis_flying stores/redis_leases stores/redis_phrases stores/redis_truth stores/redis_wire
+stores/redis_words stores/settlements
 """
 
 

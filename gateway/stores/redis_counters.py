@@ -36,6 +36,7 @@ from gateway.stores import redis_scripts as scripts
 from gateway.stores import redis_scripts_node as node_scripts
 from gateway.stores.redis_adjusting import adjust, balances_of
 from gateway.stores.redis_flying import GROW, TAKE, Settling, Taking
+from gateway.stores.redis_phrases import Phrase, Phrases
 from gateway.stores.redis_session import named
 from gateway.stores.redis_telling import tell
 from gateway.stores.redis_truth import Held, Truth
@@ -44,8 +45,6 @@ from gateway.stores.redis_words import (
     Names,
     given,
     grow_words,
-    place_words,
-    rate_words,
     taken_places,
 )
 
@@ -73,6 +72,7 @@ class RedisCounters:
         self._asked: deque[Taking] = deque()  # in the order of their deadlines
         self._queue: list[Taking] = []  # until there is a connection
         self._flying: dict[str, Taking] = {}
+        self._phrases: Final = Phrases()
         self._sweep: asyncio.TimerHandle | None = None
         self._link: Link | None = None
         self._session: tuple[Word, ...] = ()
@@ -83,29 +83,17 @@ class RedisCounters:
     # -- what the pipeline asks
 
     def take(self, ask: Ask) -> asyncio.Future[Given]:
-        names = self.names
-        keys: list[Word] = [names.state, names.opened, names.most]
-        argv: list[Word] = [ask.id, len(ask.rates), len(ask.places), len(ask.charges), PLACE_SECONDS]
-        for rate in ask.rates:
-            keys.append(names.rate(rate))
-            argv += rate_words(rate)
-        for place in ask.places:
-            keys.append(names.place(place))
-            argv += place_words(place)
-        for charge in ask.charges:
-            key = names.account(charge.account)
-            keys += (key, key if charge.previous is None else names.account(charge.previous))
-            argv += names.charge(charge, self.now)
-        return self._ask(Taking(self, TAKE, ask.id, keys, argv, ask.rates, ask.places, ask.charges, self._wait))
+        phrase = self._phrases.of(ask, self.names, self.now, PLACE_SECONDS)
+        return self._ask(Taking(self, TAKE, ask.id, phrase, self._wait))
 
     def grow(self, id: str, charges: Sequence[ChargeAsk]) -> asyncio.Future[Given]:
         names = self.names
         keys: list[Word] = [names.state, names.opened, names.most]
-        argv: list[Word] = [id]
+        argv: list[Word] = []
         for charge in charges:
             keys.append(names.account(charge.account))
             argv += grow_words(charge)
-        return self._ask(Taking(self, GROW, id, keys, argv, (), (), charges, self._wait))
+        return self._ask(Taking(self, GROW, id, Phrase(keys, argv, [], [], list(charges)), self._wait))
 
     def close(self, id: str, charges: Sequence[Charge]) -> None:
         held = self.truth.open.pop(id, None)
@@ -283,26 +271,26 @@ class RedisCounters:
 
     def _counted(self, taking: Taking, reply: list[int]) -> None:
         """All or nothing was taken."""
-        future, opened = taking.future, self.truth.open
+        future, opened, phrase = taking.future, self.truth.open, taking.phrase
         if reply[0] == 1:
             if taking.sha == GROW:
                 held = opened.get(taking.id)
                 if held is not None:  # else its CLOSE is on the way behind it
-                    _add(held.amounts, taking.charges)
-            elif taking.charges or taking.places:
+                    _add(held.amounts, phrase.charges)
+            elif phrase.charges or phrase.places:
                 amounts: dict[Account, int] = {}
-                _add(amounts, taking.charges)
+                _add(amounts, phrase.charges)
                 places: list[str] = []
-                if taking.places:
+                if phrase.places:
                     places = taken_places(
-                        reply, taking.place_keys, len(taking.rates), taking.places, len(taking.charges)
+                        reply, taking.place_keys, len(phrase.rates), phrase.places, len(phrase.charges)
                     )
                 if amounts or places:
                     opened[taking.id] = Held(amounts, places)
                     if taking.closed or future.done():
                         self.close(taking.id, ())  # 2
         if not future.done():
-            future.set_result(given(reply, taking.rates, taking.places, taking.charges))
+            future.set_result(given(reply, phrase.rates, phrase.places, phrase.charges))
 
     # -- within
 
@@ -327,8 +315,7 @@ class RedisCounters:
             return
         if taking.sha == TAKE:
             self._flying[taking.id] = taking
-        keys = taking.keys
-        link.send(("EVALSHA", taking.sha, len(keys), *keys, *self._session, *taking.argv), taking)
+        link.say(taking.phrase, taking.sha, self._session, taking.id, taking)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """2: whoever has waited for too long waits no longer."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Final
 from typing import Protocol as Port
 
-from gateway.core.accounts import Account, ChargeAsk, Given, PlaceAsk, RateAsk
+from gateway.core.accounts import Account, Given
 from gateway.stores import redis_scripts as scripts
+from gateway.stores.redis_phrases import Phrase
 from gateway.stores.redis_session import named
 from gateway.stores.redis_truth import Truth
-from gateway.stores.redis_wire import Word
 from gateway.stores.redis_words import Names
 
 TAKE: Final = named(scripts.TAKE)
@@ -39,45 +39,17 @@ class Counting(Port):
 
 
 class Taking:
-    """A TAKE or GROW on its way, for which its exchange waits no longer than `wait` seconds. `charges` of a GROW are
+    """A TAKE or GROW on its way, for which its exchange waits no longer than `wait` seconds. The charges of a GROW are
     the steps; then there are no rates and no places."""
 
-    __slots__ = (
-        "again",
-        "argv",
-        "charges",
-        "closed",
-        "counters",
-        "due",
-        "future",
-        "id",
-        "keys",
-        "places",
-        "rates",
-        "sha",
-    )
+    __slots__ = ("again", "closed", "counters", "due", "future", "id", "phrase", "sha")
 
-    def __init__(
-        self,
-        counters: Counting,
-        sha: str,
-        id: str,
-        keys: list[Word],
-        argv: list[Word],
-        rates: Sequence[RateAsk],
-        places: Sequence[PlaceAsk],
-        charges: Sequence[ChargeAsk],
-        wait: float,
-    ) -> None:
+    def __init__(self, counters: Counting, sha: str, id: str, phrase: Phrase, wait: float) -> None:
         loop = asyncio.get_running_loop()
         self.counters: Final = counters
         self.sha: Final = sha
         self.id: Final = id
-        self.keys: Final = keys
-        self.argv: Final = argv
-        self.rates: Final = rates
-        self.places: Final = places
-        self.charges: Final = charges
+        self.phrase: Final = phrase
         self.due: Final = loop.time() + wait
         self.future: Final[asyncio.Future[Given]] = loop.create_future()
         self.closed = False  # its exchange was closed while it was on its way
@@ -86,8 +58,9 @@ class Taking:
     @property
     def place_keys(self) -> list[str]:
         """Behind `state`, `open`, `most` and the rates (redis_words.py)."""
-        start = 3 + len(self.rates)
-        return [str(key) for key in self.keys[start : start + len(self.places)]]
+        phrase = self.phrase
+        start = 3 + len(phrase.rates)
+        return [str(key) for key in phrase.keys[start : start + len(phrase.places)]]
 
     def answered(self, reply: object) -> None:
         self.counters.told(self, reply)

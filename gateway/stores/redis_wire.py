@@ -54,11 +54,11 @@ class Spelling:
                 said = self._numbers.get(word)
                 found.append(said if said is not None else self._number(word))
             else:
-                found.append(_bulk(word))
+                found.append(bulk(word))
         return b"".join(found)
 
     def _text(self, word: str) -> bytes:
-        spelled = _bulk(word.encode())
+        spelled = bulk(word.encode())
         if len(self._texts) >= WORDS:
             self._texts.clear()
         if len(spelled) <= WORD_BYTES:
@@ -68,11 +68,12 @@ class Spelling:
     def _number(self, word: int) -> bytes:
         if len(self._numbers) >= WORDS:
             self._numbers.clear()
-        found = self._numbers[word] = _bulk(str(word).encode())
+        found = self._numbers[word] = bulk(str(word).encode())
         return found
 
 
-def _bulk(word: bytes) -> bytes:
+def bulk(word: bytes) -> bytes:
+    """One word."""
     return b"$%d\r\n%s\r\n" % (len(word), word)
 
 
@@ -91,6 +92,12 @@ class Server:
     def at(self, host: str, port: int) -> Server:
         """Another server of the same cluster."""
         return Server(host, port, self.tls, self.server_name, self.username, self.password, self.database)
+
+
+class Spelled(Port):
+    """A script's words but for its id (redis_phrases.py)."""
+
+    def command(self, sha: str, session: tuple[Word, ...], id: str, spelling: Spelling) -> bytes: ...
 
 
 class Waiting(Port):
@@ -146,7 +153,7 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._waiting: deque[tuple[Waiting, float]] = deque()
         self._out: list[bytes] = []
-        self._spelling = Spelling()
+        self.spelling = Spelling()
         self._transport: asyncio.Transport | None = None
         self._partial = 0
         self._why = ""
@@ -165,12 +172,24 @@ class Link(asyncio.Protocol):
 
     def send(self, words: Sequence[Word], waiting: Waiting) -> None:
         """One command. Never waits."""
+        if self._takes(waiting):
+            self._put(self.spelling.command(words), waiting)
+
+    def say(self, phrase: Spelled, sha: str, session: tuple[Word, ...], id: str, waiting: Waiting) -> None:
+        """The same of one whose words are spelled in parts."""
+        if self._takes(waiting):
+            self._put(phrase.command(sha, session, id, self.spelling), waiting)
+
+    def _takes(self, waiting: Waiting) -> bool:
         if self._transport is None or len(self._waiting) >= PENDING_LIMIT:
             waiting.lost()
-            return
+            return False
+        return True
+
+    def _put(self, command: bytes, waiting: Waiting) -> None:
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(self._spelling.command(words))
+        self._out.append(command)
         self._waiting.append((waiting, self._loop.time()))
 
     async def ask(self, *words: Word) -> object:
