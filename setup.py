@@ -20,8 +20,8 @@ wire/headers wire/http1 wire/http1_answer wire/http1_chunked wire/http1_connecti
 wire/outgoing wire/ration wire/streams wire/target wire/upstream wire/ways
 log/clerk log/committer log/entry log/integrator log/journal log/remote log/tiles log/tlog log/writer
 ledger/addresses ledger/breakers ledger/budgets ledger/callers ledger/counters ledger/estimates ledger/growth
-ledger/held ledger/known ledger/ledger ledger/limits ledger/ordinary ledger/periods ledger/prices ledger/rates
-ledger/retrying ledger/standings
+ledger/held ledger/known ledger/ledger ledger/limits ledger/ordinary ledger/periods ledger/price_rows ledger/prices
+ledger/rates ledger/retrying ledger/standings
 protocols/jsonrpc protocols/mcp protocols/mcp_answers protocols/mcp_headers protocols/mcp_judge protocols/mcp_methods
 protocols/mcp_pending protocols/messages
 identity/bearer identity/caller

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gateway import config
 from gateway.ledger.estimates import Reach
-from gateway.ledger.prices import Level, PriceTable, Rates, Row
+from gateway.ledger.price_rows import Level, Rates, Row
+from gateway.ledger.prices import PriceTable
 
 
 def read_table(path: Path | None) -> PriceTable:

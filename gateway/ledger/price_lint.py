@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from statistics import median_low
 from typing import Final
 
-from gateway.ledger.prices import Level, Rates, Row
+from gateway.ledger.price_rows import Level, Rates, Row
 
 FAR_OFF: Final = 1000
 
