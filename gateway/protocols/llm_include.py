@@ -44,26 +44,29 @@ def included(call: Call, route: Route) -> bool:
 class Swallowed:
     """Rule 3."""
 
-    __slots__ = ("_exchange", "_halved", "_scanner")
+    __slots__ = ("_exchange", "_halved", "_scanner", "_shown")
 
     whole: Literal[False] = False
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._scanner = Scanner()
-        self._halved = False  # what was taken out last ended with a CR whose LF may be still to come
+        self._halved = False  # the last event ended with a CR whose LF may be still to come
+        self._shown = False  # whether that event was, with which its LF goes
 
     async def feed(self, chunk: bytes) -> bytes:
+        shown: list[bytes] = []
         if self._halved and chunk:
             self._halved = False
-            chunk = chunk.removeprefix(b"\n")
-        shown: list[bytes] = []
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+                if self._shown:
+                    shown.append(b"\n")
         for event in self._scanner.feed(chunk):
-            if self._takes(event):
-                self._halved = event.raw.endswith(b"\r") and not self._scanner.rest
-            else:
-                self._halved = False
+            self._shown = not self._takes(event)
+            if self._shown:
                 shown.append(event.raw)
+            self._halved = event.raw.endswith(b"\r") and not self._scanner.rest
         return b"".join(shown)
 
     async def finish(self) -> bytes:

@@ -105,7 +105,7 @@ def test_a_caller_that_leaves_while_a_step_is_asked_for_leaves_nothing_reserved(
 
                 def stands() -> tuple[bytes, bytes]:
                     found = redis.client().hgetall(key)
-                    return found[b"s"], found[b"r"]
+                    return found.get(b"s", b""), found.get(b"r", b"")
 
                 async with asyncio.timeout(10):
                     while await asyncio.to_thread(stands) != (settled.encode(), b"0"):  # noqa: ASYNC110 (Redis's)

@@ -98,6 +98,14 @@ def test_a_line_end_that_is_cut_in_two_goes_with_what_is_taken_out(wire: Any, be
     assert found == KEPT[0] + behind
 
 
+@pytest.mark.parametrize("behind", [b"", KEPT[-1], b"\n" + KEPT[-1]])
+def test_a_line_end_that_is_cut_in_two_stays_with_what_is_shown(wire: Any, behind: bytes) -> None:
+    before = KEPT[3]
+    assert before.endswith(b"\r\n")
+    found, _ = shown(wire, streamed(wire), [before[:-1], b"", before[-1:] + LAST + behind])
+    assert found == before + behind
+
+
 @given(
     order=st.lists(st.sampled_from([*KEPT, LAST, LAST.replace(b"\n", b"\r\n")]), max_size=10),
     cuts=st.lists(st.integers(0, 2000), max_size=8),
