@@ -17,7 +17,6 @@ from gateway.ledger.ordinary import Ordinary
 
 KEPT_WORDS: Final = 4096  # some hundred bytes each
 _SECOND: Final = 1_000_000_000
-_FEW: Final = 1 << 20  # three of them are a number that is reckoned with natively
 
 
 class Words:
@@ -33,13 +32,12 @@ class Words:
 class Wording:
     """How the limits of one ledger are told of: kept by the numbers that it says, whoever asks."""
 
-    __slots__ = ("_few", "_kept", "places", "rates")
+    __slots__ = ("_kept", "places", "rates")
 
     def __init__(self, rates: list[Rate], places: list[Places]) -> None:
         self.rates: Final = rates
         self.places: Final = places
         self._kept: Final[dict[tuple[int, ...], Words]] = {}
-        self._few: Final[dict[int, Words]] = {}  # of one rate and one place, by three numbers in one
 
     def of(self, standing: tuple[int, ...]) -> Words:
         """`standing` is `standing_of`, of an ask that was not too much for any."""
@@ -52,20 +50,7 @@ class Wording:
 
     def again(self, taken: Ordinary) -> Words:
         """Of an ordinary ask that was taken just now."""
-        if len(taken.rates) != 1 or len(taken.places) != 1:
-            return self.of(standing_again(taken))
-        rate, ahead = taken.rates[0], taken.ahead[0]
-        left, back = (rate.capacity - ahead) // rate.interval, -(-ahead // _SECOND)
-        inside = taken.places[0].most - taken.insides[0].count
-        if left >= _FEW or inside >= _FEW or back >= _FEW:
-            return self.of((left, back, inside))
-        short = (left * _FEW + inside) * _FEW + back
-        found = self._few.get(short)
-        if found is None:
-            if len(self._few) >= KEPT_WORDS:
-                self._few.clear()
-            found = self._few[short] = words(self.rates, self.places, (left, back, inside), ())
-        return found
+        return self.of(standing_again(taken))
 
 
 class Caller:

@@ -53,11 +53,6 @@ class MemoryCounters:
         seconds = self._seconds(monotonic) if ask.charges else 0
         exceeded: list[str] = []
         parts: list[Part] = []
-        if self._free(ask, now):
-            if self._asked(ask.charges, parts, exceeded, seconds):
-                return self._all_taken(ask, parts, now, seconds)
-            exceeded.clear()
-            parts.clear()
         refused = False
         ahead: list[int] = []
         windows: list[Window | None] = []
@@ -253,36 +248,6 @@ class MemoryCounters:
                 exceeded.append(ask.budget.name)
                 fits = False
         return fits
-
-    def _free(self, ask: core.Ask, now: int) -> bool:
-        """Whether it is the ordinary: no sliding window, a place to be taken of each, and nothing exceeded."""
-        free = True
-        for rate in ask.rates:
-            free = free and rate.interval > 0 and self._arrivals(rate).ahead(rate, now) <= rate.capacity
-        for place in ask.places:
-            free = free and not place.held and self._inside(place).count < place.most
-        return free
-
-    def _all_taken(self, ask: core.Ask, parts: list[Part], now: int, seconds: int) -> Given:
-        """As `_taken`, of the ordinary."""
-        rates: list[tuple[int, int, int]] = []
-        for rate in ask.rates:
-            arrivals = self._arrivals(rate)
-            ahead = arrivals.ahead(rate, now)
-            arrivals.take(rate.key, now + ahead)
-            rates.append(told(rate, ahead))
-        held = Held([], [])
-        places: list[int] = []
-        for place in ask.places:
-            inside = self._inside(place)
-            inside.count += 1
-            held.places.append(inside)
-            places.append(place.most - inside.count)
-        marks: list[tuple[str, int]] = []
-        charges = [_reserve(part, held, marks, seconds) for part in parts]
-        if ask.places or parts:
-            self._held[ask.id] = held
-        return Given(True, rates, places, charges, (), marks)
 
     def _taken(
         self, ask: core.Ask, ahead: list[int], windows: list[Window | None], parts: list[Part],

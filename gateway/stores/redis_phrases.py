@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.core.accounts import Ask, ChargeAsk, PlaceAsk, RateAsk
 from gateway.stores.redis_wire import Spelling, Word, bulk
-from gateway.stores.redis_words import Names, place_words, rate_words
+from gateway.stores.redis_words import Names, charge_words, place_words, rate_words
 
 KEPT: Final = 4096
 _ID: Final = b"\0" * 36  # where the id comes: no other word is like it
@@ -78,7 +78,7 @@ class Phrases:
         for charge in ask.charges:
             key = names.account(charge.account)
             keys += (key, key if charge.previous is None else names.account(charge.previous))
-            argv += names.charge(charge, now)
+            argv += charge_words(charge, now)
         if len(self._kept) >= KEPT:
             self._kept.clear()
         found = self._kept[id(ask.rates)] = Phrase(keys, argv, ask.rates, ask.places, ask.charges)

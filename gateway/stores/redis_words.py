@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core.accounts import Account, Budget, ChargeAsk, Given, PlaceAsk, RateAsk
 
-KEPT: Final = 4096  # of each sort of what was spelled
+KEPT: Final = 4096  # names of accounts that are remembered
 LONG_KEY = 200  # characters of a key that is kept as it is
 
 LEASE: Final = "lease:"  # what ids of leases begin with; no exchange's does
@@ -24,7 +24,7 @@ _MICRO: Final = 1000  # nanoseconds
 class Names:
     """The keys behind one prefix, for one node."""
 
-    __slots__ = ("_accounts", "_charges", "_places", "_rates", "most", "node", "nodes", "opened", "prefix", "state")
+    __slots__ = ("_accounts", "most", "node", "nodes", "opened", "prefix", "state")
 
     def __init__(self, prefix: str, node: str) -> None:
         self.prefix: Final = "{" + prefix + "}"  # 1
@@ -33,27 +33,13 @@ class Names:
         self.nodes: Final = self.prefix + "nodes"
         self.most: Final = self.prefix + "most"
         self.opened: Final = f"{self.prefix}open:{node}"
-        # What was spelled for asks that come again, by what they are; they are held, so nothing else is at their place.
-        self._rates: Final[dict[int, tuple[RateAsk, str]]] = {}
-        self._places: Final[dict[int, tuple[PlaceAsk, str]]] = {}
-        self._charges: Final[dict[int, tuple[ChargeAsk, tuple[str | int, ...]]]] = {}
-        self._accounts: Final[dict[Account, str]] = {}
+        self._accounts: Final[dict[Account, str]] = {}  # each end of a call names them again
 
     def rate(self, ask: RateAsk) -> str:
-        known = self._rates.get(id(ask))
-        if known is None or known[0] is not ask:
-            if len(self._rates) >= KEPT:
-                self._rates.clear()
-            known = self._rates[id(ask)] = (ask, self._short(f"rate:{ask.counter}:{ask.key}"))
-        return known[1]
+        return self._short(f"rate:{ask.counter}:{ask.key}")
 
     def place(self, ask: PlaceAsk) -> str:
-        known = self._places.get(id(ask))
-        if known is None or known[0] is not ask:
-            if len(self._places) >= KEPT:
-                self._places.clear()
-            known = self._places[id(ask)] = (ask, self._short(f"place:{ask.name}:{ask.key}"))
-        return known[1]
+        return self._short(f"place:{ask.name}:{ask.key}")
 
     def account(self, account: Account) -> str:
         known = self._accounts.get(account)
@@ -63,18 +49,6 @@ class Names:
             known = self._short(f"account:{account.budget}:{account.period}:{account.key}")
             self._accounts[account] = known
         return known
-
-    def charge(self, ask: ChargeAsk, now: Callable[[], float]) -> tuple[str | int, ...]:
-        """`charge_words`."""
-        known = self._charges.get(id(ask))
-        if known is None or known[0] is not ask:
-            words = charge_words(ask, now)
-            if not ask.ends and "run" in ask.budget.key:
-                return words  # they have the time in them
-            if len(self._charges) >= KEPT:
-                self._charges.clear()
-            known = self._charges[id(ask)] = (ask, words)
-        return known[1]
 
     def _short(self, text: str) -> str:
         if len(text) > LONG_KEY:

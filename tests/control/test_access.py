@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import resource
 import signal
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,7 @@ from gateway.control.access import (
     checked,
     token_from,
 )
-
-BEGINNERS, ROUNDS = 6, 40
+from tests.starts import ROUNDS, started_together
 
 
 class MovedClock:
@@ -48,29 +46,10 @@ def test_a_token_is_made_when_there_is_none_readable_by_its_owner_only(tmp_path:
     assert token_from(tmp_path / "other") != token
 
 
-def begin(folder: str, start: Barrier, said: multiprocessing.Queue[list[str]]) -> None:
-    got: list[str] = []
-    for number in range(ROUNDS):
-        start.wait(30)
-        try:
-            got.append(token_from(Path(folder, f"{number}.token")))
-        except TokenRefused as error:
-            got.append(str(error))
-    said.put(got)
-
-
 def test_starts_at_the_same_time_have_the_same_whole_token(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    start, said = spawn.Barrier(BEGINNERS), spawn.Queue()
-    starts = [spawn.Process(target=begin, args=(str(tmp_path), start, said)) for _ in range(BEGINNERS)]
-    for each in starts:
-        each.start()
-    found = [said.get(timeout=60) for _ in starts]
-    for each in starts:
-        each.join(30)
-    for number in range(ROUNDS):
+    for number, got in enumerate(started_together(token_from, tmp_path, ".token")):
         kept = (tmp_path / f"{number}.token").read_text()
-        assert {got[number] + "\n" for got in found} == {kept}
+        assert {token + "\n" for token in got} == {kept}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.token" for n in range(ROUNDS))
 
 

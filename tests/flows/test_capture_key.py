@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from gateway.assembly_capture import KEY_BYTES, _secret
 from gateway.trust.keyfiles import KeyRingError
-
-BEGINNERS, ROUNDS = 6, 40
-
-
-def begin(folder: str, start: Barrier, said: multiprocessing.Queue[list[bytes | str]]) -> None:
-    got: list[bytes | str] = []
-    for number in range(ROUNDS):
-        start.wait(30)
-        try:
-            got.append(_secret(Path(folder, f"{number}.key")))
-        except KeyRingError as error:
-            got.append(str(error))
-    said.put(got)
+from tests.starts import ROUNDS, started_together
 
 
 def test_workers_that_begin_at_once_have_the_same_whole_secret(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    start, said = spawn.Barrier(BEGINNERS), spawn.Queue()
-    workers = [spawn.Process(target=begin, args=(str(tmp_path), start, said)) for _ in range(BEGINNERS)]
-    for worker in workers:
-        worker.start()
-    found = [said.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join(30)
-    for number in range(ROUNDS):
+    for number, got in enumerate(started_together(_secret, tmp_path, ".key")):
         kept = (tmp_path / f"{number}.key").read_bytes()
         assert len(kept) == KEY_BYTES
-        assert {got[number] for got in found} == {kept}
+        assert got == {kept}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.key" for n in range(ROUNDS))
 
 
